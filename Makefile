@@ -1,0 +1,79 @@
+# LPGNet: recordings to an emotion timeline. `make help` lists the targets.
+CONFIG ?= configs/demo.yaml
+ARGS ?=
+# Starts several processes, e.g. "accelerate launch --num_processes 4",
+# or on CPUs "python -m torch.distributed.run --nproc_per_node 2".
+LAUNCH ?=
+RECORDING ?= examples/demo/recording/recording.flac
+MODEL ?= work/$(basename $(notdir $(CONFIG)))/runs/default
+OUT ?= timelines
+PYTHON ?= python3
+
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+# One stage: by the lpgnet command, or as a module where a launcher starts it.
+stage = $(if $(LAUNCH),$(LAUNCH) -m pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo prepare features train evaluate crossval predict export test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@echo
+	@echo 'CONFIG=$(CONFIG)  ARGS="--section.field value ..."  LAUNCH="accelerate launch --num_processes 4"'
+
+setup: $(READY) ## make .venv with everything in it (minutes, about 5 GB)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY) ## the whole way on the embedded demo corpus, from recordings to a timeline
+	lpgnet prepare --config configs/demo.yaml
+	lpgnet features --config configs/demo.yaml
+	lpgnet crossval --config configs/demo.yaml --crossval.folds one
+	lpgnet train --config configs/demo.yaml
+	lpgnet evaluate --config configs/demo.yaml
+	lpgnet predict examples/demo/recording/recording.flac --model work/demo/runs/default --out work/demo/timelines
+	@echo
+	@echo 'The run folder is work/demo/runs/default. Try next:'
+	@echo '  make features train evaluate CONFIG=configs/table.yaml    your own corpus: edit that file first'
+	@echo '  make predict RECORDING=call.wav    a recording of yours, with call.srt beside it'
+
+prepare: $(READY) ## corpus -> manifest
+	lpgnet prepare --config $(CONFIG) $(ARGS)
+
+features: prepare ## manifest -> cached embeddings
+	$(call stage,features)
+
+train: features ## embeddings -> model
+	$(call stage,train)
+
+evaluate: train ## metrics, intervals and plots on the test split
+	$(call stage,evaluate)
+
+crossval: features ## a table: models x folds x seeds
+	$(call stage,crossval)
+
+predict: train ## RECORDING=file: a new recording -> emotion timeline in OUT
+	lpgnet predict $(RECORDING) --model $(MODEL) --out $(OUT)
+
+export: train ## OUT=folder: the best model, with its encoders, to share
+	lpgnet export --model $(MODEL) --out $(OUT) --bundle_encoders true
+
+test: $(READY) ## the whole test suite
+	python -m pytest
+
+lint: $(READY) ## style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(READY) ## every speed and size that the documents claim
+	for script in benchmarks/*.py; do python $$script || exit 1; done
+
+clean: ## remove what the stages wrote (not the environment)
+	rm -rf work timelines

@@ -1,0 +1,30 @@
+"""Encoders by name: a waveform or a text in, an embedding out, the same alone and in any batch.
+
+Nothing heavy is imported until an encoder is loaded, so that specs and names cost a fraction of a second.
+"""
+
+from .checks import Verdict, check_encoder
+from .errors import EncoderError, ItemError
+from .items import Embedding, Encoder, Item, TextItem
+from .registry import Family, list_encoders, load_encoder, resolve_precision, resolve_spec
+from .spec import EncoderSpec, Settings, digest_file, make_spec
+
+__all__ = [
+    "Embedding",
+    "Encoder",
+    "EncoderError",
+    "EncoderSpec",
+    "Family",
+    "Item",
+    "ItemError",
+    "Settings",
+    "TextItem",
+    "Verdict",
+    "check_encoder",
+    "digest_file",
+    "list_encoders",
+    "load_encoder",
+    "make_spec",
+    "resolve_precision",
+    "resolve_spec",
+]

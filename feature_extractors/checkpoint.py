@@ -1,0 +1,154 @@
+"""A Hugging Face checkpoint as files: found locally, in the hub's cache or on the hub, read without torch."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import EncoderError, one_line
+from .spec import DigestFile
+
+# In the order in which transformers looks for them: one file, or an index that names several.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+INDEX_FILES = tuple(f"{name}.index.json" for name in WEIGHT_FILES)
+FAST_TOKENIZER = "tokenizer.json"
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab", "*.bpe.codes", "*.bpe", "tiktoken*")
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+# Says where a checkpoint was and what wrote it, not what it computes.
+VOLATILE = frozenset({"_name_or_path", "transformers_version", "processor_class"})
+DEMO = {"audio": "hf:examples/demo/encoders/audio", "text": "hf:examples/demo/encoders/text"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder, what its config says, and the files that its weights are loaded from."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+
+    @property
+    def preprocessor(self) -> dict[str, Any] | None:
+        """The feature extractor's settings; None for a model that has none (of text)."""
+        for file in map(self.folder.joinpath, PREPROCESSORS):
+            settings = read_json(self.name, file) if file.is_file() else {}
+            settings = settings.get("feature_extractor", settings)
+            if "sampling_rate" in settings:
+                return {key: value for key, value in settings.items() if key not in VOLATILE}
+        return None
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        """The files that determine the tokens; empty for a model without tokenizer.
+
+        Where there is a `tokenizer.json`, vocabularies beside it are not read, so a copy without them is equal.
+        """
+        if (self.folder / FAST_TOKENIZER).is_file():
+            return _present(self.folder, (FAST_TOKENIZER, *TOKENIZER_SETTINGS))
+        vocabularies = _present(self.folder, VOCABULARIES)
+        return vocabularies + _present(self.folder, TOKENIZER_SETTINGS) if vocabularies else []
+
+    def content(self, digest: DigestFile) -> dict[str, Any]:
+        """The model itself for a fingerprint: its config and the digests of its weights and of its own code."""
+        config = {key: value for key, value in self.config.items() if key not in VOLATILE}
+        code = sorted(self.folder.glob("*.py")) if "auto_map" in config else []
+        return {
+            "config": config,
+            "weights": [digest(file) for file in self.weights],
+            "code": [digest(file) for file in code],
+        }
+
+
+def find_checkpoint(model: str, name: str) -> Checkpoint:
+    """The checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = _hub_folder(model, name)
+    config = folder / "config.json"
+    if not config.is_file():
+        raise EncoderError(f"{name}: {folder} is no checkpoint, it has no config.json")
+    return Checkpoint(name, folder, read_json(name, config), _weights(folder, name))
+
+
+def read_json(name: str, file: Path) -> dict[str, Any]:
+    """A JSON object, or an `EncoderError` that names the file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{name}: {file} cannot be read: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise EncoderError(f"{name}: {file} holds no JSON object")
+    return content
+
+
+def _present(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted(file for pattern in patterns for file in folder.glob(pattern))
+
+
+def _weights(folder: Path, name: str) -> tuple[Path, ...]:
+    for single, index in zip(WEIGHT_FILES, INDEX_FILES, strict=True):
+        if (folder / single).is_file():
+            return (folder / single,)
+        if (folder / index).is_file():
+            return _shards(folder / index, name)
+    raise EncoderError(f"{name}: {folder} has no weights, neither {' nor '.join(WEIGHT_FILES)}")
+
+
+def _shards(index: Path, name: str) -> tuple[Path, ...]:
+    shards = sorted(set(read_json(name, index).get("weight_map", {}).values()))
+    files = tuple(index.parent / shard for shard in shards)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise EncoderError(f"{name}: {index} names weights that are not there: {', '.join(missing) or 'none at all'}")
+    return files
+
+
+def _hub_folder(model: str, name: str) -> Path:
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model:
+        raise EncoderError(f"{name}: there is no folder {model}; a name of the hub is written hf:owner/model")
+    return _cached(model) or _downloaded(model, name)
+
+
+def _cached(model: str) -> Path | None:
+    """The hub cache's folder of a model, when all that is needed is in it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(model, local_files_only=True))
+        _weights(folder, model)
+    except (LocalEntryNotFoundError, HFValidationError, EncoderError):
+        return None
+    prepared = any((folder / file).is_file() for file in PREPROCESSORS) or _present(folder, TOKENIZER_SETTINGS)
+    return folder if prepared and (folder / "config.json").is_file() else None
+
+
+def _downloaded(model: str, name: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        files = HfApi().list_repo_files(model)
+        return Path(snapshot_download(model, allow_patterns=needed(files)))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise EncoderError(
+            f"{name}: the hub has no such model (or it is private), and there is no such folder"
+        ) from error
+    # Whatever goes wrong between here and the hub (no route, offline mode, a proxy) has the same remedies.
+    except Exception as error:
+        raise EncoderError(
+            f"{name} is not cached and the hub cannot be reached ({one_line(error, limit=100)}): fetch it once with a"
+            " network and set HF_HUB_OFFLINE=1, or give a local folder as hf:./folder; the demo encoders"
+            f" {DEMO['audio']} and {DEMO['text']} need no network"
+        ) from error
+
+
+def needed(files: Iterable[str]) -> list[str]:
+    """Of a repository's files, those that an encoder is made of; safetensors rather than `.bin`."""
+    top = [file for file in files if "/" not in file]
+    small = [file for file in top if file.endswith((".json", ".txt", ".model", ".py", ".codes"))]
+    safe = [file for file in top if file.startswith("model") and file.endswith(".safetensors")]
+    return small + (safe or [file for file in top if file.startswith("pytorch_model") and file.endswith(".bin")])

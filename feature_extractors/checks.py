@@ -1,0 +1,123 @@
+"""`check_encoder`: the contract of every encoder, tried on one, a line for each clause."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import EncoderError, one_line
+from .items import Embedding, Encoder, Item, TextItem
+from .registry import load_encoder, resolve_spec
+
+# Relative to the embedding's norm, as the feature store expects of two extractions of one utterance.
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}
+SHORT_SECONDS, LONG_SECONDS = 0.01, 65.0
+LONG_WORDS = 3000
+SAMPLE_SECONDS = (0.4, 1.7, 0.9)
+SAMPLE_TEXTS = ("yes", "I did not expect to see you here, of all places", TextItem("why?", ("Go.", "No, you go.")))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One clause of the contract: whether it holds, and what was seen."""
+
+    clause: str
+    passed: bool
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.passed else 'FAIL'}  {self.clause}: {self.seen}"
+
+
+def check_encoder(name: str, *, device: str = "cpu", **settings: Any) -> list[Verdict]:
+    """A verdict a clause for the encoder of this name, a third party's too; `settings` as in `resolve_spec`.
+
+    Raises `EncoderError` only when the encoder cannot be loaded at all.
+    """
+    encoder = load_encoder(name, device=device, **settings)
+    items = _samples(encoder)
+    again = resolve_spec(name, device=device, **settings)
+    verdicts = [_verdict("fingerprint is stable", lambda: _same_fingerprint(encoder, again.fingerprint))]
+    for clause, trial in _trials(encoder, items):
+        verdicts.append(_verdict(clause, trial))
+    return verdicts
+
+
+def _trials(encoder: Encoder, items: Sequence[Item]) -> Iterator[tuple[str, Callable[[], str]]]:
+    short, long = _extremes(encoder)
+    yield "shape and dtype", lambda: _shapes(encoder, encoder.encode(items))
+    yield "deterministic", lambda: _agree(encoder, encoder.encode(items), encoder.encode(items))
+    yield "a batch equals each alone", lambda: _agree(encoder, encoder.encode(items, 10**9), _alone(encoder, items))
+    yield "order does not matter", lambda: _agree(encoder, encoder.encode(items[::-1])[::-1], _alone(encoder, items))
+    yield "short input", lambda: _shapes(encoder, encoder.encode([short]))
+    yield "long input", lambda: _shapes(encoder, encoder.encode([long]))
+    yield "bad input is refused", lambda: _refuses(encoder)
+
+
+def _verdict(clause: str, trial: Callable[[], str]) -> Verdict:
+    try:
+        return Verdict(clause, True, trial())
+    # A third party's encoder may raise anything, and the other clauses are still worth trying.
+    except Exception as error:
+        return Verdict(clause, False, f"{type(error).__name__}: {one_line(error)}")
+
+
+def _samples(encoder: Encoder) -> list[Item]:
+    if encoder.sampling_rate is None:
+        return list(SAMPLE_TEXTS)
+    return [_speech_like(seconds, encoder.sampling_rate) for seconds in SAMPLE_SECONDS]
+
+
+def _extremes(encoder: Encoder) -> tuple[Item, Item]:
+    if encoder.sampling_rate is None:
+        return "a", "word " * LONG_WORDS
+    return _speech_like(SHORT_SECONDS, encoder.sampling_rate), _speech_like(LONG_SECONDS, encoder.sampling_rate)
+
+
+def _speech_like(seconds: float, rate: int) -> np.ndarray:
+    """A gliding tone with its harmonics, a syllable's rhythm and some noise."""
+    time = np.arange(int(seconds * rate)) / rate
+    phase = 2 * np.pi * (140 * time + 15 * np.sin(2 * time))
+    voice = sum(np.sin(k * phase) / k for k in range(1, 6)) * (1 + np.sin(8 * np.pi * time)) / 2
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    return (0.1 * voice + 0.005 * noise).astype(np.float32)
+
+
+def _same_fingerprint(encoder: Encoder, again: str) -> str:
+    if encoder.spec.fingerprint != again:
+        raise EncoderError(f"{encoder.spec.fingerprint} when loaded, {again} when resolved again")
+    return again
+
+
+def _shapes(encoder: Encoder, embeddings: Sequence[Embedding]) -> str:
+    for embedding in embeddings:
+        shape, keeps = embedding.values.shape, encoder.spec.pooling == "none"
+        expected = (embedding.n_frames,) * keeps + (encoder.n_layers, encoder.width)
+        if shape != expected or embedding.values.dtype != np.float32 or embedding.n_frames < 1:
+            raise EncoderError(f"{shape} {embedding.values.dtype}, {expected} float32 is promised")
+        if not np.isfinite(embedding.values).all():
+            raise EncoderError("values are not finite")
+    flags = sorted(set().union(*(embedding.flags for embedding in embeddings)))
+    return f"{embeddings[0].values.shape} float32" + (f", {', '.join(flags)}" if flags else "")
+
+
+def _alone(encoder: Encoder, items: Sequence[Item]) -> list[Embedding]:
+    return [encoder.encode([item])[0] for item in items]
+
+
+def _agree(encoder: Encoder, some: Sequence[Embedding], others: Sequence[Embedding]) -> str:
+    pairs = [(one.values, other.values) for one, other in zip(some, others, strict=True)]
+    worst = max(float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(b)), 1e-12) for a, b in pairs)
+    if not worst <= TOLERANCE[encoder.spec.precision]:
+        raise EncoderError(f"differs by {worst:.1e} of the norm, {TOLERANCE[encoder.spec.precision]:.0e} is allowed")
+    return f"differs by {worst:.1e} of the norm"
+
+
+def _refuses(encoder: Encoder) -> str:
+    bad: Item = "" if encoder.sampling_rate is None else np.full(encoder.sampling_rate, np.nan, dtype=np.float32)
+    try:
+        encoder.encode([bad])
+    except EncoderError as error:
+        return one_line(error)
+    raise EncoderError("an empty text or a NaN was embedded")

@@ -1,0 +1,35 @@
+"""What a device can do: its bfloat16 instructions, and how much it takes at once."""
+
+import torch
+
+# One sample's share of a base-size convolution stack's activations, with room for two layers at once.
+GPU_BYTES_PER_SAMPLE = 4096
+GPU_MOST_SAMPLES = 8_000_000
+GPU_TOKENS = 65_536
+CPU_TOKENS = 1024
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, so that it is faster there than float32."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.device(device).type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def audio_budget(device: torch.device) -> int:
+    """Padded samples in one batch; 0 means one waveform at a time.
+
+    A processor is slower in batches: the convolutions' activations leave its cache (docs/benchmarks.md).
+    """
+    if device.type != "cuda":
+        return 0
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return min(GPU_MOST_SAMPLES, memory // GPU_BYTES_PER_SAMPLE)
+
+
+def text_budget(device: torch.device) -> int:
+    """Padded tokens in one batch."""
+    return GPU_TOKENS if device.type == "cuda" else CPU_TOKENS

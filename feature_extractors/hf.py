@@ -1,0 +1,65 @@
+"""The family `hf`: a model of the Hugging Face hub, of its cache, or of a local folder; audio or text by its files."""
+
+from .checkpoint import Checkpoint, find_checkpoint
+from .errors import EncoderError
+from .items import Encoder
+from .spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
+
+KNOWN = (
+    "facebook/wav2vec2-base",
+    "facebook/wav2vec2-large-lv60",
+    "facebook/wav2vec2-xls-r-300m",
+    "facebook/hubert-base-ls960",
+    "facebook/hubert-large-ll60k",
+    "microsoft/wavlm-base-plus",
+    "microsoft/wavlm-large",
+    "facebook/data2vec-audio-base",
+    "facebook/w2v-bert-2.0",
+    "openai/whisper-base",
+    "FacebookAI/roberta-base",
+    "FacebookAI/roberta-large",
+    "FacebookAI/xlm-roberta-base",
+    "google-bert/bert-base-uncased",
+    "microsoft/deberta-v3-base",
+    "microsoft/mpnet-base",
+    "answerdotai/ModernBERT-base",
+)
+DEPTHS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
+
+
+class HuggingFace:
+    """Resolves and loads `hf:` names."""
+
+    def models(self) -> list[str]:
+        return list(KNOWN)
+
+    def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        checkpoint = find_checkpoint(model, name)
+        preprocessor, tokenizer = checkpoint.preprocessor, checkpoint.tokenizer_files
+        if preprocessor is None and not tokenizer:
+            raise EncoderError(
+                f"{name}: {checkpoint.folder} has neither a preprocessor_config.json (audio) nor a tokenizer (text)"
+            )
+        _check_depth(checkpoint, settings)
+        content = checkpoint.content(digest)
+        if preprocessor is not None:
+            return make_spec(
+                name, "audio", settings, int(preprocessor["sampling_rate"]), content | {"preprocessing": preprocessor}
+            )
+        return make_spec(name, "text", settings, None, content | {"tokenizer": [digest(f) for f in tokenizer]})
+
+    def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        checkpoint = find_checkpoint(model, spec.name)
+        if spec.modality == "audio":
+            from .hf_audio import load_audio
+
+            return load_audio(checkpoint, spec, device)
+        from .hf_text import load_text
+
+        return load_text(checkpoint, spec, device)
+
+
+def _check_depth(checkpoint: Checkpoint, settings: Settings) -> None:
+    depth = next((checkpoint.config[key] for key in DEPTHS if checkpoint.config.get(key)), None)
+    if depth is not None:
+        check_layers(settings.layers, int(depth), checkpoint.name)

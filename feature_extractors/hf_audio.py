@@ -1,0 +1,88 @@
+"""Audio models of Hugging Face: which front end an architecture has, and the encoder made of them."""
+
+from typing import Any
+
+import transformers
+from torch import Tensor, nn
+
+from .audio_encoder import Alone, AudioEncoder, Features, FixedLength, FrontEnd, Waveforms
+from .checkpoint import Checkpoint
+from .errors import EncoderError, one_line
+from .exactness import Lengths, cure
+from .spec import EncoderSpec
+from .taps import Taps, find_blocks
+from .weights import load_model, quiet
+from .windows import Frames
+
+# Architectures whose padded batches are proved exact by tests; any other runs one utterance at a time.
+WAVEFORM_TYPES = frozenset({"wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat"})
+FEATURE_TYPES = frozenset({"wav2vec2-bert"})
+FIXED_TYPES = frozenset({"whisper"})
+# Kaldi filter banks: frames of 400 samples every 160, then two of them side by side.
+FBANK_WINDOW, FBANK_HOP = 400, 160
+# Added to the variance by transformers' own feature extractors.
+NORMALISATION_EPSILON = 1e-7
+# Long enough for one frame of any model that reads filter banks or samples.
+SAFE_MINIMUM_SECONDS = 0.1
+# This model cuts its input at so many filter-bank frames of 10 ms.
+SPECTROGRAM_TRANSFORMER = "audio-spectrogram-transformer"
+
+
+def load_audio(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> AudioEncoder:
+    """The encoder of an audio checkpoint."""
+    extractor = _extractor(checkpoint, spec)
+    model = load_model(checkpoint, trust_remote_code=spec.trust_remote_code)
+    config: Any = model.config
+    if not isinstance(getattr(config, "hidden_size", None), int):
+        raise EncoderError(f"{spec.name}: {config.model_type} is no encoder with one hidden size")
+    front_end = _front_end(model, config, extractor)
+    taps = Taps(find_blocks(model, getattr(config, "num_hidden_layers", None)), spec.layers, spec.name)
+    return AudioEncoder(spec, model, taps, front_end, width=_width(config, spec), device=device)
+
+
+def _extractor(checkpoint: Checkpoint, spec: EncoderSpec) -> Any:
+    try:
+        with quiet():
+            return transformers.AutoFeatureExtractor.from_pretrained(
+                checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
+            )
+    # The extractor's class may be unknown, its settings may not fit, a library that it needs may be missing.
+    except Exception as error:
+        raise EncoderError(f"{spec.name}: its feature extractor cannot be loaded: {one_line(error)}") from error
+
+
+def _width(config: Any, spec: EncoderSpec) -> int:
+    adapted = spec.layers == "last" and getattr(config, "add_adapter", False)
+    return int(config.output_hidden_size if adapted else config.hidden_size)
+
+
+def _front_end(model: nn.Module, config: Any, extractor: Any) -> FrontEnd:
+    kind = None if getattr(config, "add_adapter", False) else config.model_type
+    if kind in WAVEFORM_TYPES:
+        return _waveforms(model, config, extractor)
+    if kind in FEATURE_TYPES:
+        stride = extractor.stride
+        receptive = FBANK_WINDOW + (stride - 1) * FBANK_HOP
+        return Features(model, extractor, Frames(stride * FBANK_HOP, receptive))
+    if kind in FIXED_TYPES:
+        return FixedLength(model, extractor, extractor.n_samples // config.max_source_positions)
+    rate = extractor.sampling_rate
+    longest = extractor.max_length * rate // 100 if kind == SPECTROGRAM_TRANSFORMER else None
+    return Alone(model, extractor, int(SAFE_MINIMUM_SECONDS * rate), getattr(extractor, "n_samples", longest))
+
+
+def _waveforms(model: nn.Module, config: Any, extractor: Any) -> Waveforms:
+    lengths = Lengths()
+    cure(model, lengths)
+
+    def call(values: Tensor, samples: Tensor | None) -> Tensor:
+        mask = None if samples is None else _sample_mask(values, samples)
+        return model(input_values=values, attention_mask=mask).last_hidden_state
+
+    frames = Frames.of_convolutions(config.conv_kernel, config.conv_stride)
+    return Waveforms(call, frames, lengths, NORMALISATION_EPSILON if extractor.do_normalize else None)
+
+
+def _sample_mask(values: Tensor, samples: Tensor) -> Tensor:
+    positions = samples.new_ones(values.shape[1]).cumsum(0)  # 1, 2, ...
+    return (positions <= samples.unsqueeze(1)).long()

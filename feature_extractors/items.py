@@ -1,0 +1,116 @@
+"""What goes into an encoder and what comes out: waveforms, texts with context, embeddings, and their checks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .errors import ItemError
+from .spec import EncoderSpec
+
+# Peak below -80 dB of full scale: digital silence, or a microphone that was off.
+SILENCE_PEAK = 1e-4
+# Three samples in a row at full scale: a sine below 1 kHz that merely touches full scale stays under this.
+CLIPPING_LEVEL = 0.9999
+CLIPPING_RUN = 3
+
+
+@dataclass(frozen=True)
+class TextItem:
+    """An utterance's words and, oldest first, those of the turns before it that the encoder may look at."""
+
+    text: str
+    context: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One utterance's embedding.
+
+    `values` is float32 `(layers, width)`, or `(n_frames, layers, width)` when frames are kept; `n_frames`
+    counts the frames or tokens that went into it. `flags` is a subset of `padded` (shorter than the model's
+    minimum), `windowed` (longer than its maximum), `silent`, `clipped`.
+    """
+
+    values: np.ndarray
+    n_frames: int
+    flags: frozenset[str] = frozenset()
+
+
+Item = np.ndarray | TextItem | str
+
+
+class Encoder(Protocol):
+    """What a family's `load` returns, and all that callers may rely on.
+
+    `n_layers` and `width` are the two last dimensions of `Embedding.values`.
+    """
+
+    @property
+    def spec(self) -> EncoderSpec: ...
+    @property
+    def sampling_rate(self) -> int | None: ...
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+
+    def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
+        """Embeddings in the order of the items; raises `ItemError` when some of them cannot be embedded."""
+        ...
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """Samples or tokens of each item, for planning batches."""
+        ...
+
+
+def waveform_problem(item: Item) -> str | None:
+    """What makes the item unusable as a waveform, or None."""
+    if not isinstance(item, np.ndarray):
+        return f"an audio encoder takes 1-D float waveforms, this is {type(item).__name__}"
+    if item.ndim != 1:
+        return f"an audio encoder takes one channel, this array has shape {item.shape}"
+    if not np.issubdtype(item.dtype, np.floating):
+        return f"a waveform is floating point between -1 and 1, this is {item.dtype}"
+    if not item.size:
+        return "the waveform has no samples"
+    # A sum is not finite when a sample is not, and needs no array of booleans as long as the audio.
+    if not np.isfinite(np.sum(item, dtype=np.float64)):
+        return "the waveform has NaN or infinite samples"
+    return None
+
+
+def text_problem(item: Item) -> str | None:
+    """What makes the item unusable as a text, or None."""
+    if not isinstance(item, str | TextItem):
+        return f"a text encoder takes strings or TextItem, this is {type(item).__name__}"
+    if not as_text(item).text.strip():
+        return "the text is empty"
+    return None
+
+
+def refuse_bad(items: Sequence[Item], problem: Callable[[Item], str | None]) -> None:
+    """Raise one `ItemError` that names every item in which `problem` finds something."""
+    found = {index: text for index, item in enumerate(items) if (text := problem(item)) is not None}
+    if found:
+        raise ItemError(found)
+
+
+def as_text(item: str | TextItem) -> TextItem:
+    """A plain string is a text without context."""
+    return TextItem(item) if isinstance(item, str) else item
+
+
+def waveform_flags(waveform: np.ndarray) -> frozenset[str]:
+    """`silent` and `clipped`, where they hold for a waveform `(samples,)`."""
+    peak = max(float(waveform.max()), -float(waveform.min()))
+    flags = {"silent"} if peak < SILENCE_PEAK else set()
+    if peak >= CLIPPING_LEVEL and _longest_run(np.abs(waveform) >= CLIPPING_LEVEL) >= CLIPPING_RUN:
+        flags.add("clipped")
+    return frozenset(flags)
+
+
+def _longest_run(mask: np.ndarray) -> int:
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
+    return int((edges[1::2] - edges[::2]).max(initial=0))

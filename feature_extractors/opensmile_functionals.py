@@ -1,0 +1,51 @@
+"""The family `opensmile`: functionals of the openSMILE toolkit, an extra with a licence of its own."""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from .errors import EncoderError
+from .functionals import FunctionalsEncoder, functionals_spec
+from .items import Encoder
+from .spec import DigestFile, EncoderSpec, Settings
+
+SAMPLING_RATE = 16_000
+LICENCE = "openSMILE is free for research and private use only; commercial use needs a licence of audEERING GmbH"
+
+
+class OpenSmile:
+    """Resolves and loads `opensmile:` names."""
+
+    def models(self) -> list[str]:
+        return ["eGeMAPSv02"]
+
+    def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        spec = functionals_spec(name, self.models(), settings, SAMPLING_RATE)
+        logging.getLogger(__name__).warning("%s: %s", name, LICENCE)
+        return spec
+
+    def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        try:
+            import opensmile
+        except ImportError as error:
+            raise EncoderError(f"{spec.name} needs openSMILE: pip install 'lpgnet[opensmile]' ({LICENCE})") from error
+        smile = opensmile.Smile(
+            feature_set=opensmile.FeatureSet[model], feature_level=opensmile.FeatureLevel.Functionals
+        )
+        return SmileEncoder(spec, smile)
+
+
+class SmileEncoder(FunctionalsEncoder):
+    """One vector an utterance, in the order of `smile.feature_names`."""
+
+    # Its windows of 60 ms and the smoothing over three of them need so much to give every functional.
+    minimum_seconds = 0.5
+
+    def __init__(self, spec: EncoderSpec, smile: Any) -> None:
+        super().__init__(spec, smile.num_features)
+        self.smile = smile
+
+    def describe(self, waveform: np.ndarray) -> np.ndarray:
+        """Functionals `(88,)` for eGeMAPSv02."""
+        return self.smile.process_signal(waveform, SAMPLING_RATE).to_numpy()[0]

@@ -1,0 +1,158 @@
+"""Encoders by name, `family:model`: finding the family, resolving a spec, loading the encoder."""
+
+import difflib
+import fnmatch
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from .errors import EncoderError, one_line
+from .items import Encoder
+from .spec import DigestFile, EncoderSpec, Settings, canonical_layers, checked, digest_file
+
+ENTRY_POINTS = "lpgnet.encoders"
+# Imported when first used, so that looking a name up costs no library that another family needs.
+OWN_FAMILIES = {
+    "hf": "feature_extractors.hf:HuggingFace",
+    "torchaudio": "feature_extractors.torchaudio_bundles:Bundles",
+    "librosa": "feature_extractors.librosa_prosody:Librosa",
+    "opensmile": "feature_extractors.opensmile_functionals:OpenSmile",
+}
+
+
+class Family(Protocol):
+    """What an entry point of the group `lpgnet.encoders` gives (its name is the family's); made without arguments."""
+
+    def models(self) -> list[str]:
+        """Models that `list_encoders` shows; a family may know more than it lists."""
+        ...
+
+    def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        """The spec of `name` = `family:model`, without loading weights."""
+        ...
+
+    def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        """The encoder of a spec that `resolve` gave."""
+        ...
+
+
+def resolve_spec(
+    name: str,
+    *,
+    modality: str | None = None,
+    layers: Any = "last",
+    pooling: str = "mean",
+    precision: str = "fp32",
+    max_seconds: float = 30.0,
+    trust_remote_code: bool = False,
+    device: str = "cpu",
+    digest_file: DigestFile = digest_file,
+) -> EncoderSpec:
+    """The encoder's spec, from its config and the digests of its weight files; torch is not imported for it
+    unless `precision` is `auto`.
+
+    `modality` (`audio` or `text`) is checked against what the model is for. `digest_file` may remember what
+    `feature_extractors.digest_file` returned for a file. Raises `EncoderError`.
+    """
+    settings = Settings(
+        modality=modality,
+        layers=canonical_layers(layers),
+        pooling=pooling,
+        precision=precision,
+        max_seconds=max_seconds,
+        trust_remote_code=trust_remote_code,
+    )
+    return _resolve(name, settings, device, digest_file)
+
+
+def load_encoder(
+    encoder: str | EncoderSpec,
+    *,
+    device: str = "cpu",
+    digest_file: DigestFile = digest_file,
+    **settings: Any,
+) -> Encoder:
+    """The encoder, frozen and ready; `settings` are those of `resolve_spec` and go with a name only.
+
+    A spec is resolved again, and an `EncoderError` raised when its fingerprint is no longer the same: the
+    model's files have changed since.
+    """
+    if isinstance(encoder, str):
+        spec = resolve_spec(encoder, device=device, digest_file=digest_file, **settings)
+    elif settings:
+        raise EncoderError(f"{encoder.name}: a spec has its settings already, leave out {', '.join(settings)}")
+    else:
+        spec = _unchanged(encoder, device, digest_file)
+    family, model = _split(spec.name)
+    return _family(family).load(model, spec, device)
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Names that match a shell pattern (a pattern without wildcard matches anywhere in the name).
+
+    `hf:` names any model of the hub or of a local folder; those listed are known to work well.
+    """
+    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    names = [f"{family}:{model}" for family in _families() for model in _family(family).models()]
+    return [name for name in names if fnmatch.fnmatch(name.lower(), wanted.lower())]
+
+
+def resolve_precision(precision: str, device: str = "cpu") -> str:
+    """`fp32` or `bf16`; `auto` is bf16 where the processor or the GPU has instructions for it."""
+    if precision != "auto":
+        return precision
+    from .devices import has_bfloat16
+
+    return "bf16" if has_bfloat16(device) else "fp32"
+
+
+def unknown_model(name: str, known: list[str]) -> EncoderError:
+    """The error for a model that a family with a fixed list does not have."""
+    family = name.partition(":")[0]
+    return EncoderError(f"there is no encoder {name!r}{_did_you_mean(name, [f'{family}:{m}' for m in known])}")
+
+
+def _resolve(name: str, settings: Settings, device: str, digest: DigestFile) -> EncoderSpec:
+    family, model = _split(name)
+    precision = resolve_precision(checked(settings).precision, device)
+    return _family(family).resolve(model, name, replace(settings, precision=precision), digest)
+
+
+def _unchanged(spec: EncoderSpec, device: str, digest: DigestFile) -> EncoderSpec:
+    found = _resolve(spec.name, spec.settings, device, digest)
+    if found.fingerprint != spec.fingerprint:
+        raise EncoderError(
+            f"{spec.name} has changed: its fingerprint is {found.fingerprint}, {spec.fingerprint} is asked for;"
+            " extract the embeddings again or give the encoder as it was"
+        )
+    return found
+
+
+def _split(name: str) -> tuple[str, str]:
+    family, colon, model = name.partition(":")
+    if colon and model and family in _families():
+        return family, model
+    if not colon:
+        raise EncoderError(f"an encoder is named family:model, {name!r} has no family; did you mean 'hf:{name}'?")
+    known = list_encoders() if model else [f"{known}:" for known in _families()]
+    raise EncoderError(f"there is no encoder {name!r}{_did_you_mean(name, known)}")
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), [entry.lower() for entry in known], n=1, cutoff=0.5)
+    match = next((entry for entry in known if close and entry.lower() == close[0]), None)
+    return f"; did you mean {match!r}?" if match else f"; the families are {', '.join(_families())}"
+
+
+def _families() -> Mapping[str, str]:
+    return OWN_FAMILIES | {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _family(name: str) -> Family:
+    module, _, attribute = _families()[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise EncoderError(f"the encoder family {name!r} cannot be loaded: {one_line(error)}") from error

@@ -1,0 +1,153 @@
+"""`EncoderSpec`: which encoder, with which settings, and the fingerprint under which its embeddings are kept."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import EncoderError
+
+# Raised whenever the golden outputs in tests/feature_extractors change; old embeddings are then not found.
+ENCODER_VERSION = 1
+POOLINGS = ("mean", "mean_std", "max", "first", "none")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+Layers = str | tuple[int, ...]
+DigestFile = Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller may choose, before the model's own files are looked at; `layers` is canonical."""
+
+    modality: str | None = None
+    layers: Layers = "last"
+    pooling: str = "mean"
+    precision: str = "fp32"
+    max_seconds: float = 30.0
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder by name with its settings; two specs with one fingerprint give the same embeddings.
+
+    `layers` is `"last"`, `"all"` or indices (0 enters the first block, n leaves block n); `sampling_rate` in Hz
+    and `max_seconds` (the longest window) are None for text; `precision` is `fp32` or `bf16`.
+    """
+
+    name: str
+    modality: str
+    layers: Layers
+    pooling: str
+    precision: str
+    sampling_rate: int | None
+    max_seconds: float | None
+    trust_remote_code: bool
+    fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON types."""
+        fields = asdict(self)
+        return fields | {"layers": self.layers if isinstance(self.layers, str) else list(self.layers)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "EncoderSpec":
+        """The inverse of `to_dict`."""
+        return cls(**{**fields, "layers": canonical_layers(fields["layers"])})
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that give this spec again."""
+        return Settings(
+            modality=self.modality,
+            layers=self.layers,
+            pooling=self.pooling,
+            precision=self.precision,
+            max_seconds=Settings.max_seconds if self.max_seconds is None else self.max_seconds,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+
+def canonical_layers(layers: Any) -> Layers:
+    """`"last"`, `"all"`, or a tuple of indices; an index may be given alone."""
+    if layers in ("last", "all"):
+        return str(layers)
+    indices = (layers,) if isinstance(layers, int) else layers
+    valid = isinstance(indices, list | tuple) and indices and all(type(i) is int and i >= 0 for i in indices)
+    if not valid or len(set(indices)) < len(indices):
+        raise EncoderError(
+            f"layers: {layers!r} is not 'last', 'all', an index or a list of different indices"
+            " (0 enters the first block, n leaves block n)"
+        )
+    return tuple(indices)
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings, or an `EncoderError` that names the one that is wrong."""
+    for field, allowed in (("pooling", POOLINGS), ("precision", PRECISIONS)):
+        if getattr(settings, field) not in allowed:
+            raise EncoderError(f"{field}: {getattr(settings, field)!r} is none of {', '.join(allowed)}")
+    if settings.modality not in (None, "audio", "text"):
+        raise EncoderError(f"modality: {settings.modality!r} is neither 'audio' nor 'text'")
+    # Half a second leaves every known model at least one frame beside the overlap of two windows.
+    if not settings.max_seconds >= 0.5:
+        raise EncoderError(f"max_seconds: {settings.max_seconds!r} is shorter than half a second")
+    return settings
+
+
+def check_layers(layers: Layers, n_blocks: int, name: str) -> None:
+    """Raise `EncoderError` when an index lies beyond the model's last block."""
+    beyond = [index for index in layers if index > n_blocks] if isinstance(layers, tuple) else []
+    if beyond:
+        raise EncoderError(f"{name} has {n_blocks} blocks: layers go from 0 to {n_blocks}, not {beyond[0]}")
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content; a `digest_file` given by a caller must return the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def resampling() -> dict[str, str]:
+    """What turns a recording into the encoder's sampling rate; part of every audio fingerprint."""
+    return {"resampler": "soxr", "quality": "HQ", "version": importlib.metadata.version("soxr")}
+
+
+def make_spec(
+    name: str, modality: str, settings: Settings, sampling_rate: int | None, content: Mapping[str, Any]
+) -> EncoderSpec:
+    """A spec whose fingerprint covers `content` (weights, config, preprocessing) and the settings, not the name."""
+    if settings.modality not in (None, modality):
+        raise EncoderError(f"{name} is an encoder for {modality}, it was given for {settings.modality}")
+    audio = modality == "audio"
+    digested = {
+        "version": ENCODER_VERSION,
+        "modality": modality,
+        "content": content,
+        "resampling": resampling() if audio else None,
+        "sampling_rate": sampling_rate,
+        "layers": settings.layers,
+        "pooling": settings.pooling,
+        "precision": settings.precision,
+        "max_seconds": float(settings.max_seconds) if audio else None,
+    }
+    return EncoderSpec(
+        name=name,
+        modality=modality,
+        layers=settings.layers,
+        pooling=settings.pooling,
+        precision=settings.precision,
+        sampling_rate=sampling_rate,
+        max_seconds=float(settings.max_seconds) if audio else None,
+        trust_remote_code=settings.trust_remote_code,
+        fingerprint=_digest(digested),
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,163 @@
+"""The frame of every torch encoder: items to pieces, pieces to batches, batches to parts, parts to embeddings."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .errors import EncoderError, ItemError
+from .items import Embedding, Item
+from .pooling import Part, join, pool
+from .spec import EncoderSpec
+from .taps import Taps, cast_products
+from .windows import batches
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is encoded together: a whole item or one window of it.
+
+    `size` is its cost in samples or tokens, `content` what the encoder's `_forward` takes. Positions `first` to
+    `end` are counted; `end` is None when the model alone knows how many there are, and all count.
+    """
+
+    item: int
+    size: int
+    content: Any
+    first: int
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of one item, in order, and its flags."""
+
+    pieces: list[Piece]
+    flags: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A batch's layers on the device: `values` `(B, layers, width)` or `(B, layers, T, d)`, counted frames a row."""
+
+    values: Tensor
+    spans: list[tuple[int, int]]
+
+
+class TorchEncoder(nn.Module):
+    """A frozen encoder: a module that stays in evaluation mode whatever its parent does.
+
+    Subclasses say how items are cut (`_cut`) and how a batch of pieces runs through the model (`_forward`).
+    `budget` is what a batch holds unless a call says otherwise; None for a model that is exact only alone.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, model: nn.Module, taps: Taps, *, width: int, budget: int | None, device: str
+    ) -> None:
+        super().__init__()
+        self.spec, self.taps, self.budget = spec, taps, budget
+        self.n_layers = taps.n_layers
+        self.width = 2 * width if spec.pooling == "mean_std" else width
+        self.device = torch.device(device)
+        self.model = model.to(self.device).requires_grad_(False)
+        if spec.precision == "bf16":
+            cast_products(self.model)
+        self.eval()
+
+    @property
+    def sampling_rate(self) -> int | None:
+        """The rate in Hz of the waveforms it takes; None for text."""
+        return self.spec.sampling_rate
+
+    def train(self, mode: bool = True) -> "TorchEncoder":
+        """Stays in evaluation mode: training mode would drop layers and mask spans at random."""
+        return super().train(False)
+
+    @abstractmethod
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """Samples or tokens of each item."""
+
+    @abstractmethod
+    def _cut(self, items: Sequence[Item]) -> list[Pieces]:
+        """The pieces of every item; raises `ItemError` for all bad ones before anything is computed."""
+
+    @abstractmethod
+    def _forward(self, contents: Sequence[Any]) -> Tensor:
+        """The model's last hidden state `(B, T, d)` of a batch of piece contents."""
+
+    def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
+        """One embedding an item, in the items' order.
+
+        `batch_budget` bounds a batch's padded samples or tokens (None: what suits the device; 0: one at a time).
+        Raises `ItemError`, which names every bad item.
+        """
+        cuts = self._cut(items)
+        pieces = [piece for cut in cuts for piece in cut.pieces]
+        parts: list[list[Part]] = [[] for _ in items]
+        for piece, part in zip(pieces, self._parts(pieces, batch_budget), strict=True):
+            parts[piece.item].append(part)
+        joined = [join(own, self.spec.pooling) for own in parts]
+        bad = {i: "the encoder gives NaN or infinity" for i, part in enumerate(joined) if not _finite(part.values)}
+        if bad:
+            raise ItemError(bad)
+        return [Embedding(part.values, part.n_frames, cut.flags) for part, cut in zip(joined, cuts, strict=True)]
+
+    def _parts(self, pieces: Sequence[Piece], batch_budget: int | None) -> list[Part]:
+        """A part of every piece, in the pieces' order."""
+        budget = self.budget if batch_budget is None or self.budget is None else batch_budget
+        done: dict[int, Part] = {}
+        running: tuple[list[int], Pooled] | None = None
+        for group in batches([piece.size for piece in pieces], budget or 0):
+            launched = group, self._pooled([pieces[index] for index in group])
+            # On a GPU the batch just launched runs while the one before it is copied back.
+            if running is not None:
+                done.update(zip(running[0], _fetched(running[1]), strict=True))
+            running = launched
+        if running is not None:
+            done.update(zip(running[0], _fetched(running[1]), strict=True))
+        return [done[index] for index in range(len(pieces))]
+
+    def _pooled(self, batch: Sequence[Piece]) -> Pooled:
+        layers: list[Tensor] = [torch.empty(0)] * self.n_layers
+        spans: list[tuple[int, int]] = []
+
+        def sink(position: int, hidden: Tensor) -> None:
+            if hidden.ndim != 3:
+                raise EncoderError(
+                    f"{self.spec.name}: its states are {tuple(hidden.shape)}, not (batch, frames, width)"
+                )
+            spans[:] = [(p.first, hidden.shape[1] if p.end is None else p.end) for p in batch]
+            # Sums of many frames in bfloat16 would lose what the frames still had.
+            with torch.autocast(self.device.type, enabled=False):
+                layers[position] = pool(hidden, _between(spans, hidden), self.spec.pooling)
+
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        with torch.inference_mode(), autocast:
+            self.taps.run(lambda: self._forward([piece.content for piece in batch]), sink)
+            return Pooled(torch.stack(layers, dim=1), spans)
+
+
+def _between(spans: Iterable[tuple[int, int]], hidden: Tensor) -> Tensor:
+    first, end = torch.tensor(list(spans), device=hidden.device).unsqueeze(-1).unbind(1)  # (B, 1) each
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    return (positions >= first) & (positions < end)
+
+
+def _fetched(pooled: Pooled) -> list[Part]:
+    values = pooled.values.cpu().numpy()
+    if values.ndim == 3:
+        return [Part(row, end - first) for row, (first, end) in zip(values, pooled.spans, strict=True)]
+    frames = values.transpose(0, 2, 1, 3)  # (B, T, layers, d)
+    return [
+        # A copy, or every utterance would keep its whole padded batch in memory.
+        Part(np.ascontiguousarray(row[first:end]), end - first)
+        for row, (first, end) in zip(frames, pooled.spans, strict=True)
+    ]
+
+
+def _finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(np.sum(values, dtype=np.float64)))

@@ -1,0 +1,123 @@
+"""The family `torchaudio`: pretrained bundles of `torchaudio.pipelines`, their weights kept in torch's own cache."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import EncoderError, one_line
+from .items import Encoder
+from .registry import unknown_model
+from .spec import DigestFile, EncoderSpec, Settings, make_spec
+
+SAMPLING_RATE = 16_000
+URL = "https://download.pytorch.org/torchaudio/models/"
+# The weight file of each bundle, so that a fingerprint needs no torch; a test compares it with torchaudio.
+BUNDLES = {
+    "WAV2VEC2_BASE": "wav2vec2_fairseq_base_ls960.pth",
+    "WAV2VEC2_LARGE": "wav2vec2_fairseq_large_ls960.pth",
+    "WAV2VEC2_LARGE_LV60K": "wav2vec2_fairseq_large_lv60k.pth",
+    "WAV2VEC2_XLSR53": "wav2vec2_fairseq_large_xlsr53.pth",
+    "WAV2VEC2_XLSR_300M": "wav2vec2_xlsr_300m.pth",
+    "WAV2VEC2_XLSR_1B": "wav2vec2_xlsr_1b.pth",
+    "WAV2VEC2_XLSR_2B": "wav2vec2_xlsr_2b.pth",
+    "WAV2VEC2_ASR_BASE_960H": "wav2vec2_fairseq_base_ls960_asr_ls960.pth",
+    "WAV2VEC2_ASR_LARGE_LV60K_960H": "wav2vec2_fairseq_large_lv60k_asr_ls960.pth",
+    "HUBERT_BASE": "hubert_fairseq_base_ls960.pth",
+    "HUBERT_LARGE": "hubert_fairseq_large_ll60k.pth",
+    "HUBERT_XLARGE": "hubert_fairseq_xlarge_ll60k.pth",
+    "HUBERT_ASR_LARGE": "hubert_fairseq_large_ll60k_asr_ls960.pth",
+    "WAVLM_BASE": "wavlm_base.pth",
+    "WAVLM_BASE_PLUS": "wavlm_base_plus.pth",
+    "WAVLM_LARGE": "wavlm_large.pth",
+}
+# Torchaudio normalises with `layer_norm`, whose default this is.
+NORMALISATION_EPSILON = 1e-5
+
+
+class Bundles:
+    """Resolves and loads `torchaudio:` names."""
+
+    def models(self) -> list[str]:
+        return list(BUNDLES)
+
+    def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        if model not in BUNDLES:
+            raise unknown_model(name, self.models())
+        weights = _weights(model, name)
+        return make_spec(name, "audio", settings, SAMPLING_RATE, {"bundle": model, "weights": [digest(weights)]})
+
+    def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        pipelines = _pipelines(spec.name)
+        bundle = getattr(pipelines, model)
+        try:
+            network = bundle.get_model(dl_kwargs={"weights_only": True})
+        # A damaged file may raise anything; what torchaudio refuses to load strictly is a RuntimeError.
+        except Exception as error:
+            raise EncoderError(f"{spec.name}: {_cached(model)} cannot be loaded: {one_line(error)}") from error
+        return _encoder(spec, bundle, network, device)
+
+
+def _encoder(spec: EncoderSpec, bundle: Any, network: Any, device: str) -> Encoder:
+    from torch import Tensor
+
+    from .audio_encoder import AudioEncoder, Waveforms
+    from .exactness import Lengths, cure, fold_weight_norms
+    from .taps import Taps
+    from .windows import Frames
+
+    # The wrapper would normalise a whole padded batch at once; we normalise each utterance.
+    network = network.model if bundle._normalize_waveform else network
+    lengths = Lengths()
+    cure(network, lengths)
+    fold_weight_norms(network)
+    layers = [(layer.kernel_size, layer.stride) for layer in network.feature_extractor.conv_layers]
+
+    def call(values: Tensor, samples: Tensor | None) -> Tensor:
+        return network.encoder(*network.feature_extractor(values, samples))
+
+    front_end = Waveforms(
+        call,
+        Frames.of_convolutions(*zip(*layers, strict=True)),
+        lengths,
+        NORMALISATION_EPSILON if bundle._normalize_waveform else None,
+        # Torchaudio's WavLM takes no mask.
+        batched=bundle._model_type != "WavLM",
+    )
+    taps = Taps(network.encoder.transformer.layers, spec.layers, spec.name)
+    width = network.encoder.feature_projection.projection.out_features
+    return AudioEncoder(spec, network, taps, front_end, width=width, device=device)
+
+
+def _pipelines(name: str) -> Any:
+    try:
+        from torchaudio import pipelines
+    # An extension that does not fit torch's build raises OSError or RuntimeError rather than ImportError.
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EncoderError(
+            f"{name}: torchaudio cannot be loaded ({one_line(error, limit=120)}): install the torchaudio of the same"
+            " version and build as torch"
+        ) from error
+    return pipelines
+
+
+def _cached(model: str) -> Path:
+    """Where `torch.hub` keeps a bundle's weights."""
+    cache = os.getenv("XDG_CACHE_HOME", "~/.cache")
+    home = os.getenv("TORCH_HOME", os.path.join(cache, "torch"))
+    return Path(home).expanduser() / "hub" / "checkpoints" / BUNDLES[model]
+
+
+def _weights(model: str, name: str) -> Path:
+    file = _cached(model)
+    if not file.is_file():
+        from torch.hub import download_url_to_file
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download_url_to_file(URL + file.name, str(file))
+        except OSError as error:
+            raise EncoderError(
+                f"{name} is not cached and cannot be downloaded ({one_line(error, limit=100)}): put {file.name} from"
+                f" {URL} into {file.parent}; librosa:prosody needs no network"
+            ) from error
+    return file

@@ -1,0 +1,36 @@
+"""Emotion recognition in conversations: LPGNet, the SDT baseline and a linear one behind one interface.
+
+>>> model = build_model("lpgnet", input_sizes={"text": [1, 768], "audio": [13, 768]}, num_labels=4)
+>>> model.num_parameters()
+2961945
+"""
+
+from model.base import EmotionModel, EmotionOutput
+from model.concat import ConcatForEmotionRecognition
+from model.configuration import ConcatConfig, EmotionConfig, LPGNetConfig, SDTConfig
+from model.distillation import LossSettings, LossTerms, loss_counts, self_distillation
+from model.errors import ModelError
+from model.lpgnet import LPGNetForEmotionRecognition, LPGNetModel
+from model.registry import MODEL_TYPES, build_model, load_model
+from model.sdt import SDTForEmotionRecognition
+
+__all__ = [
+    "MODEL_TYPES",
+    "ConcatConfig",
+    "ConcatForEmotionRecognition",
+    "EmotionConfig",
+    "EmotionModel",
+    "EmotionOutput",
+    "LPGNetConfig",
+    "LPGNetForEmotionRecognition",
+    "LPGNetModel",
+    "LossSettings",
+    "LossTerms",
+    "ModelError",
+    "SDTConfig",
+    "SDTForEmotionRecognition",
+    "build_model",
+    "load_model",
+    "loss_counts",
+    "self_distillation",
+]

@@ -1,0 +1,54 @@
+"""The plain baseline: a linear layer on the concatenated embeddings of one utterance, without any context."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from model.base import EmotionModel, EmotionOutput, InputMix
+from model.configuration import ConcatConfig
+
+
+class ConcatForEmotionRecognition(EmotionModel):
+    """Step 0 of LPGNet, then one linear layer; a missing modality is zero, which is its mean.
+
+    It has no branch heads and no gates: `branch_logits` and `modality_weights` are empty.
+    """
+
+    config_class = ConcatConfig
+    config: ConcatConfig
+
+    def __init__(self, config: ConcatConfig) -> None:
+        super().__init__(config)
+        sizes = [config.input_sizes[m] for m in config.modality_names]
+        self.mixes = nn.ModuleDict({m: InputMix(*config.input_sizes[m]) for m in config.modality_names})
+        self.dropout = nn.Dropout(config.dropout)
+        self.fused_head = nn.Linear(sum(width for _, width in sizes), config.num_classes)
+        self.post_init()
+
+    @property
+    def branch_names(self) -> list[str]:
+        """None: there are no branch heads."""
+        return []
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        mask: Tensor,
+        labels: Tensor | None = None,
+        speakers: Tensor | None = None,
+        return_gates: bool = False,
+    ) -> EmotionOutput:
+        """Predict the emotion of every utterance.
+
+        Args:
+            inputs, masks, mask, labels: as in `LPGNetForEmotionRecognition.forward`.
+            speakers, return_gates: ignored: there are neither speakers nor gates.
+
+        Raises:
+            ModelError: an embedding has not the sizes in the configuration.
+        """
+        present = self.present(inputs, masks, mask)
+        joined = torch.cat(list(self.mix_inputs(inputs, present).values()), dim=-1)  # (B, L, sum of D_m)
+        return self.output(self.fused_head(self.dropout(joined)), {}, labels, mask, present, modality_weights={})

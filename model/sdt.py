@@ -1,0 +1,144 @@
+"""SDT (Ma et al., IEEE TMM 2024, arXiv 2310.20494), LPGNet's parent and the baseline to beat, as published.
+
+Same inputs, outputs and checkpoint as LPGNet. An utterance that lacks a modality is handled as in LPGNet, since
+SDT's authors had none. Shapes: B dialogues of up to L utterances, M modalities, P = M * M paths, width d, C
+classes.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from model.base import EmotionModel, EmotionOutput, InputMix, StackedLayerNorm, StackedLinear, by_name
+from model.configuration import SDTConfig
+from model.lpgnet import attend, fuse
+
+
+def sinusoidal_positions(length: int, size: int, device: torch.device) -> Tensor:
+    """Fixed positions (length, size): sines of falling frequency at even dimensions, else cosines."""
+    frequencies = torch.exp(torch.arange(0, size, 2, device=device) * (-math.log(10000.0) / size))
+    angles = torch.arange(length, device=device)[:, None] * frequencies  # (L, d / 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+class SpeakerEmbedding(nn.Module):
+    """A row per speaker and a zero row for who has none: padding, and speakers beyond the table."""
+
+    def __init__(self, speakers: int, size: int) -> None:
+        super().__init__()
+        self.unknown = speakers
+        self.table = nn.Embedding(speakers + 1, size, padding_idx=speakers)
+
+    def forward(self, speakers: Tensor | None, mask: Tensor) -> Tensor:
+        """Speakers (B, L), numbered by first appearance in the dialogue, or None if unknown -> (B, L, d)."""
+        if speakers is None:
+            speakers = torch.full(mask.shape, self.unknown, device=mask.device)
+        known = mask & (speakers >= 0) & (speakers < self.unknown)
+        return self.table(speakers.masked_fill(~known, self.unknown))
+
+
+class PathEncoders(nn.Module):
+    """One Transformer layer per path: queries of one modality, keys and values of another."""
+
+    def __init__(self, config: SDTConfig) -> None:
+        super().__init__()
+        paths, d = len(config.paths), config.hidden_size
+        self.heads = config.num_attention_heads
+        self.query = StackedLinear(paths, d, d)
+        self.key = StackedLinear(paths, d, d)
+        self.value = StackedLinear(paths, d, d)
+        self.context = StackedLinear(paths, d, d)
+        self.feed_norm = StackedLayerNorm(paths, d)
+        self.feed_in = StackedLinear(paths, d, d)
+        self.feed_out = StackedLinear(paths, d, d)
+        # Each of the authors' layers owns it, the first skips it and there is no second: it counts as parameters
+        # and never learns.
+        self.skipped_norm = StackedLayerNorm(paths, d).requires_grad_(False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, queries: Tensor, sources: Tensor, key_mask: Tensor) -> Tensor:
+        """X_q and X_s (P, B, L, d) with the sources' mask (P, B, L) -> (P, B, L, d)."""
+        context = attend(self.query(queries), self.key(sources), self.value(sources), key_mask, heads=self.heads)
+        z = self.dropout(self.context(context)) + queries
+        return z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z)), approximate="tanh"))
+
+
+class SDTForEmotionRecognition(EmotionModel):
+    """SDT with its heads and its loss."""
+
+    config_class = SDTConfig
+    config: SDTConfig
+
+    def __init__(self, config: SDTConfig) -> None:
+        super().__init__(config)
+        names, d = config.modality_names, config.hidden_size
+        self.path_query, self.path_source = (list(side) for side in zip(*config.paths, strict=True))
+        self.mixes = nn.ModuleDict({m: InputMix(*config.input_sizes[m]) for m in names})
+        self.local = nn.ModuleDict({m: nn.Linear(config.input_sizes[m][1], d, bias=False) for m in names})
+        self.speakers = SpeakerEmbedding(config.num_speakers, d) if config.speaker_embedding else None
+        self.encoders = PathEncoders(config)
+        self.path_gate = StackedLinear(len(config.paths), d, d, bias=False)
+        self.refine = StackedLinear(len(names), len(names) * d, d)
+        self.modality_gate = nn.Linear(d, d, bias=False) if len(names) > 1 else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.fused_head = nn.Linear(d, config.num_classes)
+        self.branch_heads = StackedLinear(len(names), d, config.num_classes)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, SpeakerEmbedding):
+            init.normal_(module.table.weight)
+            init.zeros_(module.table.weight[module.unknown])
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        mask: Tensor,
+        labels: Tensor | None = None,
+        speakers: Tensor | None = None,
+        return_gates: bool = False,
+    ) -> EmotionOutput:
+        """Predict the emotion of every utterance.
+
+        Args:
+            inputs, masks, mask, labels, return_gates: as in `LPGNetForEmotionRecognition.forward`.
+            speakers: (B, L), numbered by first appearance in the dialogue. Those beyond the table, and all of them
+                when None, are unknown and have no speaker embedding.
+
+        Raises:
+            ModelError: an embedding has not the sizes in the configuration.
+        """
+        present = self.present(inputs, masks, mask)
+        real = torch.stack(list(present.values()))  # (M, B, L)
+        local = self._encode(self.mix_inputs(inputs, present), real, speakers, mask)  # (M, B, L, d)
+        key_mask = real[self.path_source]
+        enhanced = self.encoders(local[self.path_query], local[self.path_source], key_mask)  # (P, B, L, d)
+        gates = self.path_gate(enhanced).sigmoid()
+        grouped = (gates * enhanced).unflatten(0, (len(present), -1))  # (M, M, B, L, d)
+        refined = self.refine(grouped.movedim(1, 3).flatten(-2))  # (M, B, L, d)
+        scores = None if self.modality_gate is None else self.modality_gate(refined)
+        fused, alpha = fuse(refined, scores, real)  # (B, L, d) and (M, B, L, d)
+        branches = self.branch_heads(self.dropout(refined.relu()))  # (M, B, L, C)
+        return self.output(
+            self.fused_head(fused),
+            by_name(self.config.modality_names, branches),
+            labels,
+            mask,
+            present,
+            **self.describe_gates(alpha, gates, return_gates),
+        )
+
+    def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, speakers: Tensor | None, mask: Tensor) -> Tensor:
+        """Project to d (a convolution of kernel 1), then add positions and speakers: (M, B, L, d)."""
+        local = torch.stack([self.local[name](values) for name, values in mixed.items()])
+        local = local + sinusoidal_positions(local.shape[2], local.shape[3], local.device)
+        if self.speakers is not None:
+            local = local + self.speakers(speakers, mask)
+        return self.dropout(local).masked_fill(~real[..., None], 0.0)

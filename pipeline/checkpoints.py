@@ -1,0 +1,116 @@
+"""Checkpoints to resume from: one safetensors file an epoch, with the rest of the state as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler
+    from torch.optim.swa_utils import AveragedModel
+
+CHECKPOINT_FOLDER = "checkpoints"
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: epochs done.
+        step: optimizer steps done.
+        best_score, best_epoch: of the development data so far.
+        log: one entry an epoch, as in metrics.jsonl.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_score: float = -1.0
+    best_epoch: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What changes while training: all of it is in a checkpoint."""
+
+    model: torch.nn.Module
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scheduler: LRScheduler
+    scaler: Any = None
+
+
+def save_checkpoint(folder: Path, trainee: Trainee, progress: Progress) -> None:
+    """Write the state after an epoch whole or not at all, then drop the one before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "progress": asdict(progress),
+        "scheduler": trainee.scheduler.state_dict(),
+        "groups": [_settings(group) for group in trainee.optimizer.state_dict()["param_groups"]],
+        "scaler": trainee.scaler.state_dict() if trainee.scaler else None,
+    }
+    path = folder / f"epoch-{progress.epoch:05d}.safetensors"
+    temporary = path.with_suffix(".partial")
+    save_file(_tensors(trainee), temporary, metadata={"state": json.dumps(state)})
+    os.replace(temporary, path)
+    for other in folder.glob("epoch-*.safetensors"):
+        if other != path:
+            other.unlink()
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _tensors(trainee: Trainee) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": value for name, value in trainee.model.state_dict().items()}
+    if trainee.average is not None:
+        tensors |= {f"average.{name}": value for name, value in trainee.average.state_dict().items()}
+    for number, state in trainee.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+
+
+def load_checkpoint(folder: Path, trainee: Trainee) -> Progress:
+    """Put the newest state back; a new Progress where there is none."""
+    paths = sorted(folder.glob("epoch-*.safetensors"))
+    if not paths:
+        return Progress()
+    with safe_open(paths[-1], framework="pt") as file:
+        state = json.loads(file.metadata()["state"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    trainee.model.load_state_dict(_under("model.", tensors))
+    if trainee.average is not None:
+        trainee.average.load_state_dict(_under("average.", tensors))
+    _load_optimizer(trainee.optimizer, _under("optimizer.", tensors), state["groups"])
+    trainee.scheduler.load_state_dict(state["scheduler"])
+    if trainee.scaler and state["scaler"]:
+        trainee.scaler.load_state_dict(state["scaler"])
+    return Progress(**state["progress"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], settings: list[dict[str, Any]]
+) -> None:
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, key = name.partition(".")
+        states.setdefault(int(number), {})[key] = value
+    groups = [
+        {**own, **saved, "params": own["params"]}
+        for own, saved in zip(optimizer.state_dict()["param_groups"], settings, strict=True)
+    ]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})

@@ -1,0 +1,469 @@
+"""The configuration of an experiment: nested dataclasses, filled from one YAML file and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
+
+import yaml
+
+from pipeline.errors import UsageError, did_you_mean, shorten
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from jsonargparse import ArgumentParser
+
+
+@dataclass
+class CorpusConfig:
+    """What to read.
+
+    Attributes:
+        reader: the corpus's layout: iemocap, meld or table
+        root: folder or fsspec address that holds the corpus
+        options: what the reader takes beside the root, such as the table's file and columns
+    """
+
+    reader: str = "table"
+    root: str = "."
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AudioEncoderConfig:
+    """How speech is embedded.
+
+    Attributes:
+        name: family:model, such as hf:facebook/wav2vec2-base or hf:./a/local/folder; null for no audio
+        layers: last, all, one block's index or a list of them (0 enters the first block, n leaves block n)
+        pooling: mean, mean_std, max or first over an utterance's frames, or none to keep them all
+        precision: fp32, bf16, or auto for bf16 where the processor or GPU computes in it
+        max_seconds: longer utterances are cut into overlapping windows of this length (seconds)
+        trust_remote_code: run code that comes with the model
+    """
+
+    name: str | None = None
+    layers: Literal["last", "all"] | int | list[int] = "last"
+    pooling: Literal["mean", "mean_std", "max", "first", "none"] = "mean"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    max_seconds: float = 30.0
+    trust_remote_code: bool = False
+
+
+@dataclass
+class TextEncoderConfig:
+    """How words are embedded.
+
+    Attributes:
+        name: family:model, such as hf:FacebookAI/roberta-base; null for no text
+        layers: last, all, one block's index or a list of them (0 enters the first block, n leaves block n)
+        pooling: mean, mean_std, max or first over an utterance's tokens, or none to keep them all
+        precision: fp32, bf16, or auto for bf16 where the processor or GPU computes in it
+        context_turns: previous turns that the encoder reads before the utterance (turns)
+        trust_remote_code: run code that comes with the model
+    """
+
+    name: str | None = None
+    layers: Literal["last", "all"] | int | list[int] = "last"
+    pooling: Literal["mean", "mean_std", "max", "first", "none"] = "mean"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    context_turns: int = 0
+    trust_remote_code: bool = False
+
+
+@dataclass
+class EncodersConfig:
+    """The encoder of each modality.
+
+    Attributes:
+        audio: speech
+        text: words
+    """
+
+    audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+
+
+@dataclass
+class FeaturesConfig:
+    """How embeddings are computed and where they are kept.
+
+    Attributes:
+        store: folder of the feature store; corpora and experiments share it
+        on_error: stop (exit 1 after the good utterances are cached) or skip (go on without the bad ones)
+        device: auto, cpu, cuda or cuda:N
+        workers: processes that decode and resample audio ahead of the encoder; 0 decodes in the stage itself
+        batch_budget: padded samples or tokens in a batch; null chooses it by the device
+        dtype: how rows are stored
+    """
+
+    store: str = "work/store"
+    on_error: Literal["stop", "skip"] = "stop"
+    device: str = "auto"
+    workers: int = 1
+    batch_budget: int | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+@dataclass
+class SplitsConfig:
+    """Which dialogues train, choose the epoch, and test.
+
+    Attributes:
+        scheme: manifest (its split field), session or speaker (hold the groups in test out), or dialogue (k folds)
+        test: sessions or speakers that are held out; null takes the last one
+        folds: number of folds of the dialogue scheme (folds)
+        dev_share: share of the training dialogues that chooses the epoch, where the manifest names none
+        allow_speaker_overlap: accept speakers that are in the test split and in another (MELD's official split)
+        seed: of the choice of development dialogues
+    """
+
+    scheme: Literal["manifest", "session", "speaker", "dialogue"] = "session"
+    test: list[str] | None = None
+    folds: int = 5
+    dev_share: float = 0.125
+    allow_speaker_overlap: bool = False
+    seed: int = 0
+
+
+@dataclass
+class ModelConfig:
+    """The network. The paper publishes none of these values.
+
+    A field that is null keeps the model's own default, and one that the type does not have is left out.
+
+    Attributes:
+        type: lpgnet, or a baseline: sdt, concat, text (LPGNet on text alone), audio (LPGNet on audio alone)
+        modalities: inputs of the model
+        hidden_size: width of an utterance inside the model
+        num_attention_heads: heads of each attention path
+        kernel_size: utterances that the local encoding spans (utterances)
+        dropout: probability
+        causal: no future turn is used, for live recordings
+        distance_bias: learn how much attention fades with the distance in turns
+        intra_modal: attention paths inside a modality
+        cross_modal: attention paths between modalities
+        path_gate: gate 1, which refines each modality
+        modality_gate: gate 2, which weighs the modalities
+        projections_per_path: project queries, keys and values for every path instead of once a modality
+        fused_weight: weight of the fused head's cross-entropy in the loss
+        branch_weight: weight of the branch heads' cross-entropies in the loss
+        distillation_weight: weight of the branch heads' divergence from the fused head in the loss
+        temperature: of the distillation
+        speaker_embedding: sdt only, whether it is told who speaks
+    """
+
+    type: Literal["lpgnet", "sdt", "concat", "text", "audio"] = "lpgnet"
+    modalities: list[Literal["text", "audio"]] = field(default_factory=lambda: ["text", "audio"])
+    hidden_size: int | None = None
+    num_attention_heads: int | None = None
+    kernel_size: int | None = None
+    dropout: float | None = None
+    causal: bool | None = None
+    distance_bias: bool | None = None
+    intra_modal: bool | None = None
+    cross_modal: bool | None = None
+    path_gate: bool | None = None
+    modality_gate: bool | None = None
+    projections_per_path: bool | None = None
+    fused_weight: float | None = None
+    branch_weight: float | None = None
+    distillation_weight: float | None = None
+    temperature: float | None = None
+    speaker_embedding: bool | None = None
+
+
+@dataclass
+class TrainingConfig:
+    """The recipe. Chosen by this project: the paper's is not published.
+
+    Attributes:
+        seed: of the weights, the dropout and the order of dialogues
+        epochs: passes over the training dialogues, at most (epochs)
+        patience: epochs without a better development score before training stops (epochs)
+        batch_size: dialogues in one optimizer step, over all processes and micro-batches (dialogues)
+        micro_batches: parts that a process cuts its share of a step into, to save memory
+        learning_rate: its highest value
+        schedule: one_cycle or cosine, both with a warm-up and a cosine decay, or constant
+        warmup_share: share of all steps in which the rate rises
+        weight_decay: of AdamW
+        max_gradient_norm: gradients are clipped to it
+        ema_decay: per step, of the moving average of weights that is evaluated and saved; 0 turns it off
+        class_weights: none, or inverse frequency on the training split
+        modality_dropout: probability that an utterance loses one modality in a training step
+        mixed_precision: no, bf16 or fp16 (fp16 on a GPU only)
+        device: auto, cpu, cuda
+        drop_unlabelled: leave utterances without a class out, instead of keeping them as context
+        tracker: none, tensorboard, wandb or trackio, beside the JSON Lines log that is always written
+        compile: torch.compile the model
+    """
+
+    seed: int = 0
+    epochs: int = 40
+    patience: int = 10
+    batch_size: int = 16
+    micro_batches: int = 1
+    learning_rate: float = 1e-3
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    warmup_share: float = 0.1
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    ema_decay: float = 0.98
+    class_weights: Literal["none", "inverse"] = "none"
+    modality_dropout: float = 0.0
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    drop_unlabelled: bool = False
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "tensorboard"
+    compile: bool = False
+
+
+@dataclass
+class EvaluationConfig:
+    """How a trained model is measured.
+
+    Attributes:
+        bootstrap: resamples of the test dialogues behind the confidence interval (resamples)
+        confidence: of the interval
+    """
+
+    bootstrap: int = 1000
+    confidence: float = 0.95
+
+
+@dataclass
+class CrossvalConfig:
+    """Which runs a table is made of.
+
+    Attributes:
+        models: types of model.type, one row of the table each
+        seeds: runs of each model and fold, with the seeds 0, 1, ... (seeds)
+        folds: all, or only the one that splits.test names
+    """
+
+    models: list[Literal["lpgnet", "sdt", "concat", "text", "audio"]] = field(default_factory=lambda: ["lpgnet"])
+    seeds: int = 3
+    folds: Literal["all", "one"] = "all"
+
+
+@dataclass
+class PredictionConfig:
+    """Labelling new recordings; the model's folder says all that is not said here.
+
+    Attributes:
+        recordings: files to label
+        model: run folder, or a folder that holds a trained model
+        transcript: of the recording; null takes the file of the same name beside it
+        out: folder for the timelines
+        audio_encoder: the audio encoder, where it is no longer where the model says; its fingerprint must be the same
+        text_encoder: the text encoder, likewise
+        device: auto, cpu, cuda or cuda:N
+        workers: processes that decode and resample audio ahead of the encoder; 0 decodes in the stage itself
+    """
+
+    recordings: list[str] = field(default_factory=list)
+    model: str | None = None
+    transcript: str | None = None
+    out: str = "timelines"
+    audio_encoder: str | None = None
+    text_encoder: str | None = None
+    device: str = "auto"
+    workers: int = 0
+
+
+@dataclass
+class ExportConfig:
+    """A model to share.
+
+    Attributes:
+        model: run folder, or a folder that holds a trained model
+        out: new folder to write
+        bundle_encoders: put copies of the encoders inside
+    """
+
+    model: str | None = None
+    out: str | None = None
+    bundle_encoders: bool = False
+
+
+@dataclass
+class Config:
+    """One experiment.
+
+    Attributes:
+        name: of the experiment; its folder is work/NAME
+        work: folder that all experiments write into
+        run: of this training; its folder is work/NAME/runs/RUN
+        labels: the corpus's code to the class it counts as, or null to ignore the code
+        corpus: what to read
+        encoders: the encoder of each modality
+        features: how embeddings are computed and where they are kept
+        splits: which dialogues train, choose the epoch, and test
+        model: the network
+        training: the recipe
+        evaluation: how a trained model is measured
+        crossval: which runs a table is made of
+    """
+
+    name: str = "experiment"
+    work: str = "work"
+    run: str = "default"
+    labels: dict[str, str | None] = field(default_factory=dict)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    encoders: EncodersConfig = field(default_factory=EncodersConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    splits: SplitsConfig = field(default_factory=SplitsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    crossval: CrossvalConfig = field(default_factory=CrossvalConfig)
+
+    @property
+    def folder(self) -> Path:
+        """The experiment's folder."""
+        return Path(self.work) / self.name
+
+    @property
+    def run_folder(self) -> Path:
+        """The run's folder."""
+        return self.folder / "runs" / self.run
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that the labels map to, in the order of their first mention."""
+        return list(dict.fromkeys(name for name in self.labels.values() if name is not None))
+
+
+def config_from(values: dict[str, Any]) -> Config:
+    """The configuration out of nested dictionaries, as a run folder keeps it."""
+    return _fill(Config, values)
+
+
+def _fill(section: type, values: dict[str, Any]) -> Any:
+    types = get_type_hints(section)
+    return section(**{k: _fill(types[k], v) if is_dataclass(types[k]) else v for k, v in values.items()})
+
+
+Section = TypeVar("Section", bound="DataclassInstance")
+
+
+def make_parser(command: str, section: type) -> ArgumentParser:
+    """The parser of a command that is configured by a dataclass; a field `recordings` is positional."""
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    parser = ArgumentParser(prog=f"lpgnet {command}", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with these fields")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    positional = {entry.name for entry in fields(section)} & {"recordings"}
+    parser.add_class_arguments(section, None, skip=set(positional))
+    for name in positional:
+        parser.add_argument(name, nargs="*", type=str, default=[], help="files or folders")
+    return parser
+
+
+def parse_config(command: str, arguments: Sequence[str], section: type[Section]) -> Section:
+    """Fill a dataclass from the command line and the YAML files that it names.
+
+    Raises:
+        UsageError: a key is unknown, a value has the wrong type, a file is missing or is no YAML; names file and key.
+    """
+    from jsonargparse import ArgumentError
+
+    paths = [Path(path) for path in _values_of("--config", arguments)]
+    for path in paths:
+        _check_keys(_read_yaml(path), section, where=str(path))
+    parser = make_parser(command, section)
+    try:
+        values = parser.instantiate(parser.parse_args(list(arguments)))
+    except ArgumentError as error:
+        raise UsageError(_explain(str(error), arguments, paths, section)) from None
+    config = section(**{entry.name: values[entry.name] for entry in fields(section)})
+    if isinstance(config, Config):
+        _check_values(config)
+    return config
+
+
+def _values_of(option: str, arguments: Sequence[str]) -> Iterator[str]:
+    for position, argument in enumerate(arguments):
+        if argument == option and position + 1 < len(arguments):
+            yield arguments[position + 1]
+        elif argument.startswith(f"{option}="):
+            yield argument.partition("=")[2]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise UsageError(f"{path}: no such config file{did_you_mean(str(path), known)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{line}: is not YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: must hold keys and values, such as `name: demo`")
+    return values
+
+
+def _check_keys(values: dict[str, Any], section: type, *, where: str, prefix: str = "") -> None:
+    types = get_type_hints(section)
+    for key, value in values.items():
+        if key not in types:
+            hint = did_you_mean(str(key), types) or f"; known here: {', '.join(types)}"
+            raise UsageError(f"{where}: unknown key '{prefix}{key}'{hint}")
+        if is_dataclass(types[key]) and isinstance(value, dict):
+            _check_keys(value, types[key], where=where, prefix=f"{prefix}{key}.")
+
+
+def known_keys(section: type, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the configuration."""
+    for name, kind in get_type_hints(section).items():
+        yield f"{prefix}{name}"
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield from known_keys(kind, f"{prefix}{name}.")
+
+
+def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], section: type) -> str:
+    """One line for people out of jsonargparse's message: where the key stands, and the nearest known one."""
+    message = " ".join(message.split()).replace("<class '", "").replace("'>", "")
+    options = [argument.partition("=")[0].lstrip("-") for argument in arguments if argument.startswith("--")]
+    known = [*known_keys(section), "config", "debug", "help"]
+    if message.startswith("unrecognized arguments"):
+        unknown = [option for option in options if option not in known]
+        hint = did_you_mean(unknown[0], known) if unknown else "; see --help"
+        return f"command line: {message}{hint}"
+    inside = next((key for key in options if f'"{key}"' in message), None)
+    where = "command line" if inside or not paths else shorten(paths)
+    return f"{where}: {message.replace('Parser key', 'key')}"
+
+
+def _check_values(config: Config) -> None:
+    """What no type says: shares between 0 and 1, counts above 0, names that are no paths."""
+    for key, name in (("name", config.name), ("run", config.run)):
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UsageError(f"key '{key}': {name!r} must be a name, not a path out of the work folder")
+    for key, share in (
+        ("splits.dev_share", config.splits.dev_share),
+        ("training.warmup_share", config.training.warmup_share),
+        ("training.ema_decay", config.training.ema_decay),
+        ("training.modality_dropout", config.training.modality_dropout),
+        ("evaluation.confidence", config.evaluation.confidence),
+    ):
+        if not 0 <= share < 1:
+            raise UsageError(f"key '{key}': {share} must be at least 0 and below 1")
+    for key, count in (
+        ("training.epochs", config.training.epochs),
+        ("training.batch_size", config.training.batch_size),
+        ("training.micro_batches", config.training.micro_batches),
+        ("training.patience", config.training.patience),
+        ("crossval.seeds", config.crossval.seeds),
+    ):
+        if count < 1:
+            raise UsageError(f"key '{key}': {count} must be at least 1")
+    if not config.model.modalities:
+        raise UsageError("key 'model.modalities': name text, audio or both")

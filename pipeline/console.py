@@ -1,0 +1,57 @@
+"""What people see: results go to standard output, progress and messages to standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+# A file or a pipe has no width of its own; a table there is as wide as it needs to be.
+results = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """One line on standard error, shown as it is: text of a corpus is no markup."""
+    messages.print(Text(line))
+
+
+def show(line: str) -> None:
+    """One line on standard output."""
+    results.print(Text(line))
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output; the columns after the first are numbers, set to the right."""
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for position, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if position == 0 else "right")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    results.print(table)
+
+
+def progress_bar(field: str, *, unit: str) -> Progress:
+    """A progress bar on standard error, counted in `unit`; its tasks' `field` is shown beside it."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(f"{{task.completed:.0f}} of {{task.total:.0f}} {unit}"),
+        TimeRemainingColumn(),
+        TextColumn(f"{{task.fields[{field}]}}"),
+        console=messages,
+    )
+
+
+def quiet_transformers() -> None:
+    """Loading and saving a small model needs no progress bar of transformers' own; a download keeps the hub's."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    enable_progress_bars()

@@ -1,0 +1,86 @@
+"""Corpus readers by name: a corpus's raw layout becomes the utterances of a manifest."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.corpora import iemocap, meld, table
+from pipeline.corpora.base import PublishedCounts, ReadCorpus, differences
+from pipeline.errors import UsageError, did_you_mean
+from pipeline.manifest import Utterance, check_utterances
+
+__all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "read_corpus", "sources"]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One corpus layout.
+
+    Attributes:
+        read: `read(root, **options) -> ReadCorpus`; its keyword arguments are the options of the config.
+        sources: the same arguments; the files that the manifest depends on.
+        published: how many utterances the corpus is published with; empty where that is not known.
+    """
+
+    read: Callable[..., ReadCorpus]
+    sources: Callable[..., list[Path]]
+    published: PublishedCounts
+
+
+READERS = {
+    "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS),
+    "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS),
+    "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS),
+}
+
+
+def read_corpus(reader: str, root: str, **options: Any) -> ReadCorpus:
+    """Read a corpus by the reader of that name.
+
+    Args:
+        reader: one of `READERS`.
+        root: folder of the corpus.
+        options: keyword arguments of that reader's `read`.
+
+    Raises:
+        UsageError: no such reader, or no such option.
+        PipelineError: the corpus cannot be read; names the file and the line.
+    """
+    corpus = _reader(reader, options).read(root, **options)
+    check_utterances(corpus.utterances, source=root)
+    return corpus
+
+
+def sources(reader: str, root: str, **options: Any) -> list[Path]:
+    """What the manifest of a corpus depends on, sorted; nothing is read.
+
+    Transcripts, label files and tables, no audio. A folder stands for the names of the files in it, which its
+    modification time tells.
+
+    Raises:
+        UsageError: no such reader, or no such option.
+        PipelineError: the corpus is not there.
+    """
+    return sorted(_reader(reader, options).sources(root, **options))
+
+
+def compare_counts(reader: str, utterances: Sequence[Utterance]) -> list[str]:
+    """Warnings where the utterances are not as many, by label, session or split, as the corpus is published with."""
+    return differences(utterances, _reader(reader, {}).published)
+
+
+def _reader(name: str, options: dict[str, Any]) -> Reader:
+    if name not in READERS:
+        raise UsageError(f"no corpus reader '{name}'{did_you_mean(name, READERS)}; readers: {', '.join(READERS)}")
+    known = list(inspect.signature(READERS[name].read).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise UsageError(
+                f"corpus.options: reader {name} has no option '{option}'{did_you_mean(option, known)};"
+                f" its options: {', '.join(known) or 'none'}"
+            )
+    return READERS[name]

@@ -1,0 +1,80 @@
+"""What every corpus reader shares: what it gives, where its files may lie, and the check against published counts."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from pipeline.errors import PipelineError, shorten
+from pipeline.manifest import Utterance
+
+# {("session", "label"): {("Ses01", "ang"): 229}}: how many utterances have these values of these fields.
+PublishedCounts = Mapping[tuple[str, ...], Mapping[tuple[str, ...], int]]
+
+
+@dataclass(frozen=True)
+class ReadCorpus:
+    """What a reader found.
+
+    Attributes:
+        utterances: dialogues contiguous, in turn order.
+        warnings: what people should know about the corpus's files, one line each.
+        version: of the reader; raised whenever the same files give another manifest.
+    """
+
+    utterances: list[Utterance]
+    warnings: list[str]
+    version: int
+
+
+def corpus_root(root: str) -> Path:
+    """The corpus's folder.
+
+    Raises:
+        PipelineError: there is no such folder.
+    """
+    if "://" in root:
+        raise PipelineError(f"{root}: is an address, and corpora are read from folders; copy or mount it")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise PipelineError(f"{root}: no such folder; set corpus.root to the folder that holds the corpus")
+    return folder
+
+
+def inside_root(audio: str, *, where: str) -> str:
+    """Return a path of the corpus unchanged if it stays inside the corpus root.
+
+    Args:
+        audio: path relative to the root, with `/` or `\\` between its parts.
+        where: the file and line, for the error.
+
+    Raises:
+        PipelineError: the path is absolute or climbs out of the root.
+    """
+    windows = PureWindowsPath(audio)
+    if windows.is_absolute() or windows.anchor or audio.startswith("~"):
+        raise PipelineError(f"{where}: audio '{audio}' is absolute; give it relative to the corpus root")
+    if posixpath.normpath(windows.as_posix()).split("/")[0] == "..":
+        raise PipelineError(f"{where}: audio '{audio}' climbs out of the corpus root; keep it inside")
+    return audio
+
+
+def differences(utterances: Sequence[Utterance], published: PublishedCounts) -> list[str]:
+    """Where the counts of a manifest differ from the published ones: one warning for each group of fields."""
+    return [warning for names in published for warning in _differences_by(names, utterances, published[names])]
+
+
+def _differences_by(
+    names: tuple[str, ...], utterances: Iterable[Utterance], published: Mapping[tuple[str, ...], int]
+) -> list[str]:
+    found = Counter(tuple(getattr(utterance, name) or "-" for name in names) for utterance in utterances)
+    wrong = [
+        f"{' '.join(key) or 'all'} {found[key]} instead of {count}"
+        for key, count in published.items()
+        if found[key] != count
+    ]
+    by = f"utterances by {' and '.join(names)}" if names else "utterances"
+    return [f"{by} differ from the published counts: {shorten(wrong)}"] if wrong else []

@@ -1,0 +1,163 @@
+"""Text files as they come: encodings told apart, and the rows of CSV, TSV and JSON Lines with their line numbers."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError, shorten
+from pipeline.manifest import parse_object
+
+# UTF-32's little-endian mark begins with UTF-16's, so it stands first.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DELIMITERS = ",;\t"
+_LINE_END = re.compile(r"\r\n|\n|\r")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        PipelineError: the file is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PipelineError(f"{path}: no such file") from None
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_utf8(path: Path) -> str:
+    """Read UTF-8 text, with or without a byte order mark; line ends stay as they are.
+
+    Raises:
+        PipelineError: the file is missing or is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def read_any_text(path: Path) -> tuple[str, list[str]]:
+    """Read text whose encoding nobody told: by its byte order mark, else UTF-8, UTF-16 or, as a last resort, cp1252.
+
+    Returns:
+        the text, line ends as they are, and a warning where the encoding was guessed.
+
+    Raises:
+        PipelineError: the file is missing, or is no text in any of these.
+    """
+    data = read_bytes(path)
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _unmarked(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: is no text in {encoding} (byte {error.start}); save it as UTF-8") from None
+    if "\0" in text:
+        raise PipelineError(f"{path}: is no text file (it holds null characters)")
+    if encoding in ("cp1252", "latin-1"):
+        return text, [f"{path}: is not UTF-8, read as {encoding}; save it as UTF-8 if letters look wrong"]
+    return text, []
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text, whichever system wrote it; unlike `splitlines`, no control character ends one."""
+    return _LINE_END.split(text)
+
+
+def _unmarked(data: bytes) -> str:
+    # Latin letters in UTF-16 have a zero as every other byte; it is the high one.
+    head = data[:1000]
+    for encoding, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
+        if len(data) % 2 == 0 and zeros.count(0) * 2 > len(zeros):
+            return encoding
+    return next((name for name in ("utf-8", "cp1252") if _decodes(data, name)), "latin-1")
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def named_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table by the names of its columns, with the line at which each begins (from 1).
+
+    The suffix of `path` tells the format: `.jsonl` holds a JSON object a line, `.tsv` is separated by tabs, anything
+    else by whichever of comma, semicolon and tab its header has most of. Cells of CSV and TSV are strings.
+
+    Raises:
+        PipelineError: a row has too many or too few cells, a quote is not closed, the header has a column without a
+            name or a name twice, or a line is not JSON.
+    """
+    if path.suffix.lower() == ".jsonl":
+        return _json_rows(text, path)
+    return _cell_rows(text, path)
+
+
+def _json_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(split_lines(text), start=1):
+        if line.strip():
+            yield number, parse_object(line, where=f"{path}, line {number}")
+
+
+def _cell_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = _cells(text, path, delimiter=_delimiter(text, path))
+    header_line, header = next(rows, (1, []))
+    _check_header(header, where=f"{path}, line {header_line}")
+    for number, cells in rows:
+        if len(cells) != len(header):
+            raise PipelineError(
+                f"{path}, line {number}: has {len(cells)} cells where the header has {len(header)};"
+                " put cells with separators or line breaks in double quotes"
+            )
+        yield number, dict(zip(header, cells, strict=True))
+
+
+def _delimiter(text: str, path: Path) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    header = _LINE_END.split(text.lstrip(), maxsplit=1)[0]
+    return max(_DELIMITERS, key=header.count)
+
+
+def _cells(text: str, path: Path, *, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise PipelineError(f"{path}, line {line}: is not a row of a table ({error})") from None
+        if cells is None:
+            return
+        if cells:
+            yield line, cells
+        line = reader.line_num + 1
+
+
+def _check_header(header: list[str], *, where: str) -> None:
+    if not header:
+        raise PipelineError(f"{where}: the table is empty; its first line names the columns")
+    if "" in header:
+        raise PipelineError(f"{where}: column {header.index('') + 1} has no name; name it or remove it")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise PipelineError(f"{where}: columns named twice: {shorten(twice)}; give each a name of its own")

@@ -1,0 +1,182 @@
+"""Which embedding every utterance needs, by content key, and reading them back from the feature store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache import FeatureStore, StatCache, audio_key, text_key
+from pipeline.audio import AudioInfo, Segment, describe, is_address, locate, segment_of
+from pipeline.errors import PipelineError
+from pipeline.manifest import Utterance
+
+if TYPE_CHECKING:
+    from feature_extractors import EncoderSpec
+
+MODALITIES = ("text", "audio")
+
+
+@dataclass(frozen=True)
+class Words:
+    """An utterance's text and the turns before it, oldest first."""
+
+    text: str
+    context: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One utterance's embedding: the key it is kept under, and what it is computed from."""
+
+    utterance_id: str
+    key: bytes
+    source: Segment | Words
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An utterance that cannot be embedded, and why."""
+
+    utterance_id: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one modality of a manifest needs."""
+
+    requests: tuple[Request, ...]
+    problems: tuple[Problem, ...]
+
+    def without(self, utterance_ids: Collection[str]) -> Plan:
+        """The plan without the requests of some utterances."""
+        kept = tuple(request for request in self.requests if request.utterance_id not in utterance_ids)
+        return Plan(kept, self.problems)
+
+
+def plan_audio(utterances: Sequence[Utterance], root: str, stat_cache: StatCache | None) -> Plan:
+    """The audio each utterance needs; a file that the stat cache knows is not read again."""
+    spoken = [utterance for utterance in utterances if utterance.audio is not None]
+    infos = _describe_all(filter(None, {_file_of(utterance, root) for utterance in spoken}), stat_cache)
+    requests, problems = [], []
+    for utterance in spoken:
+        try:
+            requests.append(_audio_request(utterance, root, infos))
+        except PipelineError as error:
+            problems.append(Problem(utterance.utterance_id, str(error)))
+    return Plan(tuple(requests), tuple(problems))
+
+
+def _file_of(utterance: Utterance, root: str) -> str | None:
+    try:
+        return locate(root, utterance.audio or "")
+    except PipelineError:
+        return None
+
+
+def _audio_request(utterance: Utterance, root: str, infos: dict[str, AudioInfo | PipelineError]) -> Request:
+    info = infos[file := locate(root, utterance.audio or "")]
+    if isinstance(info, PipelineError):
+        raise info
+    segment = segment_of(file, info, start=utterance.start, end=utterance.end, channel=utterance.channel)
+    key = audio_key(info.digest, segment.start, segment.end, segment.channel)
+    return Request(utterance.utterance_id, key, segment)
+
+
+def _describe_all(files: Iterable[str], stat_cache: StatCache | None) -> dict[str, AudioInfo | PipelineError]:
+    """What each file holds, or why it cannot be used; a local file that is as it was is not read again."""
+    found = sorted(files)
+    local = [file for file in found if stat_cache and not is_address(file) and Path(file).is_file()]
+    known = stat_cache.lookup_many(map(Path, local), describe_or_problem) if stat_cache else []
+    values = dict(zip(local, known, strict=True))
+    values |= {file: describe_or_problem(Path(file), file) for file in found if file not in values}
+    return {file: _info(value) for file, value in values.items()}
+
+
+def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
+    """`describe` in a form that the stat cache keeps: a file that stays as it is stays as bad as it is."""
+    try:
+        return asdict(describe(file or str(path)))
+    except PipelineError as error:
+        return {"problem": str(error)}
+
+
+def _info(value: dict[str, Any]) -> AudioInfo | PipelineError:
+    return PipelineError(value["problem"]) if "problem" in value else AudioInfo(**value)
+
+
+def plan_text(utterances: Sequence[Utterance], context_turns: int) -> Plan:
+    """The words each utterance needs, with up to `context_turns` turns before it."""
+    requests, problems = [], []
+    for _, turns in groupby(utterances, key=lambda utterance: utterance.dialogue_id):
+        said: list[str] = []
+        for utterance in turns:
+            if utterance.text is None:
+                continue
+            text = " ".join(utterance.text.split())
+            if not text:
+                problems.append(Problem(utterance.utterance_id, "its text is empty; transcribe it or leave it null"))
+                continue
+            context = tuple(said[-context_turns:]) if context_turns else ()
+            requests.append(Request(utterance.utterance_id, text_key(text, context), Words(text, context)))
+            said.append(text)
+    return Plan(tuple(requests), tuple(problems))
+
+
+def make_plan(
+    modality: str, utterances: Sequence[Utterance], *, root: str, stat_cache: StatCache, context_turns: int
+) -> Plan:
+    """`plan_audio` or `plan_text`."""
+    return plan_audio(utterances, root, stat_cache) if modality == "audio" else plan_text(utterances, context_turns)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One modality's embeddings of many utterances: `values` `(N, K, D)` float32 and each utterance's row in it."""
+
+    values: np.ndarray
+    rows: dict[str, int]
+
+    def __contains__(self, utterance_id: str) -> bool:
+        return utterance_id in self.rows
+
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        """An utterance's embedding `(K, D)`."""
+        return self.values[self.rows[utterance_id]]
+
+
+def read_embeddings(plan: Plan, spec: EncoderSpec, store: FeatureStore) -> Embeddings:
+    """Read what a plan needs; rows with frames are averaged over them.
+
+    Raises:
+        PipelineError: an embedding is not in the store.
+    """
+    missing = set(store.missing(request.key for request in plan.requests))
+    if missing:
+        raise PipelineError(
+            f"{len(missing)} of {len(plan.requests)} {spec.modality} embeddings by {spec.name} are not in the store; "
+            "run the features stage with this configuration first"
+        )
+    keys = list(dict.fromkeys(request.key for request in plan.requests))
+    places = {key: place for place, key in enumerate(keys)}
+    values = (
+        np.stack([pool_frames(row.values) for row in store.read(keys)]) if keys else np.zeros((0, 1, 1), np.float32)
+    )
+    return Embeddings(values, {request.utterance_id: places[request.key] for request in plan.requests})
+
+
+def stack_embeddings(values: Mapping[str, np.ndarray], *, empty_shape: tuple[int, int]) -> Embeddings:
+    """Embeddings out of each utterance's own; `empty_shape` (K, D) is that of none at all."""
+    rows = [pool_frames(row) for row in values.values()]
+    stacked = np.stack(rows) if rows else np.zeros((0, *empty_shape), np.float32)
+    return Embeddings(stacked, {utterance_id: place for place, utterance_id in enumerate(values)})
+
+
+def pool_frames(values: np.ndarray) -> np.ndarray:
+    """The mean over frames of `(n_frames, K, D)`; a pooled `(K, D)` is returned as it is."""
+    return values.mean(axis=0) if values.ndim == 3 else values

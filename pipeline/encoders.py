@@ -1,0 +1,44 @@
+"""The `lpgnet encoders` command: list the encoders by name, or check one against the contract."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+from feature_extractors import check_encoder, list_encoders
+from pipeline.cli import module_main
+from pipeline.console import show, show_table
+from pipeline.devices import resolve_device
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    parser = ArgumentParser(prog="lpgnet encoders", description=__doc__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="names that match a pattern; hf: takes any model of the hub or a folder")
+    listing.add_argument("pattern", nargs="?", default="*", help="such as wavlm or hf:*base*")
+    check = actions.add_parser("check", help="try an encoder on made-up input, one verdict a line")
+    check.add_argument("name", help="family:model")
+    check.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    check.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_args(arguments)
+    return _list(options.pattern) if options.action == "list" else _check(options.name, options.device)
+
+
+def _list(pattern: str) -> int:
+    names = list_encoders(pattern)
+    for name in names:
+        show(name)
+    return 0 if names else 1
+
+
+def _check(name: str, device: str) -> int:
+    verdicts = check_encoder(name, device=resolve_device(device))
+    rows = [("ok" if verdict.passed else "FAILS", verdict.clause, verdict.seen) for verdict in verdicts]
+    show_table(name, ("verdict", "clause", "measured"), rows)
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
+if __name__ == "__main__":
+    module_main("encoders")

@@ -1,0 +1,162 @@
+"""Extraction: requests -> embeddings, decoding ahead of the encoder and keeping the good when some are bad."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.audio import Segment, read_segment
+from pipeline.embeddings import Problem, Request, Words
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from feature_extractors import Embedding, Encoder
+
+# What is decoded, embedded and handed on together: enough to fill batches, little enough to keep in memory.
+CHUNK_COST = {"audio": 60.0, "text": 50_000.0}
+# A GPU takes larger batches, so it gets larger chunks to sort.
+GPU_FACTOR = 10
+# Chunks that are decoded while the encoder works on another.
+CHUNKS_AHEAD = 2
+
+
+@dataclass
+class Extraction:
+    """What an extraction did: filled while `embed` runs.
+
+    Attributes:
+        problems: utterances that could not be embedded.
+        flags: how many embeddings carry each flag of the encoder (padded, silent, ...).
+        seconds_waited: that the encoder stood still for decoding.
+    """
+
+    computed: int = 0
+    audio_seconds: float = 0.0
+    seconds_waited: float = 0.0
+    flags: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def cost(request: Request) -> float:
+    """Seconds of audio, or characters of text with its context: what chunks and parts are measured in."""
+    source = request.source
+    if isinstance(source, Segment):
+        return source.seconds
+    return float(len(source.text) + sum(map(len, source.context)))
+
+
+def embed(
+    encoder: Encoder,
+    requests: Sequence[Request],
+    extraction: Extraction,
+    *,
+    device: str,
+    workers: int,
+    batch_budget: int | None,
+) -> Iterator[tuple[Request, Embedding]]:
+    """Embed requests chunk by chunk, in memory bounded by the chunk and not by the corpus.
+
+    Args:
+        extraction: is filled with counts and problems as the work goes on.
+        device: where the encoder computes.
+        workers: processes that decode and resample ahead; 0 decodes here.
+        batch_budget: padded samples or tokens in a batch; None leaves it to the encoder.
+    """
+    factor = 1 if device == "cpu" else GPU_FACTOR
+    chunks = _chunks(requests, factor * CHUNK_COST[encoder.spec.modality])
+    for chunk, items in _decoded(chunks, encoder, workers, extraction):
+        extraction.problems += [item for item in items if isinstance(item, Problem)]
+        pairs = [(request, item) for request, item in zip(chunk, items, strict=True) if not isinstance(item, Problem)]
+        for request, embedding in _encode_good(encoder, pairs, extraction, batch_budget):
+            _count(request, embedding, extraction)
+            yield request, embedding
+
+
+def _count(request: Request, embedding: Embedding, extraction: Extraction) -> None:
+    extraction.computed += 1
+    for flag in embedding.flags:
+        extraction.flags[flag] = extraction.flags.get(flag, 0) + 1
+    if isinstance(request.source, Segment):
+        extraction.audio_seconds += request.source.seconds
+
+
+def _encode_good(
+    encoder: Encoder, pairs: list[tuple[Request, Any]], extraction: Extraction, batch_budget: int | None
+) -> list[tuple[Request, Embedding]]:
+    """Encode a chunk; items that the encoder refuses are set aside as problems and the rest encoded."""
+    from feature_extractors import ItemError
+
+    try:
+        embeddings = encoder.encode([item for _, item in pairs], batch_budget=batch_budget) if pairs else []
+        return [(request, embedding) for (request, _), embedding in zip(pairs, embeddings, strict=True)]
+    except ItemError as error:
+        bad = error.problems
+    extraction.problems += [Problem(pairs[place][0].utterance_id, why) for place, why in bad.items()]
+    good = [pair for place, pair in enumerate(pairs) if place not in bad]
+    return _encode_good(encoder, good, extraction, batch_budget)
+
+
+def _chunks(requests: Sequence[Request], most: float) -> Iterator[list[Request]]:
+    """Cut requests, in order, where their cost reaches `most`."""
+    chunk: list[Request] = []
+    total = 0.0
+    for request in requests:
+        chunk.append(request)
+        total += cost(request)
+        if total >= most:
+            yield chunk
+            chunk, total = [], 0.0
+    if chunk:
+        yield chunk
+
+
+def _decoded(
+    chunks: Iterable[list[Request]], encoder: Encoder, workers: int, extraction: Extraction
+) -> Iterator[tuple[list[Request], list[Any]]]:
+    """Each chunk with its decoded items; a file that cannot be decoded gives a Problem in their place."""
+    rate = encoder.sampling_rate
+    with ExitStack() as stack:
+        pool: Executor | None = None
+        if rate is not None and workers > 0:
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+        ahead: deque[tuple[list[Request], list[Future[Any]] | None]] = deque()
+        for chunk in chunks:
+            ahead.append((chunk, _submit(pool, chunk, rate)))
+            if len(ahead) > (CHUNKS_AHEAD if pool else 0):
+                yield _collect(*ahead.popleft(), rate, extraction)
+        while ahead:
+            yield _collect(*ahead.popleft(), rate, extraction)
+
+
+def _submit(pool: Executor | None, chunk: list[Request], rate: int | None) -> list[Future[Any]] | None:
+    return [pool.submit(decode, request, rate) for request in chunk] if pool else None
+
+
+def _collect(
+    chunk: list[Request], futures: list[Future[Any]] | None, rate: int | None, extraction: Extraction
+) -> tuple[list[Request], list[Any]]:
+    started = perf_counter()
+    items = [future.result() for future in futures] if futures else [decode(request, rate) for request in chunk]
+    extraction.seconds_waited += perf_counter() - started
+    return chunk, items
+
+
+def decode(request: Request, sampling_rate: int | None) -> np.ndarray | Any:
+    """The encoder's item for a request: a waveform or a TextItem, or a Problem where it cannot be read."""
+    source = request.source
+    if isinstance(source, Words):
+        from feature_extractors import TextItem
+
+        return TextItem(source.text, context=source.context)
+    try:
+        return read_segment(source, sampling_rate or source.sampling_rate)
+    except PipelineError as error:
+        return Problem(request.utterance_id, str(error))

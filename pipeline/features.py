@@ -1,0 +1,260 @@
+"""Stage 2, features: manifest -> cached embeddings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from cache import FeatureStore, StatCache
+from pipeline.cli import module_main
+from pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig, parse_config
+from pipeline.console import progress_bar, quiet_transformers, say, show
+from pipeline.devices import resolve_device
+from pipeline.embeddings import MODALITIES, Plan, Request, make_plan
+from pipeline.errors import PipelineError, UsageError
+from pipeline.extraction import Extraction, cost, embed
+from pipeline.manifest import Manifest, parse_object, read_manifest, read_text, write_atomically
+from pipeline.processes import Launch, balance, current_launch, make_accelerator
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from feature_extractors import EncoderSpec
+
+FEATURES_FILE = "features.json"
+
+# How often what was computed becomes durable (seconds).
+FLUSH_SECONDS = 30.0
+
+
+@dataclass
+class Summary:
+    """What the stage did for one modality."""
+
+    spec: EncoderSpec
+    wanted: int
+    cached: int
+    extraction: Extraction
+    seconds: float = 0.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stage from the command line; returns the exit code."""
+    config = parse_config("features", arguments, Config)
+    extract_features(config)
+    return 0
+
+
+def extract_features(config: Config) -> None:
+    """Compute and cache every embedding that the configuration needs and the store does not have.
+
+    Raises:
+        PipelineError: utterances could not be embedded and `features.on_error` is stop; the good ones are cached.
+    """
+    launch = current_launch()
+    manifest = read_manifest(config.folder)
+    summaries = [_extract_modality(config, manifest, modality, launch) for modality in encoded_modalities(config)]
+    if launch.size > 1:
+        _gather_problems(config, summaries)
+    if launch.is_main:
+        _write_summaries(config, summaries)
+        _print_summaries(summaries)
+        _report_problems(summaries, on_error=config.features.on_error)
+
+
+def _gather_problems(config: Config, summaries: list[Summary]) -> None:
+    """Wait until every process has written its shards, and bring their problems together."""
+    from accelerate.utils import gather_object
+
+    make_accelerator("cpu" if config.features.device == "cpu" else "auto")
+    for summary in summaries:
+        summary.extraction.problems = gather_object(summary.extraction.problems)
+
+
+def encoded_modalities(config: Config) -> list[str]:
+    """The modalities that have an encoder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    named = [modality for modality in MODALITIES if encoder_config(config, modality).name]
+    if not named:
+        raise UsageError("no encoder is named: set encoders.text.name, encoders.audio.name or both")
+    return named
+
+
+def encoder_config(config: Config, modality: str) -> AudioEncoderConfig | TextEncoderConfig:
+    """The section of the configuration for a modality's encoder."""
+    return config.encoders.audio if modality == "audio" else config.encoders.text
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One modality of a manifest, ready to be extracted or read: the encoder's spec, its store and the plan."""
+
+    spec: EncoderSpec
+    store: FeatureStore
+    plan: Plan
+
+
+def prepare_modality(config: Config, manifest: Manifest, modality: str, *, spec: EncoderSpec | None = None) -> Prepared:
+    """Resolve the encoder without loading it, open its store and find every utterance's key."""
+    root = Path(config.features.store)
+    stat_cache = StatCache(root / "stat.sqlite")
+    spec = spec or _resolve(config, modality, stat_cache)
+    plan = make_plan(
+        modality,
+        manifest.utterances,
+        root=manifest.corpus.root,
+        stat_cache=stat_cache,
+        context_turns=config.encoders.text.context_turns,
+    )
+    return Prepared(spec, FeatureStore(root, spec.fingerprint), plan)
+
+
+def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:
+    from feature_extractors import digest_file, resolve_spec
+
+    settings = encoder_config(config, modality)
+    return resolve_spec(
+        str(settings.name),
+        modality=modality,
+        layers=settings.layers,
+        pooling=settings.pooling,
+        precision=_precision(config, modality),
+        trust_remote_code=settings.trust_remote_code,
+        digest_file=lambda path: str(stat_cache.lookup(path, lambda file: {"sha256": digest_file(file)})["sha256"]),
+        max_seconds=config.encoders.audio.max_seconds,
+    )
+
+
+def _precision(config: Config, modality: str) -> str:
+    """`auto` is resolved once for an experiment and kept, so that its embeddings never mix two precisions."""
+    settings = encoder_config(config, modality)
+    if settings.precision != "auto":
+        return settings.precision
+    known = _read_summaries(config).get(modality, {}).get("spec", {})
+    if known.get("name") == settings.name:
+        return str(known["precision"])
+    from feature_extractors import resolve_precision
+
+    return resolve_precision("auto", resolve_device(config.features.device))
+
+
+def _extract_modality(config: Config, manifest: Manifest, modality: str, launch: Launch) -> Summary:
+    """Compute what this process has to of one modality's missing embeddings."""
+    started = perf_counter()
+    prepared = prepare_modality(config, manifest, modality)
+    todo = _missing(prepared)
+    wanted = len(prepared.plan.requests)
+    extraction = Extraction(problems=list(prepared.plan.problems) if launch.is_main else [])
+    summary = Summary(prepared.spec, wanted, _cached(prepared, todo), extraction)
+    mine = balance(todo, [cost(request) for request in todo], launch.size)[launch.rank]
+    if mine:
+        _extract(config, prepared, mine, extraction)
+    summary.seconds = perf_counter() - started
+    return summary
+
+
+def _cached(prepared: Prepared, todo: list[Request]) -> int:
+    missing = {request.key for request in todo}
+    return sum(request.key not in missing for request in prepared.plan.requests)
+
+
+def _missing(prepared: Prepared) -> list[Request]:
+    """One request for each key that the store does not have."""
+    by_key = {request.key: request for request in prepared.plan.requests}
+    return [by_key[key] for key in prepared.store.missing(by_key)]
+
+
+def _extract(config: Config, prepared: Prepared, requests: list[Request], extraction: Extraction) -> None:
+    """Embed requests and write them to the store, a shard at a time, with a progress bar."""
+    from feature_extractors import load_encoder
+
+    quiet_transformers()
+    spec, device = prepared.spec, resolve_device(config.features.device)
+    encoder = load_encoder(spec, device=device)
+    say(f"features: {spec.modality} by {spec.name} in {spec.precision} on {device}")
+    with prepared.store.writer(spec.to_dict(), dtype=config.features.dtype) as writer, _progress(spec) as progress:
+        task = progress.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
+        started = flushed = perf_counter()
+        settings = config.features
+        for request, embedding in embed(
+            encoder, requests, extraction, device=device, workers=settings.workers, batch_budget=settings.batch_budget
+        ):
+            writer.add(request.key, embedding.values, n_frames=embedding.n_frames)
+            progress.update(task, advance=cost(request), speed=_speed(extraction, perf_counter() - started))
+            if perf_counter() - flushed > FLUSH_SECONDS:
+                writer.flush()
+                flushed = perf_counter()
+
+
+def _progress(spec: EncoderSpec) -> Progress:
+    return progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters")
+
+
+def _speed(extraction: Extraction, seconds: float) -> str:
+    if extraction.audio_seconds:
+        return f"{extraction.audio_seconds / seconds:.1f} x real time"
+    return f"{extraction.computed / seconds:.0f} utterances/s"
+
+
+def _write_summaries(config: Config, summaries: list[Summary]) -> None:
+    """Keep what the embeddings were made by: `auto` precision is read back from here."""
+    values = _read_summaries(config)
+    for summary in summaries:
+        skipped = [problem.utterance_id for problem in summary.extraction.problems]
+        values[summary.spec.modality] = {
+            "spec": summary.spec.to_dict(),
+            "utterances": summary.wanted,
+            "skipped": skipped if config.features.on_error == "skip" else [],
+        }
+    write_atomically(config.folder / FEATURES_FILE, json.dumps(values, indent=2) + "\n")
+
+
+def skipped_utterances(config: Config, modality: str) -> set[str]:
+    """The utterances that have no embedding because the user chose to go on without them."""
+    return set(_read_summaries(config).get(modality, {}).get("skipped", []))
+
+
+def _read_summaries(config: Config) -> dict[str, Any]:
+    path = config.folder / FEATURES_FILE
+    return parse_object(read_text(path), where=str(path)) if path.exists() else {}
+
+
+def _print_summaries(summaries: list[Summary]) -> None:
+    for summary in summaries:
+        done, spec = summary.extraction, summary.spec
+        show(f"{spec.modality} by {spec.name}: {summary.wanted} utterances, {summary.cached} were cached")
+        if done.computed:
+            hours = f" ({done.audio_seconds / 3600:.2f} h)" if done.audio_seconds else ""
+            show(
+                f"  computed {done.computed}{hours} in {summary.seconds:.1f} s: {_speed(done, summary.seconds)}, "
+                f"{done.seconds_waited:.1f} s waited for decoding"
+            )
+        for flag, count in sorted(done.flags.items()):
+            show(f"  {count} {flag}")
+
+
+def _report_problems(summaries: list[Summary], *, on_error: str) -> None:
+    """Name every bad utterance at the end.
+
+    Raises:
+        PipelineError: there are some, and the stage is not to go on without them.
+    """
+    problems = [problem for summary in summaries for problem in summary.extraction.problems]
+    for problem in problems:
+        say(f"bad utterance {problem.utterance_id}: {problem.message}")
+    if problems and on_error == "stop":
+        raise PipelineError(
+            f"{len(problems)} utterances could not be embedded (listed above); the others are cached. "
+            "Correct them, or go on without them by --features.on_error skip"
+        )
+
+
+if __name__ == "__main__":
+    module_main("features")

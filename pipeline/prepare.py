@@ -1,0 +1,81 @@
+"""Stage 1, prepare: a corpus as it was distributed -> manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.cli import module_main
+from pipeline.config import Config, parse_config
+from pipeline.console import say, show, show_table
+from pipeline.corpora import compare_counts, read_corpus, sources
+from pipeline.errors import shorten
+from pipeline.manifest import (
+    CORPUS_FILE,
+    MANIFEST_FILE,
+    Corpus,
+    Manifest,
+    check_utterances,
+    count_by,
+    read_manifest,
+    write_manifest,
+)
+from pipeline.stamps import is_fresh, stat_of, write_stamp
+
+STAMP_FILE = "prepare.json"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stage from the command line; returns the exit code."""
+    config = parse_config("prepare", arguments, Config)
+    prepare(config)
+    return 0
+
+
+def prepare(config: Config) -> Manifest:
+    """Write the manifest of the configured corpus, unless it stands and its sources have not changed.
+
+    Raises:
+        PipelineError: the corpus cannot be read; names the file and the row.
+    """
+    inputs = _inputs(config)
+    outputs = [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE]
+    if is_fresh(config.folder / STAMP_FILE, inputs | {"outputs": stat_of(outputs)}):
+        say(f"prepare: up to date ({config.folder / MANIFEST_FILE})")
+        return read_manifest(config.folder)
+    manifest = _read(config)
+    write_manifest(config.folder, manifest)
+    write_stamp(config.folder / STAMP_FILE, inputs | {"outputs": stat_of(outputs)})
+    summarize(manifest)
+    return manifest
+
+
+def _inputs(config: Config) -> dict[str, Any]:
+    files = sources(config.corpus.reader, config.corpus.root, **config.corpus.options)
+    return {"corpus": asdict(config.corpus), "name": config.name, "sources": stat_of(files)}
+
+
+def _read(config: Config) -> Manifest:
+    corpus = read_corpus(config.corpus.reader, config.corpus.root, **config.corpus.options)
+    check_utterances(corpus.utterances, source=config.corpus.root)
+    for warning in [*corpus.warnings, *compare_counts(config.corpus.reader, corpus.utterances)]:
+        say(f"warning: {warning}")
+    described = Corpus(config.name, config.corpus.root, config.corpus.reader, corpus.version)
+    return Manifest(described, tuple(corpus.utterances))
+
+
+def summarize(manifest: Manifest) -> None:
+    """Print how many utterances there are per label, split, speaker and session."""
+    utterances = manifest.utterances
+    n_dialogues = sum(1 for _ in manifest.dialogues())
+    show(f"{manifest.corpus.name}: {len(utterances)} utterances in {n_dialogues} dialogues")
+    rows = []
+    for name in ("label", "split", "session", "speaker"):
+        counts = count_by(utterances, name)
+        rows.append((name, shorten((f"{value} {count}" for value, count in counts.items()), most=12)))
+    show_table("", ("field", "utterances"), rows)
+
+
+if __name__ == "__main__":
+    module_main("prepare")

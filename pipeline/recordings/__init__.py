@@ -1,0 +1,1 @@
+"""New, unlabelled recordings: what is said in them, by whom and when."""

@@ -1,0 +1,1 @@
+"""Predictions and metrics in forms that people and other programs read."""

@@ -1,0 +1,217 @@
+"""Bad input gets one clear line and exit code 1, and what was done is kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.e2e.workplace import DEMO, Run, Workplace, read_table, write_table
+
+RECORDING = DEMO / "recording" / "recording.flac"
+
+
+def edit(workplace: Workplace, row: int, **cells: str) -> str:
+    """Change cells of one row of the corpus's table; returns its utterance id."""
+    path = workplace.corpus / "utterances.csv"
+    rows = read_table(path)
+    rows[row] |= cells
+    write_table(path, rows)
+    return rows[row]["utterance_id"]
+
+
+def fails(run: Run, arguments: list[str], *fragments: str, code: int = 1) -> str:
+    """The command fails with one line that holds every fragment, and no traceback."""
+    found, _, err = run(arguments)
+    assert found == code, err
+    line = err.strip().splitlines()[-1]
+    assert line.startswith("lpgnet: error: ")
+    assert "Traceback" not in err and "unexpected" not in line
+    for fragment in fragments:
+        assert fragment in err, f"{fragment!r} is not in {err!r}"
+    return err
+
+
+def damage_audio(workplace: Workplace, damage: Callable[[Path], object]) -> list[str]:
+    """Damage the first dialogue's recording; returns the ids of its utterances."""
+    rows = read_table(workplace.corpus / "utterances.csv")
+    damage(workplace.corpus / rows[0]["audio"])
+    return [row["utterance_id"] for row in rows if row["audio"] == rows[0]["audio"]]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+
+
+DAMAGES = {
+    "missing": (lambda path: path.unlink(), "no such audio file"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "truncated": (truncate, "truncated"),
+    "no audio": (lambda path: path.write_text("words " * 999), "is not audio"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_bad_file_is_reported_with_its_utterances_and_can_be_skipped(
+    workplace: Workplace, run: Run, kind: str
+) -> None:
+    damage, message = DAMAGES[kind]
+    bad = damage_audio(workplace, damage)
+    err = fails(run, workplace.arguments("features"), message, "--features.on_error skip")
+    assert sum(f"bad utterance {name}:" in err for name in bad) >= (1 if kind == "truncated" else len(bad))
+    fails(run, workplace.arguments("train"), "run the features stage") if kind == "truncated" else None
+    assert run(workplace.arguments("features", "--features.on_error", "skip"))[0] == 0
+    assert run(workplace.arguments("train"))[0] == 0
+
+
+def test_the_good_utterances_of_a_bad_corpus_are_cached(workplace: Workplace, run: Run, tmp_path: Path) -> None:
+    bad = set(damage_audio(workplace, lambda path: path.write_bytes(b"")))
+    store = ["--features.store", str(tmp_path / "another")]
+    fails(run, workplace.arguments("features", *store), f"{len(bad)} utterances could not be embedded")
+    code, out, _ = run(workplace.arguments("features", *store, "--features.on_error", "skip"))
+    assert code == 0 and "computed" not in out
+
+
+def test_samples_that_are_no_numbers(workplace: Workplace, run: Run) -> None:
+    def poison(path: Path) -> None:
+        waveform, rate = soundfile.read(path)
+        waveform[100] = np.nan
+        path.unlink()
+        soundfile.write(path.with_suffix(".wav"), waveform, rate, subtype="FLOAT")
+
+    names = damage_audio(workplace, poison)
+    rows = read_table(workplace.corpus / "utterances.csv")
+    first = float(rows[0]["start"])
+    for row in rows[: len(names)]:
+        row["audio"] = row["audio"].replace(".flac", ".wav")
+    rows[0]["start"] = "0"
+    write_table(workplace.corpus / "utterances.csv", rows)
+    assert first >= 0 and run(workplace.arguments("prepare"))[0] == 0
+    fails(run, workplace.arguments("features"), f"bad utterance {names[0]}:", "NaN or infinite")
+
+
+@pytest.mark.parametrize(
+    ("stage", "cells", "fragments"),
+    [
+        ("prepare", {"start": "5.0", "end": "4.0"}, ["utterances.csv", "ends at 4.0", "start at 5.0"]),
+        ("prepare", {"utterance_id": ""}, ["utterances.csv", "utterance_id"]),
+        ("prepare", {"audio": "../../secret.wav"}, ["utterances.csv", "climbs out"]),
+        ("features", {"start": "0.1", "end": "9999"}, ["after its file", "9999"]),
+        ("features", {"text": ""}, ["its text is empty"]),
+        ("train", {"label": "hapy"}, ["label code 'hapy'", "did you mean 'hap'?", "map it to a class, or to null"]),
+    ],
+)
+def test_a_bad_row_is_named(
+    workplace: Workplace, run: Run, stage: str, cells: dict[str, str], fragments: list[str]
+) -> None:
+    name = edit(workplace, 3, **cells)
+    stages = ["prepare", "features", "train"]
+    for earlier in stages[: stages.index(stage)]:
+        assert run(workplace.arguments(earlier))[0] == 0
+    fails(run, workplace.arguments(stage), *fragments, *([name] if stage != "prepare" else []))
+
+
+def test_a_second_use_of_an_utterance_id(workplace: Workplace, run: Run) -> None:
+    rows = read_table(workplace.corpus / "utterances.csv")
+    edit(workplace, 3, utterance_id=rows[1]["utterance_id"])
+    fails(run, workplace.arguments("prepare"), rows[1]["utterance_id"], "unique")
+
+
+def test_a_table_in_the_wrong_encoding(workplace: Workplace, run: Run) -> None:
+    edit(workplace, 3, text="café")
+    path = workplace.corpus / "utterances.csv"
+    path.write_bytes(path.read_text(encoding="utf-8").encode("latin-1"))
+    fails(run, workplace.arguments("prepare"), "utterances.csv", "UTF-8")
+
+
+def test_a_manifest_in_the_wrong_encoding(workplace: Workplace, run: Run) -> None:
+    path = workplace.folder / "work" / "small" / "manifest.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"text": "', b'"text": "\xe9'))
+    fails(run, workplace.arguments("features"), "manifest.jsonl", "is not UTF-8")
+
+
+def test_a_checkpoint_of_other_encoders(workplace: Workplace, run: Run) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    other = ["--encoders.text.pooling", "max"]
+    assert run(workplace.arguments("features", *other))[0] == 0
+    fails(run, workplace.arguments("evaluate", *other), "was trained on text embeddings by", "train anew")
+
+
+def test_an_encoder_that_changed_since_is_refused(workplace: Workplace, run: Run, tmp_path: Path) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    model = workplace.folder / "work" / "small" / "runs" / "default"
+    arguments = ["predict", str(RECORDING), "--model", str(model), "--out", str(tmp_path / "out")]
+    demo = f"hf:{DEMO / 'encoders' / 'text'}"
+    fails(run, [*arguments, "--text_encoder", demo], "is not the text encoder that the model was trained with")
+
+
+def test_stages_out_of_order(workplace: Workplace, run: Run) -> None:
+    fails(run, workplace.arguments("train", "--name", "new"), "manifest.jsonl", "run the stage that makes it first")
+    fails(run, workplace.arguments("train", "--encoders.text.pooling", "max"), "run the features stage")
+    fails(run, workplace.arguments("evaluate", "--run", "none"), "has no trained model yet")
+
+
+def test_a_modality_without_encoder(workplace: Workplace, run: Run) -> None:
+    fails(run, workplace.arguments("train", "--encoders.text.name", "null"), "encoders.text.name is null", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["trian"], ["unknown stage 'trian'; did you mean 'train'?"]),
+        (["train", "--config", "nowhere.yaml"], ["nowhere.yaml: no such config file"]),
+        (["predict"], ["give at least one recording and --model"]),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: list[str], fragments: list[str]) -> None:
+    fails(run, arguments, *fragments, code=2)
+
+
+@pytest.fixture(scope="module")
+def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transcripts")
+    (folder / "empty.srt").write_text("")
+    (folder / "late.csv").write_text("start,end,text\n1.0,2.0,hello\n3.0,9999.0,bye\n")
+    (folder / "lines.txt").write_text("hello\nbye\n")
+    (folder / "what.docx").write_text("hello")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "fragments"),
+    [
+        ("empty.srt", ["empty.srt"]),
+        ("late.csv", ["recording.flac", "turn 2 ends at 9999"]),
+        ("lines.txt", ["lines.txt", "no times"]),
+        ("what.docx", ["what.docx", "known"]),
+        ("gone.srt", ["gone.srt"]),
+    ],
+)
+def test_bad_transcripts(
+    workplace: Workplace, run: Run, transcripts: Path, tmp_path: Path, name: str, fragments: list[str]
+) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    model = workplace.folder / "work" / "small" / "runs" / "default"
+    arguments = ["predict", str(RECORDING), "--model", str(model), "--transcript", str(transcripts / name)]
+    fails(run, [*arguments, "--out", str(tmp_path / "out")], *fragments)
+
+
+def test_a_folder_that_is_no_model(run: Run, tmp_path: Path) -> None:
+    fails(run, ["predict", str(RECORDING), "--model", str(tmp_path)], "holds no trained model")
+
+
+def test_nothing_done_is_lost_by_an_error(workplace: Workplace, run: Run) -> None:
+    """A corpus that is broken and mended again finds every embedding where it was."""
+    path = workplace.corpus / "utterances.csv"
+    whole = path.read_bytes()
+    edit(workplace, 0, text="")
+    assert run(workplace.arguments("prepare"))[0] == 0
+    fails(run, workplace.arguments("features"), "its text is empty")
+    path.write_bytes(whole)
+    assert run(workplace.arguments("prepare"))[0] == 0
+    code, out, _ = run(workplace.arguments("features"))
+    assert code == 0 and "computed" not in out
+    summary = json.loads((workplace.folder / "work" / "small" / "features.json").read_text())
+    assert summary["text"]["utterances"] == len(read_table(path))

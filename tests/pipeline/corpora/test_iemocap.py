@@ -1,0 +1,193 @@
+"""The IEMOCAP reader on a small tree in the corpus's layout, with the traps of the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.corpora import compare_counts, read_corpus, sources
+from pipeline.corpora.iemocap import PUBLISHED_COUNTS
+from pipeline.errors import PipelineError, UsageError
+from pipeline.manifest import Utterance
+
+HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+IMPRO = "Ses01F_impro01"
+# The man speaks first and third; the woman's second turn begins before the man's turn that stands above it.
+IMPRO_TURNS = f"""{IMPRO}_M000 [001.0000-003.5000]: Where's your form?
+M: Yeah.
+{IMPRO}_F000 [006.2901-008.2357]: Excuse me.
+{IMPRO}_MXX0 [008.0000-009.0000]: [LAUGHTER]
+{IMPRO}_M001 [010.5000-012.0000]: [BREATHING]
+{IMPRO}_F001 [010.0000-014.2500]:  Did you  get the [mail]: so?
+"""
+# All turns of the woman, then all of the man; votes of single raters between them.
+IMPRO_LABELS = f"""{HEADER}[6.2901 - 8.2357]\t{IMPRO}_F000\tneu\t[2.5000, 2.5000, 2.5000]
+C-E2:\tNeutral;\t()
+C-E3:\tAnger; Frustration;\t()
+C-F1:\tNeutral;\t()
+A-E3:\tval 3; act 2; dom  2;\t()
+A-F1:\tval 3; act 2; dom  1;\t()
+
+[10.0000 - 14.2500]\t{IMPRO}_F001\txxx\t[3.0000, 2.0000, 2.6667]
+C-E2:\tSadness;\t()
+
+[1.0000 - 3.5000]\t{IMPRO}_M000\tang\t[1.5000, 4.0000, 4.5000]
+C-M1:\tNeutral;\t()
+[10.5000 - 12.0000]\t{IMPRO}_M001\tfru\t[2.0000, 3.0000, 3.0000]
+A-E4:\tval 2; act 3; dom  3;\t()
+"""
+SCRIPT = "Ses05M_script01_1b"
+SCRIPT_TURNS = f"{SCRIPT}_F000 [000.5850-001.1700]: Caf\u00e9?\r\n"
+SCRIPT_LABELS = f"{HEADER}[0.5850 - 1.1700]\t{SCRIPT}_F000\texc\t[4.0000, 4.0000, 3.0000]\r\n"
+
+
+def add_dialogue(root: Path, name: str, turns: str | None, labels: str | None) -> None:
+    """Write a dialogue and the folders and files beside it that are none."""
+    base = root / f"Session{int(name[3:5])}" / "dialog"
+    transcripts, evaluations = base / "transcriptions", base / "EmoEvaluation"
+    for folder in (transcripts, *(evaluations / part for part in ("Attribute", "Categorical", "Self-evaluation"))):
+        folder.mkdir(parents=True, exist_ok=True)
+    if turns is not None:
+        (transcripts / f"{name}.txt").write_bytes(turns.encode("cp1252"))
+        (transcripts / f"._{name}.txt").write_bytes(b"\x00\x05\x16\x07\x00\x02Mac OS X\xff")
+    if labels is not None:
+        (evaluations / f"{name}.txt").write_bytes(labels.encode())
+        (evaluations / f"._{name}.txt").write_bytes(b"\x00\x05\x16\x07\xff")
+    (evaluations / "Categorical" / f"{name}_e1_cat.txt").write_text(f"{name}_F000 :Anger; ()\n")
+    (evaluations / "Attribute" / f"{name}_e1_atr.txt").write_text(f"{name}_F000 :act 3; :val 3; ()\n")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    add_dialogue(tmp_path, SCRIPT, SCRIPT_TURNS, SCRIPT_LABELS)
+    add_dialogue(tmp_path, IMPRO, IMPRO_TURNS, IMPRO_LABELS)
+    return tmp_path
+
+
+def test_turns_come_in_the_order_of_the_transcript_and_only_the_labelled_ones(root: Path) -> None:
+    utterances = read_corpus("iemocap", str(root)).utterances
+    assert [u.utterance_id for u in utterances] == [
+        f"{IMPRO}_M000",
+        f"{IMPRO}_F000",
+        f"{IMPRO}_M001",
+        f"{IMPRO}_F001",
+        f"{SCRIPT}_F000",
+    ]
+    assert [u.label for u in utterances] == ["ang", "neu", "fru", "xxx", "exc"]
+
+
+def test_all_fields_of_an_utterance(root: Path) -> None:
+    utterances = read_corpus("iemocap", str(root)).utterances
+    assert utterances[1] == Utterance(
+        dialogue_id=IMPRO,
+        utterance_id=f"{IMPRO}_F000",
+        audio=f"Session1/sentences/wav/{IMPRO}/{IMPRO}_F000.wav",
+        text="Excuse me.",
+        speaker="Ses01F",
+        session="Ses01",
+        condition="improvised",
+        label="neu",
+        extra={"valence": 2.5, "activation": 2.5, "dominance": 2.5},
+    )
+    assert utterances[3].text == "Did you  get the [mail]: so?"
+    assert utterances[3].extra == {"valence": 3.0, "activation": 2.0, "dominance": 2.6667}
+
+
+def test_the_speaker_is_the_letter_of_the_last_field_and_suffixed_dialogues_are_read(root: Path) -> None:
+    last = read_corpus("iemocap", str(root)).utterances[-1]
+    assert (last.dialogue_id, last.speaker, last.session, last.condition) == (SCRIPT, "Ses05F", "Ses05", "scripted")
+    assert last.text == "Caf\u00e9?"
+
+
+def test_dialog_audio_has_the_times_of_the_evaluation_file(root: Path) -> None:
+    utterances = read_corpus("iemocap", str(root), audio="dialog").utterances
+    assert {u.audio for u in utterances[:4]} == {f"Session1/dialog/wav/{IMPRO}.wav"}
+    assert [(u.start, u.end) for u in utterances[:2]] == [(1.0, 3.5), (6.2901, 8.2357)]
+
+
+def test_the_root_may_be_the_parent_of_the_release(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    parent = tmp_path_factory.mktemp("parent")
+    root.rename(parent / "IEMOCAP_full_release")
+    utterances = read_corpus("iemocap", str(parent)).utterances
+    assert utterances[0].audio == f"IEMOCAP_full_release/Session1/sentences/wav/{IMPRO}/{IMPRO}_M000.wav"
+
+
+def test_sources_are_transcripts_and_evaluations(root: Path) -> None:
+    names = [path.relative_to(root).as_posix() for path in sources("iemocap", str(root), audio="dialog")]
+    assert names == [
+        f"Session1/dialog/EmoEvaluation/{IMPRO}.txt",
+        f"Session1/dialog/transcriptions/{IMPRO}.txt",
+        f"Session5/dialog/EmoEvaluation/{SCRIPT}.txt",
+        f"Session5/dialog/transcriptions/{SCRIPT}.txt",
+    ]
+
+
+def test_what_cannot_be_read_is_told(root: Path) -> None:
+    add_dialogue(root, "Ses02F_impro01", None, IMPRO_LABELS)
+    add_dialogue(root, "Ses03F_impro01", SCRIPT_TURNS, None)
+    add_dialogue(root, IMPRO, IMPRO_TURNS.replace("_F000", "_F009"), IMPRO_LABELS)
+    corpus = read_corpus("iemocap", str(root))
+    assert [u.dialogue_id for u in corpus.utterances] == [IMPRO] * 3 + [SCRIPT]
+    lost, unlabelled, cp1252, *rest = corpus.warnings
+    assert f"{IMPRO}.txt: lacks lines for {IMPRO}_F000" in lost
+    assert "Ses03F_impro01.txt: no such file" in unlabelled
+    assert f"{SCRIPT}.txt: is not UTF-8, read as cp1252" in cp1252
+    assert rest == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1.0 - 2.0] Ses01F_impro01_M000 neu [1, 2, 3]", "line 3: is not a label line"),
+        ("[1.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0]", "line 3: has a time or a rating that is no number"),
+        ("[1.0.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0, 3.0]", "line 3: has a time or a rating"),
+    ],
+)
+def test_wrong_label_lines_name_file_and_line(root: Path, line: str, message: str) -> None:
+    add_dialogue(root, IMPRO, IMPRO_TURNS, HEADER + line)
+    with pytest.raises(PipelineError) as caught:
+        read_corpus("iemocap", str(root))
+    assert f"EmoEvaluation/{IMPRO}.txt, {message}" in str(caught.value)
+
+
+def test_wrong_roots_and_options(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"has no Session1/dialog/transcriptions/\*\.txt"):
+        read_corpus("iemocap", str(tmp_path))
+    with pytest.raises(UsageError, match="'sentence' is not one of sentences, dialog; did you mean 'sentences'"):
+        read_corpus("iemocap", str(tmp_path), audio="sentence")
+    with pytest.raises(UsageError, match="no corpus reader 'iemocp'; did you mean 'iemocap'"):
+        read_corpus("iemocp", str(tmp_path))
+
+
+def test_published_counts_agree_with_themselves() -> None:
+    labels, by_session = PUBLISHED_COUNTS[("label",)], PUBLISHED_COUNTS[("session", "label")]
+    assert PUBLISHED_COUNTS[()] == {(): 10039}
+    for code in ("ang", "hap", "exc", "sad", "neu"):
+        assert sum(count for (_, label), count in by_session.items() if label == code) == labels[(code,)]
+    assert sum(by_session.values()) == 5531
+
+
+def published_utterances() -> list[Utterance]:
+    """As many utterances of each label and session as the corpus has."""
+    by_session = PUBLISHED_COUNTS[("session", "label")]
+    cells = [(session, label, count) for (session, label), count in by_session.items()]
+    rest = set(PUBLISHED_COUNTS[("label",)]) - {(label,) for _, label in by_session}
+    cells += [("Ses01", label, PUBLISHED_COUNTS[("label",)][(label,)]) for (label,) in rest]
+    return [
+        Utterance("d", f"{session}_{label}_{number}", session=session, label=label)
+        for session, label, count in cells
+        for number in range(count)
+    ]
+
+
+def test_counts_are_compared_with_the_published_ones() -> None:
+    utterances = published_utterances()
+    assert compare_counts("iemocap", utterances) == []
+    index = next(place for place, u in enumerate(utterances) if (u.session, u.label) == ("Ses03", "hap"))
+    assert compare_counts("iemocap", utterances[:index] + utterances[index + 1 :]) == [
+        "utterances differ from the published counts: all 10038 instead of 10039",
+        "utterances by label differ from the published counts: hap 594 instead of 595",
+        "utterances by session and label differ from the published counts: Ses03 hap 134 instead of 135",
+    ]
+    assert compare_counts("table", utterances) == []

@@ -1,0 +1,219 @@
+"""The table reader: names, order, numbers and every way in which a table can be wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.corpora import ReadCorpus, read_corpus, sources
+from pipeline.errors import PipelineError, UsageError
+from pipeline.manifest import Utterance
+
+
+def read(folder: Path, text: str, *, name: str = "table.csv", **options: Any) -> ReadCorpus:
+    (folder / name).write_text(text, encoding="utf-8", newline="")
+    return read_corpus("table", str(folder), **options)
+
+
+FULL = """utterance_id,dialogue_id,audio,start,end,channel,text,speaker,session,condition,label,split,mood
+u1,d1,a/d1.wav,0.5,1.25,1,"Well, ""hello"" there",Ann,s1,improvised,hap,train,7
+"""
+
+
+def test_every_field_of_the_manifest_and_the_rest_in_extra(tmp_path: Path) -> None:
+    assert read(tmp_path, FULL).utterances == [
+        Utterance(
+            dialogue_id="d1",
+            utterance_id="u1",
+            audio="a/d1.wav",
+            start=0.5,
+            end=1.25,
+            channel=1,
+            text='Well, "hello" there',
+            speaker="Ann",
+            session="s1",
+            condition="improvised",
+            label="hap",
+            split="train",
+            extra={"mood": "7"},
+        )
+    ]
+
+
+def test_formats_agree(tmp_path: Path) -> None:
+    row = {"dialogue_id": "d1", "start": 0.5, "end": 2.0, "channel": 0, "text": "hi", "label": None}
+    header = list(row)
+    cells = ["" if value is None else str(value) for value in row.values()]
+    texts = {
+        "t.csv": f"{','.join(header)}\r\n{','.join(cells)}\r\n",
+        "t.tsv": "\t".join(header) + "\n" + "\t".join(cells),
+        "t2.csv": f"{';'.join(header)}\n{';'.join(cells)}\n",
+        "t.jsonl": "\ufeff" + json.dumps(row) + "\n\n",
+    }
+    found = [read(tmp_path, text, name=name, table=name).utterances for name, text in texts.items()]
+    assert found[0] == found[1] == found[2] == found[3]
+    assert found[0][0] == Utterance("d1", "d1_001", start=0.5, end=2.0, channel=0, text="hi")
+
+
+def test_columns_are_renamed_and_one_column_may_serve_two_fields(tmp_path: Path) -> None:
+    text = "id,talk,who,line\n7,a,Ann,hi\n"
+    columns = {"utterance_id": "id", "dialogue_id": "talk", "speaker": "who", "session": "who", "text": "line"}
+    expected = Utterance("a", "7", text="hi", speaker="Ann", session="Ann")
+    assert read(tmp_path, text, columns=columns).utterances == [expected]
+
+
+def test_rows_of_a_dialogue_are_put_together_in_file_order(tmp_path: Path) -> None:
+    text = "dialogue_id,utterance_id\nb,b1\na,a1\nb,b2\na,a2\n"
+    assert [u.utterance_id for u in read(tmp_path, text).utterances] == ["b1", "b2", "a1", "a2"]
+
+
+def test_ids_are_made_from_the_row_within_the_dialogue(tmp_path: Path) -> None:
+    text = "dialogue_id\nb\na\nb\n"
+    assert [u.utterance_id for u in read(tmp_path, text).utterances] == ["b_001", "b_002", "a_001"]
+
+
+def test_empty_cells_are_null_but_for_the_text(tmp_path: Path) -> None:
+    utterance = read(tmp_path, "dialogue_id,audio,start,speaker,text,mood\nd,,,,,\n").utterances[0]
+    assert (utterance.audio, utterance.start, utterance.speaker) == (None, None, None)
+    assert utterance.text == ""
+    assert utterance.extra == {"mood": None}
+    assert read(tmp_path, "dialogue_id\nd\n").utterances[0].text is None
+
+
+def test_json_values_keep_their_types_in_extra_and_become_strings_in_names(tmp_path: Path) -> None:
+    row = {"dialogue_id": 3, "label": 2, "text": None, "extra": {"valence": 2.5}, "votes": [1, 2]}
+    utterance = read(tmp_path, json.dumps(row), name="t.jsonl").utterances[0]
+    assert (utterance.dialogue_id, utterance.label, utterance.text) == ("3", "2", None)
+    assert utterance.extra == {"valence": 2.5, "votes": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("utterance_id\nu\n", "table.csv: has no column 'dialogue_id'"),
+        ("dialog_id\nu\n", "did you mean 'dialog_id'"),
+        ("dialogue_id,text\nd,a\nd\n", "table.csv, line 3: has 1 cells where the header has 2"),
+        ("dialogue_id,text\nd,a,b\n", "table.csv, line 2: has 3 cells"),
+        ('dialogue_id,text\nd,"a\nb"\nd\n', "line 4: has 1 cells"),
+        ('dialogue_id,text\nd,"a\n', "line 2: is not a row of a table"),
+        ("dialogue_id,start\nd,soon\n", "table.csv, line 2, column 'start': 'soon' is not seconds"),
+        ("dialogue_id,start\nd,nan\n", "table.csv, line 2: field 'start'"),
+        ("dialogue_id,channel\nd,1.5\n", "line 2, column 'channel': '1.5' is not a channel number"),
+        ("dialogue_id,start,end\nd,2,1\n", "table.csv, line 2: utterance 'd_001' ends at 1.0 s"),
+        ("dialogue_id,split\nd,valid\n", "line 2: field 'split' must be one of train, dev, test"),
+        (
+            "dialogue_id,utterance_id\na,x\nb,y\na,x\n",
+            "table.csv, line 4: utterance_id 'x' is already that of line 2",
+        ),
+        ("dialogue_id,utterance_id\na,\n", "line 2: field 'utterance_id' must be a non-empty string"),
+        ("dialogue_id,text\n,a\n", "line 2: field 'dialogue_id' must be a non-empty string"),
+        (",dialogue_id\n0,a\n", "column 1 has no name"),
+        ("dialogue_id,text,text\na,b,c\n", "columns named twice: text"),
+        ("dialogue_id,text\n", "has no rows"),
+        ("", "the table is empty"),
+        ("dialogue_id,audio\na,/etc/x.wav\n", "line 2: audio '/etc/x.wav' is absolute"),
+        ("dialogue_id,audio\na,C:\\x.wav\n", "is absolute"),
+        ("dialogue_id,audio\na,b/../../x.wav\n", "line 2: audio 'b/../../x.wav' climbs out"),
+        ("dialogue_id,audio\na,..\\x.wav\n", "climbs out"),
+    ],
+)
+def test_wrong_tables_name_the_file_the_line_and_the_cell(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        read(tmp_path, text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("[1]", "line 1: is not a JSON object"),
+        ("{", "line 1: is not JSON"),
+        ('{"dialogue_id": "d", "text": ["a"]}', "column 'text': ['a'] is no value for text"),
+        ('{"dialogue_id": "d", "channel": 1.5}', "1.5 is not a channel number"),
+        ('{"dialogue_id": "d", "channel": Infinity}', "'inf' is not a channel number"),
+        ('{"dialogue_id": "d", "channel": true}', "True is no value for channel"),
+    ],
+)
+def test_wrong_json_lines(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        read(tmp_path, row, name="t.jsonl")
+    assert message in str(caught.value)
+
+
+def test_a_path_that_stays_inside_may_have_dots(tmp_path: Path) -> None:
+    assert read(tmp_path, "dialogue_id,audio\na,b/../c..d.wav\n").utterances[0].audio == "b/../c..d.wav"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_said_with_the_file(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes("dialogue_id,text\nd,déjà vu\n".encode(encoding))
+    with pytest.raises(PipelineError, match=r"t\.csv: is not UTF-8 \(byte \d+\); save it as UTF-8"):
+        read_corpus("table", str(tmp_path))
+
+
+def test_wrong_options(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no option 'colums'; did you mean 'columns'"):
+        read(tmp_path, FULL, colums={})
+    with pytest.raises(UsageError, match="has no field 'utterance'; did you mean 'utterance_id'"):
+        read(tmp_path, FULL, columns={"utterance": "id"})
+    with pytest.raises(UsageError, match=r"give \{field: column\}"):
+        read(tmp_path, FULL, columns="id")
+    with pytest.raises(PipelineError, match=r"has no column 'speakr' for speaker; did you mean 'speaker'.*mood"):
+        read(tmp_path, FULL, columns={"speaker": "speakr"})
+
+
+def test_the_table_is_found_when_it_is_the_only_one(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"needs one table .* and has none"):
+        read_corpus("table", str(tmp_path))
+    (tmp_path / "._a.csv").write_bytes(b"\x00\x05")
+    (tmp_path / "a.csv").write_text("dialogue_id\nd\n")
+    assert sources("table", str(tmp_path)) == [tmp_path / "a.csv"]
+    (tmp_path / "b.tsv").touch()
+    with pytest.raises(PipelineError, match=r"has a\.csv, b\.tsv; name it by corpus\.options\.table"):
+        sources("table", str(tmp_path))
+    assert sources("table", str(tmp_path), table="b.tsv", columns={}) == [tmp_path / "b.tsv"]
+    with pytest.raises(PipelineError, match=r"c\.csv: no such file"):
+        read_corpus("table", str(tmp_path), table="c.csv")
+
+
+def test_roots_that_are_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="nowhere: no such folder"):
+        read_corpus("table", str(tmp_path / "nowhere"))
+    with pytest.raises(PipelineError, match="s3://bucket: is an address"):
+        read_corpus("table", "s3://bucket")
+
+
+# Line breaks, quotes, separators and controls included; NUL is no text, and surrogates cannot be written.
+CELLS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(CELLS, min_size=1, max_size=5),
+    start=st.floats(0, 1e5),
+    length=st.floats(0.01, 100),
+    suffix=st.sampled_from([".csv", ".tsv", ".jsonl"]),
+)
+def test_what_is_written_is_read(tmp_path: Path, texts: list[str], start: float, length: float, suffix: str) -> None:
+    rows = [{"dialogue_id": "d", "start": start, "end": start + length, "text": text, "note": text} for text in texts]
+    path = tmp_path / f"table{suffix}"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(
+                file, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",", quoting=csv.QUOTE_ALL
+            )
+            writer.writeheader()
+            writer.writerows(rows)
+    utterances = read_corpus("table", str(tmp_path), table=path.name).utterances
+    assert [(u.start, u.end, u.text, u.extra["note"] or "") for u in utterances] == [
+        (start, start + length, text, text) for text in texts
+    ]

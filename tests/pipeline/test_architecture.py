@@ -1,0 +1,50 @@
+"""The arrows between the packages: pipeline imports the other three, and those import nothing of the project."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("pipeline", "feature_extractors", "model", "cache")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
+def test_the_three_can_be_lifted_out(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        others = imported(path) & set(PACKAGES) - {package}
+        assert not others, f"{path} imports {others}"
+
+
+def test_cache_needs_no_torch() -> None:
+    assert not any({"torch", "transformers"} & imported(path) for path in (ROOT / "cache").rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", ["cache", "feature_extractors", "pipeline.cli", "pipeline.features"])
+def test_what_must_start_fast_imports_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_nothing_unpickles() -> None:
+    """Loading is by safetensors, JSON, or torch with weights_only=True."""
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert not imported(path) & {"pickle", "joblib", "dill", "shelve"}, path
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load", "numpy.load"):
+                    settings = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                    safe = settings.get("weights_only") == "True" or settings.get("allow_pickle") == "False"
+                    assert safe, f"{path}:{node.lineno}"

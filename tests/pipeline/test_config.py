@@ -1,0 +1,86 @@
+"""The configuration: files, overrides, and one clear line for every mistake."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
+from pipeline.errors import UsageError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "x.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    config = parse_config("train", ["--config", str(path)], Config)
+    assert len(config.classes) >= 4
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "training: {epochs: 3, seed: 5}\nencoders: {audio: {layers: [1, 2]}}\n")
+    config = parse_config("train", ["--config", path, "--training.seed", "7"], Config)
+    assert (config.training.epochs, config.training.seed) == (3, 7)
+    assert config.encoders.audio.layers == [1, 2]
+
+
+def test_round_trip_through_yaml() -> None:
+    config = parse_config("train", ["--name", "x", "--labels", "{a: b, c: null}"], Config)
+    assert config_from(yaml.safe_load(yaml.safe_dump(asdict(config)))) == config
+    assert config.classes == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainign: {epochs: 3}", r"x.yaml: unknown key 'trainign'; did you mean 'training'\?"),
+        ("training: {epoch: 3}", r"x.yaml: unknown key 'training.epoch'; did you mean 'epochs'\?"),
+        ("training: {epochs: many}", r"x.yaml: key \"training.epochs\": Expected a int. Got value: many"),
+        ("encoders: {audio: {pooling: men}}", r"x.yaml: .*encoders.audio.pooling"),
+        ("training: {epochs: 0}", r"key 'training.epochs': 0 must be at least 1"),
+        ("splits: {dev_share: 1.5}", r"key 'splits.dev_share': 1.5"),
+        ("name: ../x", r"key 'name'"),
+        ("a: [", r"x.yaml, line 1: is not YAML"),
+        ("3", r"x.yaml: must hold keys and values"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_config("train", ["--config", write(tmp_path, text)], Config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--training.epoch", "3"], r"command line: .*did you mean 'training.epochs'\?"),
+        (["--training.epochs", "x"], r"command line: key \"training.epochs\""),
+        (["--config", "nowhere.yaml"], r"nowhere.yaml: no such config file"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_config("train", arguments, Config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", [Config, PredictionConfig])
+def test_every_field_has_a_help_text(section: type) -> None:
+    parser = make_parser("x", section)
+    texts = {action.dest: action.help for action in parser._actions}
+    for key in known_keys(section):
+        if key in texts:
+            assert texts[key], f"{key} has no help"
+
+
+def test_positional_recordings() -> None:
+    config = parse_config("predict", ["a.wav", "b.wav", "--model", "run"], PredictionConfig)
+    assert config.recordings == ["a.wav", "b.wav"]
+    assert config.model == "run"
