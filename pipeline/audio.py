@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -183,13 +183,19 @@ def read_segment(segment: Segment, sampling_rate: int) -> np.ndarray:
     """
     with open_audio(segment.file) as sound:
         sound.seek(segment.start)
-        samples = sound.read(segment.end - segment.start, dtype="float32", always_2d=True)
+        mono = _read_mono(sound, segment)
+    return resample(mono, segment.sampling_rate, sampling_rate)
+
+
+def _read_mono(sound: soundfile.SoundFile, segment: Segment) -> np.ndarray:
+    """The samples of a segment at whose start the file stands."""
+    samples = sound.read(segment.end - segment.start, dtype="float32", always_2d=True)
     if len(samples) < segment.end - segment.start:
         raise PipelineError(f"{segment.file}: is truncated after {segment.start + len(samples)} samples; copy it again")
     mono = samples.mean(axis=1) if segment.channel is None else samples[:, segment.channel]
     if not np.isfinite(mono).all():
         raise PipelineError(f"{segment.file}: has NaN or infinite samples; export it again")
-    return resample(np.ascontiguousarray(mono), segment.sampling_rate, sampling_rate)
+    return np.ascontiguousarray(mono)
 
 
 def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
@@ -199,3 +205,29 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
     import soxr
 
     return soxr.resample(waveform, source_rate, target_rate, quality="HQ").astype(np.float32, copy=False)
+
+
+def read_blocks(segment: Segment, sampling_rate: int, *, seconds: float) -> Iterator[np.ndarray]:
+    """Decode a segment block by block and resample it as one stream (soxr HQ), so that blocks join without a seam.
+
+    Args:
+        seconds: of audio that is decoded at once.
+
+    Yields:
+        successive float32 waveforms `(samples,)` at `sampling_rate`, all of them together as `read_segment` gives.
+
+    Raises:
+        PipelineError: as `read_segment` does.
+    """
+    import soxr
+
+    size = max(1, round(seconds * segment.sampling_rate))
+    starts = range(segment.start, segment.end, size)
+    stream = soxr.ResampleStream(segment.sampling_rate, sampling_rate, 1, dtype="float32", quality="HQ")
+    with open_audio(segment.file) as sound:
+        sound.seek(segment.start)
+        for start in starts:
+            block = _read_mono(sound, replace(segment, start=start, end=min(start + size, segment.end)))
+            if segment.sampling_rate != sampling_rate:
+                block = stream.resample_chunk(block, last=start + size >= segment.end)
+            yield block

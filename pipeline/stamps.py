@@ -11,7 +11,7 @@ from pipeline.manifest import write_atomically
 
 
 def stat_of(paths: Iterable[Path]) -> dict[str, list[int]]:
-    """Size and modification time (nanoseconds) of each file; -1 where there is none."""
+    """Size and modification time (microseconds) of each file; -1 where there is none."""
     return {str(path): _stat(path) for path in paths}
 
 
@@ -20,7 +20,7 @@ def _stat(path: Path) -> list[int]:
         stat = path.stat()
     except OSError:
         return [-1, -1]
-    return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, round(stat.st_mtime * 1e6)]
 
 
 def is_fresh(stamp: Path, inputs: dict[str, Any]) -> bool:

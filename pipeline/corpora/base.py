@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import cast
 
 from pipeline.errors import PipelineError, shorten
 from pipeline.manifest import Utterance
@@ -31,17 +32,24 @@ class ReadCorpus:
 
 
 def corpus_root(root: str) -> Path:
-    """The corpus's folder.
+    """The corpus's folder: a local one, or an fsspec address such as `s3://bucket/corpus` that acts like one.
 
     Raises:
-        PipelineError: there is no such folder.
+        PipelineError: there is no such folder, or nothing here reads such addresses.
     """
-    if "://" in root:
-        raise PipelineError(f"{root}: is an address, and corpora are read from folders; copy or mount it")
-    folder = Path(root).expanduser()
+    folder = _remote(root) if "://" in root else Path(root).expanduser()
     if not folder.is_dir():
         raise PipelineError(f"{root}: no such folder; set corpus.root to the folder that holds the corpus")
     return folder
+
+
+def _remote(root: str) -> Path:
+    from upath import UPath
+
+    try:
+        return cast(Path, UPath(root))
+    except (ValueError, ImportError) as error:
+        raise PipelineError(f"{root}: cannot be opened ({error}); copy or mount the corpus") from None
 
 
 def inside_root(audio: str, *, where: str) -> str:

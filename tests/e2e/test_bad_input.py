@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.e2e.workplace import DEMO, Run, Workplace, read_table, write_table
+from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_table
 
 RECORDING = DEMO / "recording" / "recording.flac"
 
@@ -20,18 +20,6 @@ def edit(workplace: Workplace, row: int, **cells: str) -> str:
     rows[row] |= cells
     write_table(path, rows)
     return rows[row]["utterance_id"]
-
-
-def fails(run: Run, arguments: list[str], *fragments: str, code: int = 1) -> str:
-    """The command fails with one line that holds every fragment, and no traceback."""
-    found, _, err = run(arguments)
-    assert found == code, err
-    line = err.strip().splitlines()[-1]
-    assert line.startswith("lpgnet: error: ")
-    assert "Traceback" not in err and "unexpected" not in line
-    for fragment in fragments:
-        assert fragment in err, f"{fragment!r} is not in {err!r}"
-    return err
 
 
 def damage_audio(workplace: Workplace, damage: Callable[[Path], object]) -> list[str]:

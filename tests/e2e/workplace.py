@@ -81,3 +81,15 @@ def write_config(path: Path, corpus: Path, encoders: Path, work: Path) -> None:
         "evaluation": {"bootstrap": 50},
     }
     path.write_text(yaml.safe_dump(values))
+
+
+def fails(run: Run, arguments: list[str], *fragments: str, code: int = 1) -> str:
+    """The command fails with one line that holds every fragment, and no traceback."""
+    found, _, err = run(arguments)
+    assert found == code, err
+    line = err.strip().splitlines()[-1]
+    assert line.startswith("lpgnet: error: ")
+    assert "Traceback" not in err and "unexpected" not in line
+    for fragment in fragments:
+        assert fragment in err, f"{fragment!r} is not in {err!r}"
+    return err
