@@ -128,6 +128,18 @@ def plan_text(utterances: Sequence[Utterance], context_turns: int) -> Plan:
     return Plan(tuple(requests), tuple(problems))
 
 
+def imported_key(utterance_id: str) -> bytes:
+    """The key of an embedding that was computed elsewhere: there may be no recording to take a key from."""
+    return text_key(utterance_id, ("imported",))
+
+
+def plan_imported(utterances: Sequence[Utterance], store: FeatureStore) -> Plan:
+    """The imported embeddings that there are; an utterance without one lacks the modality."""
+    keys = {utterance.utterance_id: imported_key(utterance.utterance_id) for utterance in utterances}
+    missing = set(store.missing(keys.values()))
+    return Plan(tuple(Request(name, key, Words("")) for name, key in keys.items() if key not in missing), ())
+
+
 def make_plan(
     modality: str, utterances: Sequence[Utterance], *, root: str, stat_cache: StatCache, context_turns: int
 ) -> Plan:

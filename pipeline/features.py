@@ -14,18 +14,21 @@ from pipeline.cli import module_main
 from pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig, parse_config
 from pipeline.console import progress_bar, quiet_transformers, say, show
 from pipeline.devices import resolve_device
-from pipeline.embeddings import MODALITIES, Plan, Request, make_plan
+from pipeline.embeddings import MODALITIES, Plan, Request, make_plan, plan_imported
 from pipeline.errors import PipelineError, UsageError
 from pipeline.extraction import Extraction, cost, embed
 from pipeline.manifest import Manifest, parse_object, read_manifest, read_text, write_atomically
 from pipeline.processes import Launch, balance, current_launch, make_accelerator
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from rich.progress import Progress
 
     from feature_extractors import EncoderSpec
 
 FEATURES_FILE = "features.json"
+# Names embeddings that `lpgnet cache import` brought into the store.
+IMPORTED = "imported:"
 
 # How often what was computed becomes durable (seconds).
 FLUSH_SECONDS = 30.0
@@ -57,7 +60,12 @@ def extract_features(config: Config) -> None:
     """
     launch = current_launch()
     manifest = read_manifest(config.folder)
-    summaries = [_extract_modality(config, manifest, modality, launch) for modality in encoded_modalities(config)]
+    prepared = [prepare_modality(config, manifest, modality) for modality in encoded_modalities(config)]
+    todo = [_missing(one) for one in prepared]
+    if launch.size > 1:
+        # Parts are cut alike by all only if none has written before the last has looked.
+        _accelerator(config).wait_for_everyone()
+    summaries = [_extract_modality(config, *pair, launch) for pair in zip(prepared, todo, strict=True)]
     if launch.size > 1:
         _gather_problems(config, summaries)
     if launch.is_main:
@@ -70,9 +78,13 @@ def _gather_problems(config: Config, summaries: list[Summary]) -> None:
     """Wait until every process has written its shards, and bring their problems together."""
     from accelerate.utils import gather_object
 
-    make_accelerator("cpu" if config.features.device == "cpu" else "auto")
+    _accelerator(config)
     for summary in summaries:
         summary.extraction.problems = gather_object(summary.extraction.problems)
+
+
+def _accelerator(config: Config) -> Accelerator:
+    return make_accelerator("cpu" if config.features.device == "cpu" else "auto")
 
 
 def encoded_modalities(config: Config) -> list[str]:
@@ -101,11 +113,18 @@ class Prepared:
     plan: Plan
 
 
-def prepare_modality(config: Config, manifest: Manifest, modality: str, *, spec: EncoderSpec | None = None) -> Prepared:
-    """Resolve the encoder without loading it, open its store and find every utterance's key."""
+def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepared:
+    """Resolve the encoder without loading it, open its store and find every utterance's key.
+
+    Raises:
+        PipelineError: imported embeddings are not in the store.
+    """
     root = Path(config.features.store)
     stat_cache = StatCache(root / "stat.sqlite")
-    spec = spec or _resolve(config, modality, stat_cache)
+    name = str(encoder_config(config, modality).name)
+    if name.startswith(IMPORTED):
+        return _prepare_imported(name, manifest, modality, root)
+    spec = _resolve(config, modality, stat_cache)
     plan = make_plan(
         modality,
         manifest.utterances,
@@ -114,6 +133,32 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str, *, spec:
         context_turns=config.encoders.text.context_turns,
     )
     return Prepared(spec, FeatureStore(root, spec.fingerprint), plan)
+
+
+def _prepare_imported(name: str, manifest: Manifest, modality: str, root: Path) -> Prepared:
+    spec = imported_spec(name, modality)
+    store = FeatureStore(root, spec.fingerprint)
+    plan = plan_imported(manifest.utterances, store)
+    if not plan.requests:
+        command = f"lpgnet cache import {name.removeprefix(IMPORTED)} --manifest ... --modality {modality}"
+        raise PipelineError(f"{name}: has no embedding of this corpus in the store; import it first: {command}")
+    return Prepared(spec, store, plan)
+
+
+def imported_spec(name: str, modality: str) -> EncoderSpec:
+    """The spec of embeddings that were computed elsewhere: their fingerprint is the file's digest.
+
+    Args:
+        name: `imported:FILE`.
+    """
+    from feature_extractors import Settings, digest_file, make_spec
+
+    file = Path(name.removeprefix(IMPORTED))
+    if not file.is_file():
+        raise PipelineError(
+            f"{file}: no such file of embeddings; an .npz or .safetensors file by utterance id is needed"
+        )
+    return make_spec(name, modality, Settings(modality=modality, layers="all"), None, {"imported": digest_file(file)})
 
 
 def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:
@@ -137,7 +182,7 @@ def _precision(config: Config, modality: str) -> str:
     settings = encoder_config(config, modality)
     if settings.precision != "auto":
         return settings.precision
-    known = _read_summaries(config).get(modality, {}).get("spec", {})
+    known = read_summaries(config.folder).get(modality, {}).get("spec", {})
     if known.get("name") == settings.name:
         return str(known["precision"])
     from feature_extractors import resolve_precision
@@ -145,11 +190,9 @@ def _precision(config: Config, modality: str) -> str:
     return resolve_precision("auto", resolve_device(config.features.device))
 
 
-def _extract_modality(config: Config, manifest: Manifest, modality: str, launch: Launch) -> Summary:
-    """Compute what this process has to of one modality's missing embeddings."""
+def _extract_modality(config: Config, prepared: Prepared, todo: list[Request], launch: Launch) -> Summary:
+    """Compute this process's part of one modality's missing embeddings."""
     started = perf_counter()
-    prepared = prepare_modality(config, manifest, modality)
-    todo = _missing(prepared)
     wanted = len(prepared.plan.requests)
     extraction = Extraction(problems=list(prepared.plan.problems) if launch.is_main else [])
     summary = Summary(prepared.spec, wanted, _cached(prepared, todo), extraction)
@@ -205,11 +248,12 @@ def _speed(extraction: Extraction, seconds: float) -> str:
 
 def _write_summaries(config: Config, summaries: list[Summary]) -> None:
     """Keep what the embeddings were made by: `auto` precision is read back from here."""
-    values = _read_summaries(config)
+    values = read_summaries(config.folder)
     for summary in summaries:
         skipped = [problem.utterance_id for problem in summary.extraction.problems]
         values[summary.spec.modality] = {
             "spec": summary.spec.to_dict(),
+            "context_turns": config.encoders.text.context_turns if summary.spec.modality == "text" else 0,
             "utterances": summary.wanted,
             "skipped": skipped if config.features.on_error == "skip" else [],
         }
@@ -218,11 +262,12 @@ def _write_summaries(config: Config, summaries: list[Summary]) -> None:
 
 def skipped_utterances(config: Config, modality: str) -> set[str]:
     """The utterances that have no embedding because the user chose to go on without them."""
-    return set(_read_summaries(config).get(modality, {}).get("skipped", []))
+    return set(read_summaries(config.folder).get(modality, {}).get("skipped", []))
 
 
-def _read_summaries(config: Config) -> dict[str, Any]:
-    path = config.folder / FEATURES_FILE
+def read_summaries(folder: Path) -> dict[str, Any]:
+    """What the stage kept in an experiment's folder, by modality; empty before its first run."""
+    path = folder / FEATURES_FILE
     return parse_object(read_text(path), where=str(path)) if path.exists() else {}
 
 

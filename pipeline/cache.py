@@ -1,0 +1,209 @@
+"""The `lpgnet cache` command: look after the feature store, and bring embeddings out of it and into it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cache import (
+    Damage,
+    FeatureStore,
+    StatCache,
+    compact,
+    export_rows,
+    gc,
+    import_rows,
+    info,
+    list_stores,
+    repair,
+    verify,
+)
+from pipeline.cli import module_main
+from pipeline.console import say, show, show_table
+from pipeline.embeddings import MODALITIES, imported_key, make_plan
+from pipeline.errors import PipelineError, shorten
+from pipeline.features import IMPORTED, imported_spec, read_summaries
+from pipeline.manifest import Manifest, read_manifest
+
+DEFAULT_STORE = "work/store"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code: 1 where something is damaged."""
+    options = _parser().parse_args(arguments)
+    actions = {
+        "info": _info,
+        "verify": _verify,
+        "repair": _repair,
+        "gc": _gc,
+        "compact": _compact,
+        "export": _export,
+        "import": _import,
+    }
+    return actions[options.action](options)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="lpgnet cache", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    purposes = {
+        "info": "encoders, rows, bytes, hours of audio, oldest and newest",
+        "verify": "check every byte; exit 1 and the list of what is bad",
+        "repair": "set bad shards aside, and say how many rows must be computed again",
+        "gc": "drop what no manifest needs; without --delete it only says what that would be",
+        "compact": "merge small shards into large ones; readers are undisturbed",
+        "export": "one manifest's embeddings -> safetensors, npz or a datasets folder",
+        "import": "precomputed embeddings by utterance id -> the store",
+    }
+    for name, purpose in purposes.items():
+        action = actions.add_parser(name, help=purpose, description=purpose)
+        action.add_argument("--store", default=DEFAULT_STORE, help=f"folder of the store (default: {DEFAULT_STORE})")
+        action.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if name == "gc":
+            action.add_argument("--keep-manifest", nargs="+", required=True, help="folders such as work/demo")
+            action.add_argument("--delete", action="store_true", help="do it")
+        if name in ("export", "import"):
+            _add_exchange(action, name)
+    return parser
+
+
+def _add_exchange(action: ArgumentParser, name: str) -> None:
+    action.add_argument("file", help="file or folder to write" if name == "export" else "an .npz or .safetensors file")
+    action.add_argument("--manifest", required=True, help="folder of the manifest, such as work/demo")
+    action.add_argument("--modality", required=True, choices=MODALITIES)
+    if name == "export":
+        action.add_argument("--format", choices=("safetensors", "npz", "datasets"), default="safetensors")
+
+
+def _stores(options: Namespace) -> list[FeatureStore]:
+    stores = [FeatureStore(options.store, fingerprint) for fingerprint in list_stores(options.store)]
+    if not stores:
+        raise PipelineError(f"{options.store}: holds no embeddings; run the features stage, or name another --store")
+    return stores
+
+
+def _info(options: Namespace) -> int:
+    rows = []
+    for store in _stores(options):
+        found = info(store)
+        hours = "-" if found.hours is None else f"{found.hours:.1f}"
+        name = str(found.description.get("name", "-"))
+        row = (name, found.fingerprint[:12], found.shards, found.rows, f"{found.bytes / 1e6:.1f}", hours)
+        rows.append((*row, _day(found.oldest_ns), _day(found.newest_ns), found.damaged))
+    columns = ("encoder", "fingerprint", "shards", "rows", "MB", "hours", "oldest", "newest", "damaged shards")
+    show_table(options.store, columns, rows)
+    return 0
+
+
+def _day(nanoseconds: int | None) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9).strftime("%Y-%m-%d %H:%M") if nanoseconds else "-"
+
+
+def _verify(options: Namespace) -> int:
+    sound = True
+    for store in _stores(options):
+        report = verify(store)
+        sound &= not report.bad
+        verdict = f"{len(report.bad)} damaged" if report.bad else "sound"
+        show(f"{store.folder}: {report.rows} rows in {report.shards} shards: {verdict}")
+        _show_damage(report.bad)
+    if not sound:
+        say("`lpgnet cache repair` sets damaged shards aside; the features stage then computes the lost rows again")
+    return 0 if sound else 1
+
+
+def _show_damage(damaged: Iterable[Damage]) -> None:
+    for damage in damaged:
+        show(f"  {damage.shard}: {damage.reason}")
+
+
+def _repair(options: Namespace) -> int:
+    for store in _stores(options):
+        report = repair(store)
+        show(f"{store.folder}: {len(report.set_aside)} shards set aside, {report.saved} rows saved from them")
+        _show_damage(report.set_aside)
+        if report.lost:
+            show(f"  {report.lost} rows must be computed again: run the features stage")
+    return 0
+
+
+def _compact(options: Namespace) -> int:
+    for store in _stores(options):
+        report = compact(store)
+        show(f"{store.folder}: {report.before} shards became {report.after}, {report.bytes_freed / 1e6:.1f} MB freed")
+        if report.skipped:
+            show(f"  left alone because damaged: {shorten(report.skipped)}; run repair first")
+    return 0
+
+
+def _gc(options: Namespace) -> int:
+    needed = set().union(*(_needed_keys(Path(folder), options.store) for folder in options.keep_manifest))
+    for store in _stores(options):
+        report = gc(store, needed, dry_run=not options.delete)
+        done = "dropped" if options.delete else "would be dropped"
+        freed = f"{report.bytes_freed / 1e6:.1f} MB"
+        show(f"{store.folder}: {report.dropped} rows {done} ({freed}), {report.kept} kept")
+    if not options.delete:
+        show("nothing was changed; --delete does it")
+    return 0
+
+
+def _needed_keys(folder: Path, store: str) -> set[bytes]:
+    """The keys of everything in a manifest, whichever encoder they are embedded by."""
+    manifest = read_manifest(folder)
+    keys = {imported_key(utterance.utterance_id) for utterance in manifest.utterances}
+    for modality in MODALITIES:
+        for turns in {0, _context_turns(folder)}:
+            keys |= set(_keys(manifest, modality, store, context_turns=turns).values())
+    return keys
+
+
+def _keys(manifest: Manifest, modality: str, store: str, *, context_turns: int) -> dict[str, bytes]:
+    plan = make_plan(
+        modality,
+        manifest.utterances,
+        root=manifest.corpus.root,
+        stat_cache=StatCache(Path(store) / "stat.sqlite"),
+        context_turns=context_turns,
+    )
+    if plan.problems:
+        first = plan.problems[0]
+        say(f"{len(plan.problems)} {modality} utterances have no key, such as {first.utterance_id}: {first.message}")
+    return {request.utterance_id: request.key for request in plan.requests}
+
+
+def _context_turns(folder: Path) -> int:
+    return int(read_summaries(folder).get("text", {}).get("context_turns", 0))
+
+
+def _export(options: Namespace) -> int:
+    folder = Path(options.manifest)
+    summary = read_summaries(folder).get(options.modality)
+    if summary is None:
+        raise PipelineError(f"{folder}: has no {options.modality} embeddings; run the features stage first")
+    store = FeatureStore(options.store, summary["spec"]["fingerprint"])
+    keys = _keys(read_manifest(folder), options.modality, options.store, context_turns=_context_turns(folder))
+    report = export_rows(store, Path(options.file), keys, options.format)
+    missing = f"; {len(report.missing)} are not in the store: {shorten(report.missing)}" if report.missing else ""
+    show(f"{options.file}: {report.rows} {options.modality} embeddings by {summary['spec']['name']}{missing}")
+    return 0
+
+
+def _import(options: Namespace) -> int:
+    file = Path(options.file)
+    manifest = read_manifest(Path(options.manifest))
+    spec = imported_spec(f"{IMPORTED}{file}", options.modality)
+    keys = {utterance.utterance_id: imported_key(utterance.utterance_id) for utterance in manifest.utterances}
+    report = import_rows(file, FeatureStore(options.store, spec.fingerprint), keys, spec.to_dict())
+    show(f"{file}: {report.added} embeddings added, {report.present} were there already")
+    for name, ids in (("in the file and not in the manifest", report.unknown), ("without a row", report.missing)):
+        if ids:
+            show(f"  {len(ids)} utterances {name}: {shorten(ids)}")
+    show(f"train on them by --encoders.{options.modality}.name {IMPORTED}{file}")
+    return 0
+
+
+if __name__ == "__main__":
+    module_main("cache")
