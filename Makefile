@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 stage = $(if $(LAUNCH),$(LAUNCH) -m pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare features train evaluate crossval predict export test lint bench clean
+.PHONY: help setup demo prepare features train evaluate crossval ablations predict export test lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## the whole way on the embedded demo corpus, from recordings to a timeline
 	lpgnet prepare --config configs/demo.yaml
 	lpgnet features --config configs/demo.yaml
-	lpgnet crossval --config configs/demo.yaml --crossval.folds one
+	lpgnet crossval --config configs/demo.yaml --crossval.folds one --crossval.models "[lpgnet, text, audio]"
 	lpgnet train --config configs/demo.yaml
 	lpgnet evaluate --config configs/demo.yaml
 	lpgnet predict examples/demo/recording/recording.flac --model work/demo/runs/default --out work/demo/timelines
@@ -57,6 +57,9 @@ evaluate: train ## metrics, intervals and plots on the test split
 
 crossval: features ## a table: models x folds x seeds
 	$(call stage,crossval)
+
+ablations: features ## the same table: the model, and it without each of its parts (configs/ablations)
+	$(call stage,crossval) --crossval.overlays '["configs/ablations"]' --crossval.table ablations
 
 predict: train ## RECORDING=file: a new recording -> emotion timeline in OUT
 	lpgnet predict $(RECORDING) --model $(MODEL) --out $(OUT)

@@ -18,7 +18,6 @@ from pipeline.manifest import (
     Manifest,
     check_utterances,
     count_by,
-    read_manifest,
     write_manifest,
 )
 from pipeline.stamps import is_fresh, stat_of, write_stamp
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def prepare(config: Config) -> Manifest:
+def prepare(config: Config) -> None:
     """Write the manifest of the configured corpus, unless it stands and its sources have not changed.
 
     Raises:
@@ -43,12 +42,11 @@ def prepare(config: Config) -> Manifest:
     outputs = [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE]
     if is_fresh(config.folder / STAMP_FILE, inputs | {"outputs": stat_of(outputs)}):
         say(f"prepare: up to date ({config.folder / MANIFEST_FILE})")
-        return read_manifest(config.folder)
+        return
     manifest = _read(config)
     write_manifest(config.folder, manifest)
     write_stamp(config.folder / STAMP_FILE, inputs | {"outputs": stat_of(outputs)})
     summarize(manifest)
-    return manifest
 
 
 def _inputs(config: Config) -> dict[str, Any]:

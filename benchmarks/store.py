@@ -1,0 +1,310 @@
+"""The feature store beside what people use instead: random reads, writing, a million rows, and a cached corpus.
+
+Run `python benchmarks/store.py [folder]`; it needs about 4 GB of disk there and prints Markdown tables. Every way of
+reading copies the rows into the same array, in the same shuffled order, from files that are in the page cache; a row of
+the table is the best of five rounds, and the rounds of all ways take turns.
+"""
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache import FeatureStore, text_key
+from cache.shards import SHARD_BYTES
+
+FINGERPRINT = "0123456789abcdef"
+ROWS, LAYERS, WIDTH = 10_000, 13, 768
+MANY = 1_000_000
+ROUNDS = 5
+KEYS = [text_key(str(number)) for number in range(ROWS)]
+Read = Callable[[int], np.ndarray]
+
+# What a fresh process needs, so that nothing is warm but the page cache.
+_OPEN_MANY = """
+import sys, time
+from cache import FeatureStore, text_key
+keys = [text_key(str(number)) for number in range(0, 2 * {many}, 2)]
+start = time.perf_counter()
+store = FeatureStore(sys.argv[1], "{fingerprint}")
+opened = time.perf_counter()
+missing = store.missing(keys)
+end = time.perf_counter()
+assert len(store) == {many} and len(missing) == {many} // 2
+index = store.index
+size = index.keys.nbytes + index.shards.nbytes + index.rows.nbytes
+print(opened - start, end - opened, size / len(store))
+"""
+_CACHED = """
+import sys
+from pathlib import Path
+from cache import FeatureStore, StatCache, audio_key, file_digest
+folder = Path(sys.argv[1])
+def read(path):
+    with open(path, "rb") as file:
+        return {{"digest": file_digest(file)}}
+files = [folder / f"{{dialogue}}.wav" for dialogue in range({dialogues})]
+known = StatCache(folder / "files.sqlite").lookup_many(files, read)
+rows = [(known[n % {dialogues}]["digest"], n, n + 1, None) for n in range({utterances})]
+keys = [audio_key(*row) for row in rows]
+store = FeatureStore(folder / "store", "{fingerprint}")
+missing = store.missing(keys)
+print(len(missing))
+assert "torch" not in sys.modules
+if missing:
+    import numpy as np
+    with store.writer({{}}) as writer:
+        for key in missing:
+            writer.add(key, np.ones((13, 768), np.float32), n_frames=1)
+"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to keep embeddings.
+
+    Attributes:
+        name: for the table.
+        prepare: writes all rows (rows, layers, width) into a folder.
+        reader: opens the folder and gives a function from row number to values.
+        package: what has to be installed for it, besides what the store needs itself.
+    """
+
+    name: str
+    prepare: Callable[[Path, np.ndarray], None]
+    reader: Callable[[Path], Read]
+    package: str = "numpy"
+
+
+def write_store(folder: Path, values: np.ndarray) -> None:
+    """Rows in shards of the usual size, durable."""
+    with FeatureStore(folder, FINGERPRINT).writer({}) as writer:
+        for key, row in zip(KEYS, values, strict=True):
+            writer.add(key, row, n_frames=1)
+
+
+def read_store(folder: Path) -> Read:
+    """One row at a time, by key."""
+    store = FeatureStore(folder, FINGERPRINT)
+    return lambda number: store[KEYS[number]].values
+
+
+def write_flat(folder: Path, values: np.ndarray) -> None:
+    """One flat file of numbers."""
+    values.tofile(folder / "flat")
+
+
+def read_flat(folder: Path) -> Read:
+    """A memory map, and a dictionary from key to offset."""
+    flat, size = np.memmap(folder / "flat", np.float32, "r"), LAYERS * WIDTH
+    offsets = {key: number * size for number, key in enumerate(KEYS)}
+
+    def read(number: int) -> np.ndarray:
+        offset = offsets[KEYS[number]]
+        return flat[offset : offset + size].reshape(LAYERS, WIDTH)
+
+    return read
+
+
+def write_torch(folder: Path, values: np.ndarray) -> None:
+    """One `torch.save` file per utterance."""
+    import torch
+
+    for number, row in enumerate(values):
+        torch.save(torch.from_numpy(row), folder / f"{number}.pt")
+
+
+def read_torch(folder: Path) -> Read:
+    """`torch.load`, the safe way."""
+    import torch
+
+    return lambda number: torch.load(folder / f"{number}.pt", weights_only=True).numpy()
+
+
+def write_hdf5(folder: Path, values: np.ndarray) -> None:
+    """One HDF5 file with an array per utterance."""
+    import h5py
+
+    with h5py.File(folder / "rows.h5", "w") as file:
+        for number, row in enumerate(values):
+            file[str(number)] = row
+
+
+def read_hdf5(folder: Path) -> Read:
+    """An open file."""
+    import h5py
+
+    file = h5py.File(folder / "rows.h5")
+    return lambda number: file[str(number)][()]
+
+
+def write_datasets(folder: Path, values: np.ndarray) -> None:
+    """A column of Array2D, saved to disk."""
+    from datasets import Array2D, Dataset, Features
+
+    features = Features({"values": Array2D((LAYERS, WIDTH), "float32")})
+    parts = (values[start : start + 500] for start in range(0, ROWS, 500))
+    rows = ({"values": row} for part in parts for row in part)
+    options = {"cache_dir": str(folder / "cache"), "fingerprint": "benchmark"}
+    Dataset.from_generator(lambda: rows, features=features, **options).save_to_disk(str(folder / "rows"))
+
+
+def read_datasets(folder: Path) -> Read:
+    """Item access in the numpy format."""
+    from datasets import load_from_disk
+
+    rows = load_from_disk(str(folder / "rows")).with_format("numpy")
+    return lambda number: rows[number]["values"]
+
+
+WAYS = (
+    Way("this store", write_store, read_store),
+    Way("flat numpy memmap with offsets", write_flat, read_flat),
+    Way("one `torch.save` file per utterance", write_torch, read_torch, "torch"),
+    Way("HDF5, an array per utterance", write_hdf5, read_hdf5, "h5py"),
+    Way("`datasets`, an Array2D column", write_datasets, read_datasets, "datasets"),
+)
+
+
+def read_all(read: Read, order: np.ndarray) -> float:
+    """Seconds to copy all rows in the given order into a batch of 32."""
+    batch = np.empty((32, LAYERS, WIDTH), np.float32)
+    start = time.perf_counter()
+    for place, number in enumerate(order.tolist()):
+        batch[place % 32] = read(number)
+    return time.perf_counter() - start
+
+
+def random_reads(folder: Path, values: np.ndarray) -> None:
+    """Prints the table of random reads."""
+    ways = [way for way in WAYS if importlib.util.find_spec(way.package)]
+    reads: dict[str, Read] = {}
+    for number, way in enumerate(ways):
+        part = folder / str(number)
+        part.mkdir()
+        way.prepare(part, values)
+        reads[way.name] = way.reader(part)
+        for row in (0, ROWS - 1):
+            assert np.array_equal(reads[way.name](row), values[row]), way.name
+    times: dict[str, list[float]] = {name: [] for name in reads}
+    for round_number in range(ROUNDS):
+        order = np.random.default_rng(round_number).permutation(ROWS)
+        for name, read in reads.items():
+            times[name].append(read_all(read, order))
+    print(f"\n| {ROWS} random reads of {LAYERS} x {WIDTH} float32 | microseconds a row | store = 1 |\n|---|---|---|")
+    for name, seconds in times.items():
+        ratio = min(seconds) / min(times["this store"])
+        print(f"| {name} | {min(seconds) / ROWS * 1e6:.1f} | {ratio:.2f} |")
+    for way in set(WAYS) - set(ways):
+        print(f"| {way.name} | {way.package} is not installed | |")
+
+
+def write_safetensors(folder: Path, values: np.ndarray, *, durable: bool) -> None:
+    """Files as large as shards, as the library writes them or durably as the store does."""
+    from safetensors.numpy import save_file
+
+    step = SHARD_BYTES // values[0].nbytes
+    for start in range(0, len(values), step):
+        path = folder / f"{start}.safetensors"
+        save_file({str(start + n): row for n, row in enumerate(values[start : start + step])}, path)
+        if durable:
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+
+
+def writing(folder: Path, values: np.ndarray) -> None:
+    """Prints the table of writing."""
+    ways: dict[str, Callable[[Path], None]] = {
+        "this store, durable": lambda part: write_store(part, values),
+        "safetensors, durable": lambda part: write_safetensors(part, values, durable=True),
+        "safetensors, left to the system": lambda part: write_safetensors(part, values, durable=False),
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, write in ways.items():
+            os.sync()
+            with scratch(folder) as part:
+                wall, cpu = time.perf_counter(), time.process_time()
+                write(part)
+                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    print(f"\n| writing {values.nbytes / 1e6:.0f} MB in files of 64 MiB | seconds | of the processor |\n|---|---|---|")
+    for name, seconds in times.items():
+        print(f"| {name} | {min(seconds)[0]:.2f} | {min(used for _, used in seconds):.2f} |")
+
+
+def a_million_rows(folder: Path) -> None:
+    """Prints what opening and asking a large store costs, in a process of its own."""
+    rng = np.random.default_rng(0)
+    block = rng.standard_normal((10_000, 1, WIDTH)).astype(np.float16)
+    start = time.perf_counter()
+    with FeatureStore(folder, FINGERPRINT).writer({}, dtype="float16") as writer:
+        for number in range(MANY):
+            writer.add(text_key(str(number)), block[number % len(block)], n_frames=1)
+    print(f"\n| {MANY} rows of 1 x {WIDTH} float16 | |\n|---|---|")
+    print(f"| written in | {time.perf_counter() - start:.0f} s |")
+    code = _OPEN_MANY.format(many=MANY, fingerprint=FINGERPRINT)
+    runs = [run_python(code, folder).split() for _ in range(3)]
+    opened, asked, size = (min(float(run[column]) for run in runs) for column in range(3))
+    print(f"| opened in | {opened:.2f} s |\n| `missing` of {MANY} keys | {asked:.2f} s |")
+    print(f"| index | {size:.0f} bytes a row |")
+
+
+def a_cached_corpus(folder: Path, dialogues: int = 151, utterances: int = 10_039) -> None:
+    """Prints what the store takes of a run of the features stage that finds everything cached."""
+    for dialogue in range(dialogues):
+        (folder / f"{dialogue}.wav").write_bytes(np.random.default_rng(dialogue).bytes(100_000))
+    time.sleep(3)  # a file that changed just now is not trusted
+    code = _CACHED.format(dialogues=dialogues, utterances=utterances, fingerprint=FINGERPRINT)
+    assert run_python(code, folder).strip() == str(utterances)
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        assert run_python(code, folder).strip() == "0"
+        times.append(time.perf_counter() - start)
+    print(f"\n| {utterances} utterances of {dialogues} files, all cached | |\n|---|---|")
+    print(f"| Python's start, stat cache, keys, opening, `missing` | {min(times):.2f} s |")
+
+
+def run_python(code: str, folder: Path) -> str:
+    """What a program prints in a fresh process."""
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder that is removed at the end."""
+    part = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part)
+
+
+def main() -> None:
+    """Runs everything in a temporary folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", default=tempfile.gettempdir(), type=Path, help="on the disk to measure")
+    folder = parser.parse_args().folder
+    values = np.random.default_rng(0).standard_normal((ROWS, LAYERS, WIDTH)).astype(np.float32)
+    for measure in (random_reads, writing):
+        with scratch(folder) as part:
+            measure(part, values)
+    for measure_alone in (a_million_rows, a_cached_corpus):
+        with scratch(folder) as part:
+            measure_alone(part)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Files that appear whole or not at all: locked temporary names, fsync, rename, fsync of the folder."""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from cache.errors import StoreError
+
+PART_SUFFIX = ".part"
+# A shard is written in seconds. What another machine left untouched for a day has no owner any more.
+ABANDONED_SECONDS = 24 * 3600
+
+
+@functools.cache
+def machine_name() -> str:
+    """A name for this machine since it was started: locks of one kernel are certain, others' may not be."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return f"{uuid.getnode():032x}"
+    return text.strip().replace("-", "")
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes names that were added to or taken from a folder durable."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder with its parents, durably, and refuses one that cannot be written to.
+
+    Raises:
+        StoreError: it cannot be created or is read-only.
+    """
+    with readable_errors(folder, "create"):
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in reversed(missing):
+            sync_folder(path.parent)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(f"{folder} is read-only: its rows can be read, but none can be added")
+
+
+@contextlib.contextmanager
+def part_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new temporary file, locked by its owner's life; removed at the end unless it was renamed by then."""
+    path, file = _open_part(folder)
+    try:
+        yield path, file
+    finally:
+        # Closing may write what is buffered, and fail again on a full disk: the part goes either way.
+        try:
+            with contextlib.suppress(OSError):
+                file.close()
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def publish(part: Path, file: BinaryIO, target: Path, *, durable: bool = True) -> None:
+    """Gives a written part its final name. When this returns its content is on the disk, whole.
+
+    Args:
+        part: the temporary name.
+        file: the open part.
+        target: the final name, in the same folder.
+        durable: False leaves the name to the caller's next `sync_folder`: until then a power failure may take it.
+    """
+    file.flush()
+    os.fsync(file.fileno())
+    os.rename(part, target)
+    if durable:
+        sync_folder(target.parent)
+
+
+def publish_bytes(target: Path, content: bytes) -> None:
+    """Writes a small file durably and whole, in place of one of the same name.
+
+    Raises:
+        StoreError: the disk is full or the folder read-only.
+    """
+    with readable_errors(target.parent, "write to"), part_file(target.parent) as (part, file):
+        file.write(content)
+        publish(part, file, target)
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Removes the parts of writers that died, and says how many there were."""
+    parts = [entry for entry in os.scandir(folder) if entry.name.endswith(PART_SUFFIX)]
+    regular = (Path(part.path) for part in parts if part.is_file(follow_symlinks=False))
+    return sum(_remove_if_abandoned(part) for part in regular)
+
+
+@contextlib.contextmanager
+def readable_errors(folder: Path, action: str) -> Iterator[None]:
+    """Turns an operating system's error into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space and run again" if full else "check the folder's permissions and its disk"
+        reason = error.strerror or str(error)
+        message = f"cannot {action} {folder}: {reason}; rows confirmed before are safe, {advice}"
+        raise StoreError(message) from error
+
+
+def _open_part(folder: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        path = folder / f".{machine_name()}-{secrets.token_hex(8)}{PART_SUFFIX}"
+        file = open(path, "xb")  # noqa: SIM115 - the caller's context closes it
+        # A file system without locks still works; what a dead writer leaves there stays.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # Between creation and lock somebody may have taken the file for abandoned.
+        if path.exists():
+            return path, file
+        file.close()
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    """Removes a part whose lock is free: its owner is dead, for the kernel drops a dead owner's locks.
+
+    Process numbers are not asked, since they are used again and mean nothing on another machine. A network
+    mount may keep locks to one machine; there only age tells.
+    """
+    try:
+        with open(path, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = path.name.startswith(f".{machine_name()}-")
+            if not ours and time.time() - path.stat().st_mtime < ABANDONED_SECONDS:
+                return False
+            path.unlink()
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,78 @@
+"""The index: for every key of a store, the shard and the row that hold it.
+
+It is built from the shards' columns of keys whenever a store is opened, which takes well under a second for a
+million rows, and never written to disk: what is not stored cannot go stale or be damaged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cache.keys import KEY_BYTES
+
+
+@dataclass(frozen=True)
+class Index:
+    """24 bytes a row.
+
+    Attributes:
+        keys: (rows,) numpy S16, sorted, every key once.
+        shards: (rows,) uint32, the position of the shard among those the index was built from.
+        rows: (rows,) uint32, the row within that shard.
+    """
+
+    keys: np.ndarray
+    shards: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def build(cls, columns: Sequence[np.ndarray]) -> "Index":
+        """The index over the keys of shards in order of name: of equal keys the first shard's wins."""
+        keys = np.concatenate(columns) if columns else np.empty(0, f"S{KEY_BYTES}")
+        order = np.argsort(keys, kind="stable").astype(np.uint32)
+        keys = keys[order]
+        first = np.ones(len(keys), bool)
+        first[1:] = keys[1:] != keys[:-1]
+        keys, order = keys[first], order[first]
+        starts = np.cumsum([0, *map(len, columns)])
+        shards = (np.searchsorted(starts, order, side="right") - 1).astype(np.uint32)
+        return cls(keys, shards, (order - starts[shards]).astype(np.uint32))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def locate(self, key: bytes) -> tuple[int, int] | None:
+        """The shard and the row of one key, or None: as `find`, without its cost of whole arrays."""
+        if not len(self.keys):
+            return None
+        position = int(self.keys.searchsorted(np.frombuffer(key, f"S{KEY_BYTES}"))[0])
+        # Compared as bytes, because numpy's single strings lose their trailing zeros.
+        if self._content[KEY_BYTES * position : KEY_BYTES * (position + 1)] != key:
+            return None
+        return int(self.shards[position]), int(self.rows[position])
+
+    @cached_property
+    def _content(self) -> memoryview:
+        return self.keys.view(np.uint8).data
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """The positions (n,) of the keys (n,), numpy S16; -1 for those that are not there."""
+        if not len(self.keys):
+            return np.full(len(keys), -1)
+        positions = np.searchsorted(self.keys, keys)
+        positions[positions == len(self.keys)] = 0
+        return np.where(self.keys[positions] == keys, positions, -1)
+
+    def places(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The shards (n,) and rows (n,) at the positions (n,) that `find` gave; -1 where it gave -1."""
+        found = positions >= 0
+        shards, rows = np.full(len(positions), -1), np.full(len(positions), -1)
+        shards[found], rows[found] = self.shards[positions[found]], self.rows[positions[found]]
+        return shards, rows
+
+
+def key_array(keys: Sequence[bytes]) -> np.ndarray:
+    """Keys of 16 bytes each as numpy S16."""
+    return np.frombuffer(b"".join(keys), f"S{KEY_BYTES}")

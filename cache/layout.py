@@ -1,0 +1,128 @@
+"""How the values of a row lie in a shard: shape, number format, Arrow types and the digest of a row."""
+
+import struct
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from cache.errors import StoreError
+
+DTYPES: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
+_ARROW = {"float32": pa.float32(), "float16": pa.float16(), "bfloat16": pa.uint16()}
+_ROW = struct.Struct("<16sqIQ")
+_LIMIT = 2**31 - 1
+
+if sys.byteorder != "little":
+    raise ImportError("the feature store maps little-endian numbers and needs a little-endian processor")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form that all rows of a shard share.
+
+    Attributes:
+        dtype: "float32", "float16" or "bfloat16": the numbers on disk.
+        layers: layers of the encoder in a row.
+        width: numbers per layer.
+        frames: True for rows (n_frames, layers, width), False for pooled rows (layers, width).
+    """
+
+    dtype: str
+    layers: int
+    width: int
+    frames: bool
+
+    def __post_init__(self) -> None:
+        sizes = (self.layers, self.width)
+        if self.dtype not in DTYPES or not isinstance(self.frames, bool):
+            raise StoreError(f"a store holds {', '.join(DTYPES)}, not {self.dtype!r}")
+        if not all(type(size) is int and 0 < size <= _LIMIT for size in sizes):
+            raise StoreError(f"a row needs at least one layer and one number, not {sizes}")
+
+    @classmethod
+    def of(cls, values: np.ndarray, dtype: str) -> "Layout":
+        """The layout of one row: `values` is (layers, width) or (n_frames, layers, width)."""
+        if values.ndim not in (2, 3):
+            raise StoreError(f"a row is (layers, width) or (n_frames, layers, width), not {values.shape}")
+        layers, width = values.shape[-2:]
+        return cls(dtype, layers, width, frames=values.ndim == 3)
+
+    @property
+    def shape(self) -> str:
+        """The shape of a row in words, for messages."""
+        return f"({'n_frames, ' if self.frames else ''}{self.layers}, {self.width})"
+
+    @property
+    def stored(self) -> np.dtype:
+        """The numpy type of the numbers on disk (bfloat16 as the uint16 of its bits)."""
+        return DTYPES[self.dtype]
+
+    @cached_property
+    def tag(self) -> bytes:
+        """What a row's digest says about the layout, so that no row is ever read in another one."""
+        return f"{self.dtype} {self.layers} {self.width} {self.frames}".encode()
+
+    def fits(self, values: np.ndarray) -> bool:
+        """Whether `values` has the shape of this layout's rows."""
+        return values.shape[-2:] == (self.layers, self.width) and values.ndim == 2 + self.frames
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """The numbers as they are stored, same shape.
+
+        Raises:
+            StoreError: not floating point, or a finite number that the stored type cannot hold.
+        """
+        if values.dtype.kind != "f":
+            raise StoreError(f"values are floating point, not {values.dtype}")
+        if self.dtype == "float32" and values.dtype == np.float32:
+            return values
+        with np.errstate(over="ignore"):
+            stored = _to_bfloat16(values) if self.dtype == "bfloat16" else values.astype(self.stored)
+        if np.any(np.isfinite(values) & ~np.isfinite(self.decode(stored))):
+            largest = np.nanmax(np.abs(values))
+            raise StoreError(f"{self.dtype} cannot hold {largest:g}; store these embeddings as float32")
+        return stored
+
+    def decode(self, stored: np.ndarray) -> np.ndarray:
+        """What a reader gets: `stored` itself, or a float32 copy where it is bfloat16."""
+        if self.dtype != "bfloat16":
+            return stored
+        values = (stored.astype(np.uint32) << 16).view(np.float32)
+        values.setflags(write=False)
+        return values
+
+    def arrow(self, flat: np.ndarray, offsets: np.ndarray | None) -> pa.Array:
+        """The column of values over the flat numbers, without a copy: a fixed-size list per row or frame."""
+        leaf = pa.Array.from_buffers(_ARROW[self.dtype], flat.size, [None, pa.py_buffer(flat)])
+        lists = pa.FixedSizeListArray.from_arrays(leaf, self.width)
+        lists = pa.FixedSizeListArray.from_arrays(lists, self.layers)
+        if offsets is None:
+            return lists
+        return pa.LargeListArray.from_arrays(pa.array(offsets), lists)
+
+    def arrow_type(self) -> pa.DataType:
+        """The type of the column of values."""
+        lists = pa.list_(pa.list_(_ARROW[self.dtype], self.width), self.layers)
+        return pa.large_list(lists) if self.frames else lists
+
+
+def row_digest(tag: bytes, key: bytes, n_frames: int, flags: int, stored: np.ndarray) -> int:
+    """xxh3 (64 bits) of everything a row says: its key, form, counts and numbers.
+
+    The key takes part, so that a right row under a wrong key is as damaged as a wrong row.
+    """
+    values = xxhash.xxh3_64_intdigest(stored.data)
+    return xxhash.xxh3_64_intdigest(_ROW.pack(key, n_frames, flags, values) + tag)
+
+
+def _to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """The upper half of float32, rounded to the nearest and ties to even."""
+    with np.errstate(over="ignore"):
+        bits = values.astype(np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)) >> 16
+    # Rounding could carry a NaN over into infinity: cut it off and keep it quiet instead.
+    return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype(np.uint16)

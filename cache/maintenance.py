@@ -1,0 +1,295 @@
+"""Looking after stores: what they hold, whether it is sound, and keeping them small. Nothing here is needed to read."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.errors import DamagedRowError, StoreError
+from cache.files import make_folder, readable_errors, remove_abandoned, sync_folder
+from cache.layout import Layout
+from cache.shards import SHARD_BYTES, Shard, ShardBuilder, ShardName
+from cache.store import FINGERPRINT, Damage, FeatureStore
+
+DAMAGED_FOLDER = "damaged"
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What a store holds.
+
+    Attributes:
+        fingerprint: the encoder's.
+        description: what its first writer said of the encoder.
+        shards: how many there are.
+        rows: how many keys have a row.
+        duplicates: rows that another shard's row stands in front of.
+        bytes: size of the shards on disk.
+        frames: encoder frames behind all rows, duplicates left out.
+        hours: hours that the frames span, if the description has `seconds_per_frame`; else None.
+        oldest_ns: when the first shard was published, in nanoseconds since 1970; None in an empty store.
+        newest_ns: the same for the last shard.
+        damaged: shards that cannot be opened.
+    """
+
+    fingerprint: str
+    description: dict[str, Any]
+    shards: int
+    rows: int
+    duplicates: int
+    bytes: int
+    frames: int
+    hours: float | None
+    oldest_ns: int | None
+    newest_ns: int | None
+    damaged: int
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What checking every byte of a store found; it is sound when `bad` is empty."""
+
+    shards: int
+    rows: int
+    bad: tuple[Damage, ...]
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        set_aside: shards that were moved to the folder of damaged ones.
+        saved: sound rows in them that were copied to a new shard.
+        lost: rows that must be computed again.
+    """
+
+    set_aside: tuple[Damage, ...]
+    saved: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class GcReport:
+    """What dropping rows did, or would do in a dry run.
+
+    Attributes:
+        kept: rows that are needed.
+        dropped: rows that are not.
+        bytes_freed: what that saves on disk.
+        skipped: shards left alone because a row to be kept is damaged: repair the store first.
+    """
+
+    kept: int
+    dropped: int
+    bytes_freed: int
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What merging did: shards before and after, and shards left alone because they are damaged."""
+
+    before: int
+    after: int
+    bytes_freed: int
+    skipped: tuple[str, ...]
+
+
+def list_stores(root: Path | str) -> list[str]:
+    """The fingerprints of the stores in a folder, sorted; none if it does not exist."""
+    folder = Path(root)
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(e.name for e in entries if FINGERPRINT.fullmatch(e.name) and e.is_dir() and not e.is_symlink())
+
+
+def info(store: FeatureStore) -> StoreInfo:
+    """What the store holds, without checking any row."""
+    store.refresh()
+    shards, description, frames = store.shards, store.description, store.frame_count()
+    seconds = description.get("seconds_per_frame")
+    published = sorted(name.published_ns for shard in shards if (name := ShardName.parse(shard.name)))
+    return StoreInfo(
+        fingerprint=store.fingerprint,
+        description=description,
+        shards=len(shards),
+        rows=len(store),
+        duplicates=sum(map(len, shards)) - len(store),
+        bytes=sum(shard.nbytes for shard in shards),
+        frames=frames,
+        hours=frames * seconds / 3600 if isinstance(seconds, int | float) else None,
+        oldest_ns=published[0] if published else None,
+        newest_ns=published[-1] if published else None,
+        damaged=len(store.damaged),
+    )
+
+
+def verify(store: FeatureStore) -> VerifyReport:
+    """Reads every byte: the digest of every file and of every row, and the index entry of every row."""
+    store = _reopened(store)
+    checked = (_damage(shard) or _unindexed(store, shard) for shard in store.shards)
+    bad = [*store.damaged, *_strangers(store), *filter(None, checked)]
+    return VerifyReport(len(store.shards) + len(store.damaged), len(store), tuple(bad))
+
+
+def repair(store: FeatureStore) -> RepairReport:
+    """Moves damaged shards to the folder `damaged`, never deleting one, and keeps the sound rows in them.
+
+    Raises:
+        StoreError: the disk is full or the folder read-only; no row that could be read is lost.
+    """
+    make_folder(store.folder)
+    remove_abandoned(store.folder)
+    bad = verify(store).bad
+    saved, suspects = 0, list[bytes | None]()
+    for damage in bad:
+        sound, lost = _save_rows(store, damage)
+        _set_aside(store.folder, damage.shard)
+        saved, suspects = saved + sound, suspects + lost
+    store.refresh()
+    return RepairReport(bad, saved, sum(key is None or key not in store for key in suspects))
+
+
+def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) -> GcReport:
+    """Drops the rows whose keys are not needed. Readers that have the store open keep what they see.
+
+    Args:
+        store: the store.
+        needed: the keys to keep, of every manifest that there is.
+        dry_run: only say what would be dropped.
+
+    Raises:
+        StoreError: the disk is full or the folder read-only; every needed row is still there.
+    """
+    wanted = set(needed)
+    kept = dropped = freed = 0
+    skipped = []
+    for shard in _reopened(store).shards:
+        numbers = [number for number in range(len(shard)) if shard.key(number) in wanted]
+        kept, dropped = kept + len(numbers), dropped + len(shard) - len(numbers)
+        if len(numbers) == len(shard):
+            continue
+        try:
+            freed += _shrink(store, shard, numbers, dry_run=dry_run)
+        except DamagedRowError:
+            skipped.append(shard.name)
+    store.refresh()
+    return GcReport(kept, dropped, freed, tuple(skipped))
+
+
+def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactReport:
+    """Merges shards of less than half of `shard_bytes` into full ones. Readers are undisturbed.
+
+    The merged shard is durable before the old ones go, so a kill at any moment leaves every row there, some twice.
+
+    Raises:
+        StoreError: the disk is full or the folder read-only; nothing was lost.
+    """
+    make_folder(store.folder)
+    remove_abandoned(store.folder)
+    before, skipped = _reopened(store).shards, []
+    groups: dict[Layout, list[Shard]] = {}
+    for shard in before:
+        if shard.nbytes >= shard_bytes // 2:
+            continue
+        if shard.damaged_rows():
+            skipped.append(shard.name)
+        else:
+            groups.setdefault(shard.layout, []).append(shard)
+    for layout, shards in groups.items():
+        if len(shards) > 1:
+            _copy(store.folder, layout, [(shard, range(len(shard))) for shard in shards], shard_bytes)
+            _remove(store.folder, shards)
+    store.refresh()
+    freed = sum(shard.nbytes for shard in before) - sum(shard.nbytes for shard in store.shards)
+    return CompactReport(len(before), len(store.shards), freed, tuple(skipped))
+
+
+def _reopened(store: FeatureStore) -> FeatureStore:
+    """The store mapped anew: a file that was damaged since is not read through a mapping of its old size."""
+    return FeatureStore(store.root, store.fingerprint)
+
+
+def _damage(shard: Shard) -> Damage | None:
+    """What is wrong with a shard that can be opened."""
+    parsed = ShardName.parse(shard.name)
+    rows = len(shard.damaged_rows())
+    if rows:
+        return Damage(shard.name, f"{rows} of {len(shard)} rows are not as they were written", rows)
+    if not parsed or parsed.rows != len(shard) or parsed.digest != shard.file_digest():
+        return Damage(shard.name, "the rows are sound, but bytes around them are not as they were written", 0)
+    return None
+
+
+def _unindexed(store: FeatureStore, shard: Shard) -> Damage | None:
+    """A shard with a key that the index does not find."""
+    lost = int((store.index.find(shard.keys) < 0).sum())
+    return Damage(shard.name, f"{lost} rows are not in the index", lost) if lost else None
+
+
+def _strangers(store: FeatureStore) -> Iterator[Damage]:
+    """Files that end as shards do but have no shard's name: nobody reads them."""
+    for path in sorted(store.folder.glob("*.arrow")):
+        if path.is_symlink() or not path.is_file():
+            yield Damage(path.name, "a link or folder where a shard should be; nobody reads it", 0)
+        elif not ShardName.parse(path.name):
+            yield Damage(path.name, "not a shard's name; nobody reads it", 0)
+
+
+def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | None]]:
+    """Copies a damaged shard's sound rows to a new one: their number, and the keys of the others, as far as known."""
+    path = store.folder / damage.shard
+    try:
+        if path.is_symlink():
+            raise StoreError(f"{path} is a link")
+        shard = Shard(path)
+    except (StoreError, FileNotFoundError):
+        return 0, [None] * damage.rows
+    bad = set(shard.damaged_rows())
+    sound = [number for number in range(len(shard)) if number not in bad]
+    _copy(store.folder, shard.layout, [(shard, sound)], SHARD_BYTES)
+    return len(sound), [shard.key(number) for number in bad]
+
+
+def _set_aside(folder: Path, name: str) -> None:
+    target = folder / DAMAGED_FOLDER
+    make_folder(target)
+    free = next(path for i in range(10**6) if not (path := target / f"{name}{f'.{i}' if i else ''}").exists())
+    # Another repair may have moved it first.
+    with readable_errors(folder, "repair"), contextlib.suppress(FileNotFoundError):
+        (folder / name).rename(free)
+        sync_folder(target)
+        sync_folder(folder)
+
+
+def _shrink(store: FeatureStore, shard: Shard, numbers: Sequence[int], *, dry_run: bool) -> int:
+    """Replaces a shard by one with the given rows alone, and says how many bytes that frees."""
+    if dry_run:
+        return shard.nbytes * (len(shard) - len(numbers)) // len(shard)
+    names = _copy(store.folder, shard.layout, [(shard, numbers)], SHARD_BYTES)
+    _remove(store.folder, [shard])
+    return shard.nbytes - sum((store.folder / name).stat().st_size for name in names)
+
+
+def _copy(folder: Path, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
+    """Copies rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
+    builder, names, seen = ShardBuilder(layout, size), list[str](), set[bytes]()
+    for shard, numbers in sources:
+        for number in numbers:
+            key = shard.key(number)
+            stored, n_frames, flags = shard.raw(number, key)
+            if key in seen:
+                continue
+            seen.add(key)
+            if not builder.has_room(stored):
+                names.append(builder.publish(folder))
+            builder.append(key, stored, n_frames, flags)
+    return [*names, builder.publish(folder)] if len(builder) else names
+
+
+def _remove(folder: Path, shards: Sequence[Shard]) -> None:
+    with readable_errors(folder, "remove merged shards from"):
+        for shard in shards:
+            shard.path.unlink(missing_ok=True)
+        sync_folder(folder)

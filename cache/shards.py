@@ -1,0 +1,327 @@
+"""Shards: immutable Arrow IPC streams of rows, built in memory, published whole, read through a memory map.
+
+A shard is a schema, one record batch and Arrow's end mark, so `datasets.Dataset.from_file`, pyarrow and polars
+open it. Here only the schema is left to Arrow. Where the columns lie follows from the number of rows and the
+layout, and every row carries a digest; so neither a damaged nor a forged record batch can move a number or make
+this reader allocate memory.
+"""
+
+import json
+import re
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from cache.errors import DamagedRowError, StoreError
+from cache.files import part_file, publish, readable_errors
+from cache.keys import KEY_BYTES
+from cache.layout import Layout, row_digest
+
+SHARD_BYTES = 64 * 2**20
+_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}-([1-9][0-9]{0,11})-([0-9a-f]{32})\.arrow")
+_METADATA = b"lpgnet.shard"
+_VERSION = 1
+# What bytes that are no shard can raise on the way through Arrow, JSON and numpy.
+_UNREADABLE = (
+    *(StoreError, OSError, pa.ArrowException, ValueError, KeyError),
+    *(TypeError, AttributeError, StopIteration, RecursionError),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the store.
+
+    Attributes:
+        values: (layers, width), or (n_frames, layers, width) where frames are kept; read-only. A view of the
+            memory map, float32 or float16 as stored, or a float32 copy of bfloat16.
+        n_frames: encoder frames the values come from.
+        flags: bits, as the writer set them.
+    """
+
+    values: np.ndarray
+    n_frames: int
+    flags: int
+
+
+@dataclass(frozen=True)
+class ShardName:
+    """What a shard's file name says: when it was published, how many rows it has, the xxh3 of the file."""
+
+    published_ns: int
+    rows: int
+    digest: str
+
+    @classmethod
+    def parse(cls, name: str) -> "ShardName | None":
+        """The parts of a file name, or None for a name that no shard has."""
+        match = _NAME.fullmatch(name)
+        return cls(int(match[1], 16), int(match[2]), match[3]) if match else None
+
+    def text(self) -> str:
+        """The file name: in order of time, and unique for every shard of every writer."""
+        return f"{self.published_ns:016x}-{secrets.token_hex(8)}-{self.rows}-{self.digest}.arrow"
+
+
+class Shard:
+    """A published shard, mapped into memory. It stays readable when its file is deleted.
+
+    Attributes:
+        name: its file name.
+        layout: the form of its rows.
+        keys: (rows,) of numpy type S16; take single keys from it by `key(number)`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Maps the file.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            StoreError: it is not a shard, or too damaged to find the rows in it.
+        """
+        self.path, self.name = path, path.name
+        try:
+            with pa.memory_map(str(path)) as file:
+                self._buffer = file.read_buffer()
+            self.layout, rows, frames, body = _open(self._buffer)
+            self._columns(rows, frames, body)
+        except FileNotFoundError:
+            raise
+        except _UNREADABLE as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StoreError(f"{path} is damaged or not a shard: {reason}") from error
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file in bytes."""
+        return self._buffer.size
+
+    def file_digest(self) -> str:
+        """xxh3 (128 bits) of the whole file, to be compared with the one in its name."""
+        return xxhash.xxh3_128_hexdigest(self._buffer)
+
+    def key(self, number: int) -> bytes:
+        """The key of a row, trailing zeros included (numpy's own items lose them)."""
+        return bytes(self._key_bytes[KEY_BYTES * number : KEY_BYTES * (number + 1)])
+
+    def row(self, number: int, key: bytes) -> Row:
+        """A row, checked against its digest and the key that it was asked for.
+
+        Raises:
+            DamagedRowError: the bytes are not those that were written.
+        """
+        stored, n_frames, flags = self.raw(number, key)
+        return Row(self.layout.decode(stored), n_frames, flags)
+
+    def raw(self, number: int, key: bytes) -> tuple[np.ndarray, int, int]:
+        """As `row`, with the numbers as they are stored: (values, n_frames, flags)."""
+        stored = self._stored(number)
+        n_frames, flags = self.n_frames[number], self._flags[number]
+        if row_digest(self._tag, key, n_frames, flags, stored) != self._digests[number]:
+            message = f"row {number} of {self.path} is damaged: repair the store, then compute it again"
+            raise DamagedRowError(message)
+        return stored, n_frames, flags
+
+    def damaged_rows(self) -> list[int]:
+        """The numbers of all rows that are not as they were written."""
+        return [number for number in range(len(self)) if not self._is_good(number)]
+
+    def _is_good(self, number: int) -> bool:
+        try:
+            self.raw(number, self.key(number))
+        except DamagedRowError:
+            return False
+        return True
+
+    def _stored(self, number: int) -> np.ndarray:
+        if self._offsets is None:
+            return self._values[number]
+        return self._values[self._offsets[number] : self._offsets[number + 1]]
+
+    def _columns(self, rows: int, frames: int, body: pa.Buffer) -> None:
+        """Views of the columns; memoryviews where single numbers are read, as they give plain integers."""
+        layout = self.layout
+        columns = _column_bytes(layout, rows, frames)
+        if sum(map(_padded, columns)) != body.size:
+            raise ValueError(f"{rows} rows of {layout.shape} do not make {body.size} bytes")
+        parts, start = [], 0
+        for size in columns:
+            parts.append(body[start : start + size])
+            start += _padded(size)
+        keys, n_frames, flags, digests, *offsets, values = parts
+        self._key_bytes = memoryview(keys)
+        self.keys = np.frombuffer(keys, f"S{KEY_BYTES}")
+        self.n_frames = memoryview(n_frames).cast("B").cast("q")
+        self._flags = memoryview(flags).cast("B").cast("I")
+        self._digests = memoryview(digests).cast("B").cast("Q")
+        self._offsets = memoryview(offsets[0]).cast("B").cast("q") if offsets else None
+        self._values = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
+        self._tag = layout.tag
+
+
+class ShardBuilder:
+    """Rows waiting in memory to become a shard.
+
+    Attributes:
+        layout: the form of the rows.
+        size: bytes of values after which a shard is full.
+        keys: the keys of the waiting rows, in order.
+    """
+
+    def __init__(self, layout: Layout, size: int = SHARD_BYTES) -> None:
+        self.layout, self.size = layout, size
+        self._values = np.empty(max(1, size // layout.stored.itemsize), layout.stored)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets the waiting rows."""
+        self.keys: dict[bytes, None] = {}
+        self._counts: list[tuple[int, int, int]] = []
+        self._ends = [0]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the waiting values."""
+        return self._ends[-1] * self.layout.stored.itemsize
+
+    def has_room(self, stored: np.ndarray) -> bool:
+        """Whether a row still fits; an empty builder takes a row of any size."""
+        return not self.keys or self.nbytes + stored.nbytes <= self.size
+
+    def append(self, key: bytes, stored: np.ndarray, n_frames: int, flags: int) -> None:
+        """Copies a row: `stored` is what `Layout.encode` gave, `key` is not among the waiting."""
+        start, end = self._ends[-1], self._ends[-1] + stored.size
+        if end > self._values.size:
+            self._values = np.concatenate([self._values[:start], np.empty(stored.size, stored.dtype)])
+        row = self._values[start:end]
+        row.reshape(stored.shape)[...] = stored
+        self._counts.append((n_frames, flags, row_digest(self.layout.tag, key, n_frames, flags, row)))
+        self._ends.append(end)
+        self.keys[key] = None
+
+    def publish(self, folder: Path, *, durable: bool = True) -> str:
+        """Writes the waiting rows as a shard and forgets them.
+
+        Args:
+            folder: the store's.
+            durable: when this returns the rows survive a power failure; without it, once the folder is synced.
+
+        Returns:
+            The shard's file name.
+
+        Raises:
+            StoreError: the disk is full or the folder read-only; the rows still wait.
+        """
+        with readable_errors(folder, "write to"), part_file(folder) as (part, file):
+            digest = self._write(file)
+            self._read_back(part, digest)
+            name = ShardName(time.time_ns(), len(self), digest).text()
+            publish(part, file, folder / name, durable=durable)
+        self.clear()
+        return name
+
+    def _write(self, file: BinaryIO) -> str:
+        """Writes the stream, and gives the digest of the bytes that went in."""
+        batch, sink = self._batch(), _DigestingSink(file)
+        # No `with`: where writing fails, closing would write the end mark and fail again.
+        writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), batch.schema)
+        writer.write_batch(batch)
+        writer.close()
+        file.flush()
+        return sink.digest.hexdigest()
+
+    def _batch(self) -> pa.RecordBatch:
+        n_frames, flags, digests = zip(*self._counts, strict=True)
+        keys = pa.py_buffer(b"".join(self.keys))
+        offsets = self._offsets() if self.layout.frames else None
+        columns = {
+            "key": pa.Array.from_buffers(pa.binary(KEY_BYTES), len(self), [None, keys]),
+            "n_frames": pa.array(n_frames, pa.int64()),
+            "flags": pa.array(flags, pa.uint32()),
+            "digest": pa.array(digests, pa.uint64()),
+            "values": self.layout.arrow(self._values[: self._ends[-1]], offsets),
+        }
+        schema = _schema(self.layout, len(self), 0 if offsets is None else int(offsets[-1]))
+        return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
+
+    def _offsets(self) -> np.ndarray:
+        return np.asarray(self._ends, np.int64) // (self.layout.layers * self.layout.width)
+
+    def _read_back(self, part: Path, digest: str) -> None:
+        """Refuses a file that does not hold the bytes that were written, or not where a reader looks for them."""
+        shard = Shard(part)
+        counts = list(zip(shard.n_frames, shard._flags, shard._digests, strict=True))
+        places = shard._offsets is None or np.array_equal(np.asarray(shard._offsets), self._offsets())
+        same_keys = bytes(shard._key_bytes) == b"".join(self.keys)
+        ends = shard._is_good(0) and shard._is_good(len(self) - 1)
+        if not (places and same_keys and ends and counts == self._counts and shard.file_digest() == digest):
+            raise StoreError(f"{part} does not read as it was written: check the disk and pyarrow's version")
+
+
+class _DigestingSink:
+    """A file to write to that takes the digest of what passes."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, xxhash.xxh3_128()
+
+    def write(self, content: bytes | pa.Buffer) -> int:
+        """Writes all of the bytes."""
+        self.digest.update(content)
+        return self._file.write(content)
+
+
+def _open(buffer: pa.Buffer) -> tuple[Layout, int, int, pa.Buffer]:
+    """The layout, the numbers of rows and of stored frames, and the body of the record batch."""
+    reader = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer))
+    schema = pa.ipc.read_schema(reader.read_next_message())
+    form = json.loads((schema.metadata or {})[_METADATA])
+    if form.pop("version") != _VERSION:
+        raise ValueError("written by another version of the store")
+    rows, frames = form.pop("rows"), form.pop("stored_frames")
+    if type(rows) is not int or type(frames) is not int or rows < 1 or frames < 0:
+        raise ValueError("its counts are not counts")
+    layout = Layout(**form)
+    if (frames and not layout.frames) or not schema.equals(_schema(layout, rows, frames)):
+        raise ValueError("its columns are not a shard's")
+    message = reader.read_next_message()
+    if message.type != "record batch":
+        raise ValueError("its rows are missing")
+    return layout, rows, frames, message.body
+
+
+def _schema(layout: Layout, rows: int, frames: int) -> pa.Schema:
+    columns = {
+        "key": pa.binary(KEY_BYTES),
+        "n_frames": pa.int64(),
+        "flags": pa.uint32(),
+        "digest": pa.uint64(),
+        "values": layout.arrow_type(),
+    }
+    form = {"version": _VERSION, "rows": rows, "stored_frames": frames, **asdict(layout)}
+    return pa.schema(columns, metadata={_METADATA: json.dumps(form)})
+
+
+def _column_bytes(layout: Layout, rows: int, frames: int) -> list[int]:
+    """Bytes of every column's buffer in Arrow's order; columns without nulls have no others."""
+    offsets = [8 * (rows + 1)] if layout.frames else []
+    values = (frames if layout.frames else rows) * layout.layers * layout.width * layout.stored.itemsize
+    return [KEY_BYTES * rows, 8 * rows, 4 * rows, 8 * rows, *offsets, values]
+
+
+def _padded(size: int) -> int:
+    """Arrow starts every buffer of a record batch at a multiple of 8 bytes."""
+    return (size + 7) // 8 * 8

@@ -1,0 +1,153 @@
+"""What is known of files that have not changed: path, size, times and inode to a small JSON object."""
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import xxhash
+
+from cache.errors import StoreError
+
+_log = logging.getLogger(__name__)
+_WAIT_SECONDS = 30.0
+_ATTEMPTS = 3
+_AT_ONCE = 500
+# A file that changed just before it was read may change again without its time changing: the clocks of file
+# systems tick in up to two seconds (FAT).
+_SETTLED_NS = 2_000_000_000
+_CREATE = """CREATE TABLE IF NOT EXISTS files
+(path BLOB PRIMARY KEY, stat TEXT, value TEXT, digest TEXT) WITHOUT ROWID"""
+
+Compute = Callable[[Path], dict[str, Any]]
+_Row = tuple[bytes, str, str, str]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One line of the database; the digest is over the other three."""
+
+    path: bytes
+    stat: str
+    value: str
+
+    @property
+    def digest(self) -> str:
+        return xxhash.xxh3_128_hexdigest(repr((self.path, self.stat, self.value)).encode())
+
+
+class StatCache:
+    """Remembers what was computed from a file until the file may have changed. Any doubt computes anew.
+
+    A doubt is: another size, modification time, change time or inode; a change less than two seconds before the
+    file was read; an entry that is not as it was written; a database that cannot be read. Several processes and
+    machines may use one database: it is a plain sqlite3 file with a rollback journal, since a write-ahead log
+    works on one machine only. A database that cannot be opened or written costs time and nothing else.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def lookup(self, file: Path, compute: Compute) -> dict[str, Any]:
+        """What `compute(file)` gives, or gave when the file was as it is now."""
+        return self.lookup_many([file], compute)[0]
+
+    def lookup_many(self, files: Iterable[Path], compute: Compute) -> list[dict[str, Any]]:
+        """As `lookup`, for many files: in their order, each computed at most once.
+
+        Raises:
+            StoreError: a file cannot be found, or does not hold still while it is read.
+        """
+        paths = [os.path.abspath(file) for file in files]
+        stats = {os.fsencode(path): _stat(path) for path in dict.fromkeys(paths)}
+        values = self._recall(stats)
+        unknown = [path for path in stats if path not in values]
+        for start in range(0, len(unknown), _AT_ONCE):
+            values |= self._compute(unknown[start : start + _AT_ONCE], compute)
+        return [values[os.fsencode(path)] for path in paths]
+
+    def _recall(self, stats: dict[bytes, str]) -> dict[bytes, dict[str, Any]]:
+        """The values of the files that are as they were; a damaged entry is no entry."""
+        nothing: list[_Row] = []
+        rows = self._with_database(lambda database: _select(database, list(stats)), nothing)
+        entries = [(_Entry(*row[:3]), row[3]) for row in rows]
+        sound = [entry for entry, digest in entries if digest == entry.digest]
+        return {entry.path: json.loads(entry.value) for entry in sound if stats[entry.path] == entry.stat}
+
+    def _compute(self, paths: Sequence[bytes], compute: Compute) -> dict[bytes, dict[str, Any]]:
+        """Computes the values, and remembers those that are done even when one fails."""
+        values: dict[bytes, dict[str, Any]] = {}
+        settled: list[_Entry] = []
+        try:
+            for path in paths:
+                values[path], stat = _compute_still(os.fsdecode(path), compute)
+                if stat:
+                    settled.append(_Entry(path, stat, json.dumps(values[path])))
+        finally:
+            rows = [(entry.path, entry.stat, entry.value, entry.digest) for entry in settled]
+            if rows:
+                self._with_database(lambda database: _insert(database, rows), None)
+        return values
+
+    def _with_database(self, work: Callable[[sqlite3.Connection], _T], otherwise: _T) -> _T:
+        """What `work` gives with the open database, in one transaction; `otherwise` without one."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as database, database:
+                database.execute(_CREATE)
+                return work(database)
+        except (OSError, sqlite3.Error) as error:
+            _log.warning("%s cannot be used (%s): files are read that need not be", self.path, error)
+            if type(error) is sqlite3.DatabaseError:
+                self._set_aside()
+            return otherwise
+
+    def _set_aside(self) -> None:
+        """Moves a damaged database and its journal out of the way, for the next use to begin a new one."""
+        for suffix in ("", "-journal"):
+            path = f"{self.path}{suffix}"
+            with contextlib.suppress(OSError):
+                os.replace(path, f"{path}.damaged")
+
+
+def _select(database: sqlite3.Connection, paths: Sequence[bytes]) -> list[_Row]:
+    rows: list[_Row] = []
+    for start in range(0, len(paths), _AT_ONCE):
+        some = paths[start : start + _AT_ONCE]
+        marks = ",".join("?" * len(some))
+        rows += database.execute(f"SELECT path, stat, value, digest FROM files WHERE path IN ({marks})", some)
+    return rows
+
+
+def _insert(database: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+    database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+
+
+def _compute_still(path: str, compute: Compute) -> tuple[dict[str, Any], str]:
+    """The value, and the file's stat; an empty one if the file changed too recently to trust it."""
+    for _ in range(_ATTEMPTS):
+        started, stat = time.time_ns(), _stat(path)
+        value = compute(Path(path))
+        if _stat(path) == stat:
+            changed = max(int(number) for number in stat.split()[1:3])
+            return value, stat if changed + _SETTLED_NS <= started else ""
+    raise StoreError(f"{path} changes while it is read: run again when it is complete")
+
+
+def _stat(path: str) -> str:
+    """Size, modification time, change time (ns) and inode.
+
+    The change time betrays a file that was replaced or edited and given its old modification time back.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"

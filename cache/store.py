@@ -1,0 +1,340 @@
+"""The feature store: a folder of shards for one encoder, read as a mapping from content keys to rows."""
+
+import json
+import logging
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cache.errors import MissingRowError, StoreError
+from cache.files import make_folder, publish_bytes, readable_errors, remove_abandoned, sync_folder
+from cache.index import Index, key_array
+from cache.keys import KEY_BYTES, check_key
+from cache.layout import Layout
+from cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
+
+DESCRIPTION_NAME = "encoder.json"
+FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
+# One shard waits for the disk while the next is written; more would only take memory.
+_IN_BACKGROUND = 2
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A shard that is not, or not wholly, as it was written.
+
+    Attributes:
+        shard: its file name.
+        reason: what is wrong, for people.
+        rows: how many of its rows cannot be read.
+    """
+
+    shard: str
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a reader sees until it refreshes: shards in order of name, and the index over them."""
+
+    shards: tuple[Shard, ...]
+    index: Index
+    damaged: tuple[Damage, ...]
+
+
+class FeatureStore:
+    """The rows of one encoder, in `<root>/<fingerprint>/`, which need not exist yet.
+
+    A reader sees the shards that were published when it was opened or last refreshed, whatever others write, merge
+    or delete meanwhile. Every row is checked against its digest every time it is read, not only the first: it
+    costs no more than copying the row, and a page that was good an hour ago may have been read from the disk again
+    since. It can be passed to other processes, which open it anew.
+    """
+
+    def __init__(self, root: Path | str, fingerprint: str) -> None:
+        """Opens the store.
+
+        Raises:
+            StoreError: the fingerprint is not lowercase hexadecimal, or its folder is a link.
+        """
+        if not FINGERPRINT.fullmatch(fingerprint):
+            raise StoreError(f"a fingerprint is 8 to 128 lowercase hexadecimal digits, not {fingerprint!r}")
+        self.root, self.fingerprint = Path(root), fingerprint
+        self.folder = self.root / fingerprint
+        if self.folder.is_symlink():
+            raise StoreError(f"{self.folder} is a link; a store's rows lie in its own folder")
+        self._view = _View((), Index.build([]), ())
+        self.refresh()
+
+    def __reduce__(self) -> tuple[Callable[..., "FeatureStore"], tuple[Path, str]]:
+        return FeatureStore, (self.root, self.fingerprint)
+
+    def __len__(self) -> int:
+        return len(self._view.index)
+
+    def __contains__(self, key: bytes) -> bool:
+        return self._view.index.locate(check_key(key)) is not None
+
+    def __getitem__(self, key: bytes) -> Row:
+        """The row of a key.
+
+        Raises:
+            MissingRowError: no shard has it.
+            DamagedRowError: its bytes are not those that were written.
+        """
+        view = self._view
+        place = view.index.locate(check_key(key))
+        if place is None:
+            raise self._no_row(key)
+        return view.shards[place[0]].row(place[1], key)
+
+    def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
+        """The rows of the keys, in their order; raises as `store[key]` does, at the row concerned."""
+        view = self._view
+        wanted = [check_key(key) for key in keys]
+        shards, numbers = view.index.places(view.index.find(key_array(wanted)))
+        for key, shard, number in zip(wanted, shards.tolist(), numbers.tolist(), strict=True):
+            if shard < 0:
+                raise self._no_row(key)
+            yield view.shards[shard].row(number, key)
+
+    def missing(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of the keys that have no row: every one once, in their order."""
+        unique = list(dict.fromkeys(keys))
+        if not set(map(len, unique)) <= {KEY_BYTES}:
+            raise StoreError(f"every key is {KEY_BYTES} bytes")
+        absent = self._view.index.find(key_array(unique)) < 0
+        return [unique[position] for position in np.flatnonzero(absent).tolist()]
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys, in ascending order."""
+        content = self._view.index.keys.tobytes()
+        return (content[start : start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES))
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards that this reader sees, in order of name."""
+        return self._view.shards
+
+    @property
+    def index(self) -> Index:
+        """Where the row of every key lies among the shards that this reader sees."""
+        return self._view.index
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """The shards that could not be opened; the rows of all others are served."""
+        return self._view.damaged
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the first writer said of the encoder; empty when nobody has, or the file is damaged."""
+        try:
+            content = json.loads((self.folder / DESCRIPTION_NAME).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def frame_count(self) -> int:
+        """Encoder frames behind the rows of all keys together."""
+        index = self.index
+        rows = [index.rows[index.shards == number] for number in range(len(self.shards))]
+        counts = (np.asarray(shard.n_frames)[some] for shard, some in zip(self.shards, rows, strict=True))
+        return sum(int(count.sum()) for count in counts)
+
+    def refresh(self) -> None:
+        """Sees what others have published or merged since. Rows already handed out stay as they are."""
+        known: dict[str, Shard | Damage | None] = {shard.name: shard for shard in self._view.shards}
+        known |= {damage.shard: damage for damage in self._view.damaged}
+        found: dict[str, Shard | Damage | None] = {}
+        # A merge publishes first and deletes then, so one listing may miss both the old shard and the new.
+        # The listing after it cannot: go on until a listing brings nothing new.
+        rounds = 0
+        while (fresh := self._names() - found.keys()) or rounds < 2:
+            found |= {name: known.get(name) or self._open(name) for name in fresh}
+            rounds += 1
+        ordered = [found[name] for name in sorted(found)]
+        shards = tuple(item for item in ordered if isinstance(item, Shard))
+        damaged = tuple(item for item in ordered if isinstance(item, Damage))
+        if shards != self._view.shards or damaged != self._view.damaged:
+            self._view = _View(shards, Index.build([shard.keys for shard in shards]), damaged)
+
+    def writer(
+        self, description: Mapping[str, Any], dtype: str = "float32", shard_bytes: int = SHARD_BYTES
+    ) -> "StoreWriter":
+        """A writer, to be used in a `with` statement; there may be many, in many processes and machines.
+
+        Args:
+            description: what people should know of the encoder; kept in `encoder.json` by the first writer.
+            dtype: "float32", "float16" or "bfloat16", the numbers on disk.
+            shard_bytes: bytes of values after which a shard is published by itself.
+
+        Raises:
+            StoreError: the folder cannot be created or written to.
+        """
+        return StoreWriter(self, description, dtype=dtype, shard_bytes=shard_bytes)
+
+    def _no_row(self, key: bytes) -> MissingRowError:
+        return MissingRowError(f"{self.folder} has no row {key.hex()}: compute the features first")
+
+    def _names(self) -> set[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                files = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise StoreError(f"cannot read {self.folder}: {error.strerror}") from error
+        return {name for name in files if ShardName.parse(name)}
+
+    def _open(self, name: str) -> Shard | Damage | None:
+        """The shard; what is wrong with it; or None for one that was merged into another meanwhile."""
+        try:
+            return Shard(self.folder / name)
+        except FileNotFoundError:
+            return None
+        except StoreError as error:
+            _log.warning("%s; its rows count as missing until the store is repaired", error)
+            parsed = ShardName.parse(name)
+            return Damage(name, str(error), parsed.rows if parsed else 0)
+
+
+class StoreWriter:
+    """Adds rows to a store. Not for several threads at once; every process takes a writer of its own.
+
+    Rows wait in memory until a shard's worth is there, `flush` is called or the `with` block ends, also by an
+    exception: what was computed is worth keeping. A full shard is published in the background while the next one
+    fills, so an encoder need not wait for the disk; an error of that shows at a later `add` or `flush`.
+    """
+
+    def __init__(self, store: FeatureStore, description: Mapping[str, Any], *, dtype: str, shard_bytes: int) -> None:
+        self._store, self._dtype, self._shard_bytes = store, dtype, shard_bytes
+        self._layout: Layout | None = None
+        self._builder: ShardBuilder | None = None
+        self._spare: list[ShardBuilder] = []
+        self._background = ThreadPoolExecutor(_IN_BACKGROUND, "publish")
+        self._publishing: list[tuple[ShardBuilder, Future[str] | None]] = []
+        self._unsynced = False
+        make_folder(store.folder)
+        remove_abandoned(store.folder)
+        if not (store.folder / DESCRIPTION_NAME).exists():
+            publish_bytes(store.folder / DESCRIPTION_NAME, _described(description))
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        except StoreError:
+            # An error that is on its way already says more than that the last rows could not be saved either.
+            if error is None:
+                raise
+        finally:
+            self._background.shutdown()
+
+    def add(self, key: bytes, values: np.ndarray, *, n_frames: int, flags: int = 0) -> None:
+        """Adds a row, unless the store or this writer has one for the key.
+
+        Args:
+            key: 16 bytes.
+            values: floating point (layers, width), or (n_frames, layers, width); copied.
+            n_frames: encoder frames the values come from.
+            flags: up to 32 bits of the caller's.
+
+        Raises:
+            StoreError: a shape or number that does not fit, or the disk is full.
+        """
+        values = np.asarray(values)
+        layout = self._layout_for(values)
+        n_frames, flags = operator.index(n_frames), operator.index(flags)
+        if not 0 <= n_frames < 2**63 or not 0 <= flags < 2**32:
+            raise StoreError(f"row {key.hex()}: {n_frames} frames and flags {flags:#x} are out of range")
+        if layout.frames and n_frames != len(values):
+            raise StoreError(f"row {key.hex()}: {len(values)} frames of values, but n_frames is {n_frames}")
+        if self._is_known(check_key(key)):
+            return
+        stored, self._layout = layout.encode(values), layout
+        if self._builder is not None and not self._builder.has_room(stored):
+            self._hand_over(self._builder)
+        if self._builder is None:
+            self._builder = ShardBuilder(layout, self._shard_bytes)
+        self._builder.append(key, stored, n_frames, flags)
+
+    def flush(self) -> None:
+        """Publishes the waiting rows. When this returns they survive any crash, and the store sees them.
+
+        Raises:
+            StoreError: the disk is full or the folder read-only; the rows still wait, flushed ones are safe.
+        """
+        self._wait_until(0)
+        if self._builder is not None and len(self._builder):
+            self._builder.publish(self._store.folder)
+        elif self._unsynced:
+            with readable_errors(self._store.folder, "write to"):
+                sync_folder(self._store.folder)
+        self._unsynced = False
+        self._store.refresh()
+
+    def _is_known(self, key: bytes) -> bool:
+        if self._builder is not None and key in self._builder.keys:
+            return True
+        return any(key in builder.keys for builder, _ in self._publishing) or key in self._store
+
+    def _hand_over(self, full: ShardBuilder) -> None:
+        """Publishes a full shard in the background, and goes on with an emptied one."""
+        self._wait_until(_IN_BACKGROUND - 1)
+        self._publishing.append((full, self._submit(full)))
+        self._builder, self._unsynced = self._spare.pop() if self._spare else None, True
+
+    def _wait_until(self, left: int) -> None:
+        """Waits until so many shards are left in the background; those that failed are tried again the next time."""
+        try:
+            while len(self._publishing) > left:
+                builder, future = self._publishing[0]
+                future = future or self._submit(builder)
+                self._publishing[0] = builder, future
+                future.result()
+                del self._publishing[0]
+                self._spare.append(builder)
+                self._store.refresh()
+        except BaseException:
+            self._settle()
+            raise
+
+    def _settle(self) -> None:
+        """After an error: waits for what is in the background, and keeps the shards that still have their rows."""
+        wait([future for _, future in self._publishing if future is not None])
+        self._spare += [builder for builder, _ in self._publishing if not len(builder)]
+        self._publishing = [(builder, None) for builder, _ in self._publishing if len(builder)]
+
+    def _submit(self, builder: ShardBuilder) -> Future[str]:
+        return self._background.submit(builder.publish, self._store.folder, durable=False)
+
+    def _layout_for(self, values: np.ndarray) -> Layout:
+        """The layout of this row, which must be that of the rows before it: an encoder has only one."""
+        known = self._layout
+        if known is None and self._store.shards:
+            known = replace(self._store.shards[0].layout, dtype=self._dtype)
+        if known is not None and not known.fits(values):
+            raise StoreError(f"{self._store.folder} holds rows of {known.shape}, not {values.shape}")
+        return known or Layout.of(values, self._dtype)
+
+
+def _described(description: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(dict(description), indent=2, ensure_ascii=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a description is plain JSON: {error}") from error
