@@ -25,28 +25,22 @@ VARIANCE_BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Samples of one window, as `(samples - mean) * scale`, followed by silence up to `minimum`."""
+    """Samples of one window.
+
+    `moments` are the mean and variance of the whole waveform, None where the window is the whole or nothing is
+    normalised.
+    """
 
     samples: np.ndarray
-    mean: float
-    scale: float
-    minimum: int
-
-    def waveform(self) -> np.ndarray:
-        """Float32 `(samples,)`, normalised and padded."""
-        values = self.samples.astype(np.float32)
-        if self.scale != 1.0 or self.mean != 0.0:
-            values = (values - np.float32(self.mean)) * np.float32(self.scale)
-        short = self.minimum - len(values)
-        return np.pad(values, (0, short)) if short > 0 else values
+    moments: tuple[float, float] | None = None
 
 
 class FrontEnd(Protocol):
     """What lies between waveforms and a model.
 
     `frames` is the model's length formula, None when only the model knows it; `batched` says whether padded batches
-    are exact; `minimum` and `maximum` are in samples; `epsilon` is added to the variance when waveforms are
-    normalised, None when they are not; `fixed` is the size that every input is padded to.
+    are exact; `minimum` and `maximum` are in samples; `normalises` says whether `forward` wants the moments of
+    waveforms that are cut; `fixed` is the size that every input is padded to.
     """
 
     @property
@@ -55,11 +49,11 @@ class FrontEnd(Protocol):
     batched: bool
     minimum: int
     maximum: int | None
-    epsilon: float | None
+    normalises: bool
     fixed: int | None
 
-    def forward(self, waveforms: Sequence[np.ndarray], device: torch.device) -> Tensor:
-        """Last hidden states `(B, T, d)` of waveforms `(samples,)`."""
+    def forward(self, excerpts: Sequence[Excerpt], device: torch.device) -> Tensor:
+        """Last hidden states `(B, T, d)`."""
         ...
 
 
@@ -79,26 +73,23 @@ class AudioEncoder(TorchEncoder):
         return [len(item) for item in items if isinstance(item, np.ndarray)]
 
     def _forward(self, contents: Sequence[Excerpt]) -> Tensor:
-        return self.front_end.forward([excerpt.waveform() for excerpt in contents], self.device)
+        return self.front_end.forward(contents, self.device)
 
     def _cut(self, items: Sequence[Item]) -> list[Pieces]:
         refuse_bad(items, waveform_problem)
         return [self._cut_one(index, item) for index, item in enumerate(items) if isinstance(item, np.ndarray)]
 
     def _cut_one(self, index: int, waveform: np.ndarray) -> Pieces:
-        mean, scale = self._normalisation(waveform)
         spans = self._spans(len(waveform))
-        pieces = [
-            self._piece(index, Excerpt(waveform[start:stop], mean, scale, self.front_end.minimum), counted)
-            for start, stop, counted in spans
-        ]
+        moments = _moments(waveform) if self.front_end.normalises and len(spans) > 1 else None
+        pieces = [self._piece(index, Excerpt(waveform[start:stop], moments), counted) for start, stop, counted in spans]
         flags = waveform_flags(waveform)
         flags |= {"padded"} if len(waveform) < self.front_end.minimum else frozenset()
         return Pieces(pieces, flags | ({"windowed"} if len(spans) > 1 else frozenset()))
 
     def _piece(self, index: int, excerpt: Excerpt, counted: tuple[int, int | None]) -> Piece:
-        size = self.front_end.fixed or max(len(excerpt.samples), excerpt.minimum)
-        return Piece(index, size, excerpt, *counted)
+        own = len(excerpt.samples)
+        return Piece(index, own, self.front_end.fixed or max(own, self.front_end.minimum), excerpt, *counted)
 
     def _spans(self, samples: int) -> list[tuple[int, int, tuple[int, int | None]]]:
         """First sample, one past the last, and the counted frames, of every window."""
@@ -113,14 +104,12 @@ class AudioEncoder(TorchEncoder):
     def _overlap(self) -> int:
         return int(OVERLAP_SECONDS * (self.spec.sampling_rate or 0))
 
-    def _normalisation(self, waveform: np.ndarray) -> tuple[float, float]:
-        """Mean and scale that give the whole utterance zero mean and unit variance, as the stock extractors do."""
-        if self.front_end.epsilon is None:
-            return 0.0, 1.0
-        mean = float(np.mean(waveform, dtype=np.float64))
-        blocks = (waveform[start : start + VARIANCE_BLOCK] for start in range(0, len(waveform), VARIANCE_BLOCK))
-        variance = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in blocks) / len(waveform)
-        return mean, float(1 / np.sqrt(variance + self.front_end.epsilon))
+
+def _moments(waveform: np.ndarray) -> tuple[float, float]:
+    """Mean and variance of a waveform that is too long for one tensor."""
+    mean = float(np.mean(waveform, dtype=np.float64))
+    blocks = (waveform[start : start + VARIANCE_BLOCK] for start in range(0, len(waveform), VARIANCE_BLOCK))
+    return mean, sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in blocks) / len(waveform)
 
 
 def _frame_windows(
@@ -142,7 +131,8 @@ def _frame_windows(
 class Waveforms:
     """Models that read samples through convolutions; exact in batches by their mask and `exactness.cure`.
 
-    `call` takes padded samples `(B, samples)` and each row's length, None when nothing is padded.
+    `call` takes padded samples `(B, samples)` and each row's length, None when nothing is padded. Waveforms are
+    brought to zero mean and unit variance on the device, `epsilon` added to the variance; None leaves them as they are.
     """
 
     maximum: int | None = None
@@ -158,11 +148,13 @@ class Waveforms:
         batched: bool = True,
     ) -> None:
         self.call, self.lengths, self.epsilon, self.batched = call, lengths, epsilon, batched
-        self.frames, self.minimum = frames, frames.receptive
+        self.frames, self.minimum, self.normalises = frames, frames.receptive, epsilon is not None
 
-    def forward(self, waveforms: Sequence[np.ndarray], device: torch.device) -> Tensor:
-        samples = [len(waveform) for waveform in waveforms]
-        values = padded(waveforms, 0.0).to(device)
+    def forward(self, excerpts: Sequence[Excerpt], device: torch.device) -> Tensor:
+        samples = [max(len(excerpt.samples), self.minimum) for excerpt in excerpts]
+        values = padded([excerpt.samples for excerpt in excerpts], 0.0, least=self.minimum).to(device)
+        if self.epsilon is not None:
+            values = _normalised(values, excerpts, self.epsilon)
         if min(samples) == max(samples):
             self.lengths.set(None, None)
             return self.call(values, None)
@@ -171,20 +163,34 @@ class Waveforms:
         return self.call(values, torch.tensor(samples, device=device))
 
 
+def _normalised(values: Tensor, excerpts: Sequence[Excerpt], epsilon: float) -> Tensor:
+    """Zero mean and unit variance over each waveform's own samples; the zeros behind them stay zero."""
+    counts = torch.tensor([len(excerpt.samples) for excerpt in excerpts], device=values.device).unsqueeze(1)
+    own = torch.arange(values.shape[1], device=values.device) < counts
+    # Rounding must not depend on the padding, so the sums are taken in double precision.
+    exact = values.double()
+    mean = exact.sum(dim=1, keepdim=True) / counts
+    variance = ((exact - mean) * own).square().sum(dim=1, keepdim=True) / counts
+    for row, excerpt in enumerate(excerpts):
+        if excerpt.moments is not None:
+            mean[row], variance[row] = excerpt.moments
+    return ((exact - mean) * own * (variance + epsilon).rsqrt()).float()
+
+
 class Features:
     """Models that read filter banks, computed for each utterance alone by the model's own feature extractor."""
 
     batched: bool = True
+    normalises: bool = False
     maximum: int | None = None
-    epsilon: float | None = None
     fixed: int | None = None
 
     def __init__(self, model: nn.Module, extractor: Any, frames: Frames) -> None:
         self.model, self.extractor, self.frames = model, extractor, frames
         self.minimum = frames.receptive
 
-    def forward(self, waveforms: Sequence[np.ndarray], device: torch.device) -> Tensor:
-        rate = self.extractor.sampling_rate
+    def forward(self, excerpts: Sequence[Excerpt], device: torch.device) -> Tensor:
+        rate, waveforms = self.extractor.sampling_rate, _whole(excerpts, self.minimum)
         counts = [self.frames.count(len(waveform)) for waveform in waveforms]
         rows = [
             self.extractor(waveform, sampling_rate=rate, return_tensors="np")["input_features"][0][:count]
@@ -199,7 +205,7 @@ class FixedLength:
     """Whisper: every input is padded to the length that the model has positions for, and needs no mask."""
 
     batched: bool = True
-    epsilon: float | None = None
+    normalises: bool = False
     minimum: int = 1
 
     def __init__(self, model: nn.Module, extractor: Any, hop: int) -> None:
@@ -209,9 +215,9 @@ class FixedLength:
         self.maximum: int | None = extractor.n_samples
         self.fixed: int | None = extractor.n_samples
 
-    def forward(self, waveforms: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    def forward(self, excerpts: Sequence[Excerpt], device: torch.device) -> Tensor:
         rate = self.extractor.sampling_rate
-        inputs = self.extractor(list(waveforms), sampling_rate=rate, return_tensors="pt")
+        inputs = self.extractor(_whole(excerpts, self.minimum), sampling_rate=rate, return_tensors="pt")
         return self.model(inputs["input_features"].to(device)).last_hidden_state
 
 
@@ -220,22 +226,26 @@ class Alone:
 
     frames: Frames | None = None
     batched: bool = False
-    epsilon: float | None = None
+    normalises: bool = False
     fixed: int | None = None
 
     def __init__(self, model: nn.Module, extractor: Any, minimum: int, maximum: int | None) -> None:
         self.model, self.extractor, self.minimum, self.maximum = model, extractor, minimum, maximum
 
-    def forward(self, waveforms: Sequence[np.ndarray], device: torch.device) -> Tensor:
-        inputs = self.extractor(waveforms[0], sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+    def forward(self, excerpts: Sequence[Excerpt], device: torch.device) -> Tensor:
+        (waveform,) = _whole(excerpts, self.minimum)
+        inputs = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         return self.model(**{name: values.to(device) for name, values in inputs.items()}).last_hidden_state
 
 
-def padded(rows: Sequence[np.ndarray], value: float) -> Tensor:
-    """Rows of different length in one float32 tensor, padded behind."""
-    if len(rows) == 1:
-        return torch.from_numpy(np.ascontiguousarray(rows[0], dtype=np.float32)).unsqueeze(0)
-    longest = max(map(len, rows))
+def _whole(excerpts: Sequence[Excerpt], minimum: int) -> list[np.ndarray]:
+    """Float32 waveforms `(samples,)`, followed by silence up to `minimum`."""
+    return [np.pad(e.samples.astype(np.float32), (0, max(minimum - len(e.samples), 0))) for e in excerpts]
+
+
+def padded(rows: Sequence[np.ndarray], value: float, *, least: int = 0) -> Tensor:
+    """Rows of different length in one float32 tensor, padded behind, to `least` at least."""
+    longest = max(least, *map(len, rows))
     values = np.full((len(rows), longest, *rows[0].shape[1:]), value, dtype=np.float32)
     for place, row in zip(values, rows, strict=True):
         place[: len(row)] = row

@@ -6,7 +6,7 @@ import torch
 GPU_BYTES_PER_SAMPLE = 4096
 GPU_MOST_SAMPLES = 8_000_000
 GPU_TOKENS = 65_536
-CPU_TOKENS = 1024
+CPU_TOKENS = 512
 
 
 def has_bfloat16(device: str) -> bool:

@@ -119,7 +119,8 @@ class TextEncoder(TorchEncoder):
 
     def _piece(self, index: int, own: list[int], context: list[int], first: int, end: int) -> Piece:
         tokens, offset = self.template.wrap(own, context)
-        return Piece(index, len(tokens.ids), tokens, offset + first, offset + end)
+        count = len(tokens.ids)
+        return Piece(index, count, count, tokens, offset + first, offset + end)
 
     def _tokens(self, texts: Sequence[TextItem]) -> list[tuple[list[int], list[int]]]:
         """Own tokens and context tokens of each text, without special tokens at the ends."""

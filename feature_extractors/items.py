@@ -30,12 +30,16 @@ class Embedding:
 
     `values` is float32 `(layers, width)`, or `(n_frames, layers, width)` when frames are kept; `n_frames`
     counts the frames or tokens that went into it. `flags` is a subset of `padded` (shorter than the model's
-    minimum), `windowed` (longer than its maximum), `silent`, `clipped`.
+    minimum), `windowed` (longer than its maximum), `silent`, `clipped`. `size` is how many of its own samples or
+    tokens went through the model (what windows share counts twice), `padding` how many others were computed beside
+    them; both are 0 for an encoder without batches.
     """
 
     values: np.ndarray
     n_frames: int
     flags: frozenset[str] = frozenset()
+    size: int = 0
+    padding: int = 0
 
 
 Item = np.ndarray | TextItem | str

@@ -1,8 +1,9 @@
 """The frame of every torch encoder: items to pieces, pieces to batches, batches to parts, parts to embeddings."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from .windows import batches
 class Piece:
     """What is encoded together: a whole item or one window of it.
 
-    `size` is its cost in samples or tokens, `content` what the encoder's `_forward` takes. Positions `first` to
-    `end` are counted; `end` is None when the model alone knows how many there are, and all count.
+    `own` counts its samples or tokens, `size` those that the model makes of it when it is alone; `content` is what
+    the encoder's `_forward` takes. Positions `first` to `end` are counted; `end` is None when the model alone knows
+    how many there are, and all count.
     """
 
     item: int
+    own: int
     size: int
     content: Any
     first: int
@@ -97,22 +100,26 @@ class TorchEncoder(nn.Module):
         """
         cuts = self._cut(items)
         pieces = [piece for cut in cuts for piece in cut.pieces]
+        budget = self.budget if batch_budget is None or self.budget is None else batch_budget
+        groups = batches([piece.size for piece in pieces], budget or 0)
         parts: list[list[Part]] = [[] for _ in items]
-        for piece, part in zip(pieces, self._parts(pieces, batch_budget), strict=True):
+        for piece, part in zip(pieces, self._parts(pieces, groups), strict=True):
             parts[piece.item].append(part)
         joined = [join(own, self.spec.pooling) for own in parts]
         bad = {i: "the encoder gives NaN or infinity" for i, part in enumerate(joined) if not _finite(part.values)}
         if bad:
             raise ItemError(bad)
-        return [Embedding(part.values, part.n_frames, cut.flags) for part, cut in zip(joined, cuts, strict=True)]
+        costs = _costs(pieces, groups, len(items))
+        return [
+            Embedding(part.values, part.n_frames, cut.flags, *cost)
+            for part, cut, cost in zip(joined, cuts, costs, strict=True)
+        ]
 
-    def _parts(self, pieces: Sequence[Piece], batch_budget: int | None) -> list[Part]:
+    def _parts(self, pieces: Sequence[Piece], groups: Sequence[list[int]]) -> list[Part]:
         """A part of every piece, in the pieces' order."""
-        budget = self.budget if batch_budget is None or self.budget is None else batch_budget
         done: dict[int, Part] = {}
         running: tuple[list[int], Pooled] | None = None
-        for group in batches([piece.size for piece in pieces], budget or 0):
-            launched = group, self._pooled([pieces[index] for index in group])
+        for launched in chain.from_iterable(self._launched(pieces, group) for group in groups):
             # On a GPU the batch just launched runs while the one before it is copied back.
             if running is not None:
                 done.update(zip(running[0], _fetched(running[1]), strict=True))
@@ -120,6 +127,27 @@ class TorchEncoder(nn.Module):
         if running is not None:
             done.update(zip(running[0], _fetched(running[1]), strict=True))
         return [done[index] for index in range(len(pieces))]
+
+    def _launched(self, pieces: Sequence[Piece], group: list[int]) -> Iterator[tuple[list[int], Pooled]]:
+        """A batch on its way, in halves where the device's memory does not hold it."""
+        pooled = self._pooled_if_it_fits([pieces[index] for index in group])
+        if pooled is not None:
+            yield group, pooled
+            return
+        if len(group) == 1:
+            raise EncoderError(
+                f"{self.spec.name}: {self.device} has no memory for one input of {pieces[group[0]].size} samples or"
+                " tokens: make room there, take another device, or for audio a smaller max_seconds"
+            )
+        middle = len(group) // 2
+        yield from self._launched(pieces, group[:middle])
+        yield from self._launched(pieces, group[middle:])
+
+    def _pooled_if_it_fits(self, batch: Sequence[Piece]) -> Pooled | None:
+        try:
+            return self._pooled(batch)
+        except torch.OutOfMemoryError:
+            return None
 
     def _pooled(self, batch: Sequence[Piece]) -> Pooled:
         layers: list[Tensor] = [torch.empty(0)] * self.n_layers
@@ -139,6 +167,17 @@ class TorchEncoder(nn.Module):
         with torch.inference_mode(), autocast:
             self.taps.run(lambda: self._forward([piece.content for piece in batch]), sink)
             return Pooled(torch.stack(layers, dim=1), spans)
+
+
+def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -> list[tuple[int, int]]:
+    """The samples or tokens of every item, and the padding that was computed beside them."""
+    own, padding = [0] * n_items, [0] * n_items
+    for group in groups:
+        longest = max(pieces[index].size for index in group)
+        for piece in (pieces[index] for index in group):
+            own[piece.item] += piece.own
+            padding[piece.item] += longest - piece.own
+    return list(zip(own, padding, strict=True))
 
 
 def _between(spans: Iterable[tuple[int, int]], hidden: Tensor) -> Tensor:

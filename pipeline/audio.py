@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Published times are rounded; a turn may end this much after its file and is then cut at the file's end (seconds).
 END_TOLERANCE = 0.05
+
+# Decoded at once, so that of a long segment only one block has all its channels at the file's rate in memory (seconds).
+BLOCK_SECONDS = 60.0
 
 # libsndfile says so in its log when a header promises more than the file holds.
 _TRUNCATED = "(should be "
@@ -71,10 +74,9 @@ def locate(root: str, audio: str) -> str:
     Raises:
         PipelineError: the path leaves the root.
     """
-    path = PurePosixPath(audio)
-    if path.is_absolute() or ".." in path.parts or is_address(audio):
+    if audio.startswith("/") or ".." in audio.split("/") or is_address(audio):
         raise PipelineError(f"audio '{audio}' leaves the corpus root; give a path relative to {root}")
-    return f"{root.rstrip('/')}/{audio}" if is_address(root) else str(Path(root) / audio)
+    return f"{root.rstrip('/')}/{audio}" if is_address(root) else os.path.join(root, audio)
 
 
 @contextmanager
@@ -181,10 +183,8 @@ def read_segment(segment: Segment, sampling_rate: int) -> np.ndarray:
     Raises:
         PipelineError: the file cannot be decoded there, or holds NaN or infinite samples.
     """
-    with open_audio(segment.file) as sound:
-        sound.seek(segment.start)
-        mono = _read_mono(sound, segment)
-    return resample(mono, segment.sampling_rate, sampling_rate)
+    blocks = list(read_blocks(segment, sampling_rate, seconds=BLOCK_SECONDS))
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _read_mono(sound: soundfile.SoundFile, segment: Segment) -> np.ndarray:
@@ -196,15 +196,6 @@ def _read_mono(sound: soundfile.SoundFile, segment: Segment) -> np.ndarray:
     if not np.isfinite(mono).all():
         raise PipelineError(f"{segment.file}: has NaN or infinite samples; export it again")
     return np.ascontiguousarray(mono)
-
-
-def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Resample `(samples,)` by soxr's HQ recipe; the same rate returns the waveform itself."""
-    if source_rate == target_rate:
-        return waveform
-    import soxr
-
-    return soxr.resample(waveform, source_rate, target_rate, quality="HQ").astype(np.float32, copy=False)
 
 
 def read_blocks(segment: Segment, sampling_rate: int, *, seconds: float) -> Iterator[np.ndarray]:
@@ -219,15 +210,14 @@ def read_blocks(segment: Segment, sampling_rate: int, *, seconds: float) -> Iter
     Raises:
         PipelineError: as `read_segment` does.
     """
-    import soxr
-
     size = max(1, round(seconds * segment.sampling_rate))
-    starts = range(segment.start, segment.end, size)
-    stream = soxr.ResampleStream(segment.sampling_rate, sampling_rate, 1, dtype="float32", quality="HQ")
+    stream = None
+    if segment.sampling_rate != sampling_rate:
+        import soxr
+
+        stream = soxr.ResampleStream(segment.sampling_rate, sampling_rate, 1, dtype="float32", quality="HQ")
     with open_audio(segment.file) as sound:
         sound.seek(segment.start)
-        for start in starts:
+        for start in range(segment.start, segment.end, size):
             block = _read_mono(sound, replace(segment, start=start, end=min(start + size, segment.end)))
-            if segment.sampling_rate != sampling_rate:
-                block = stream.resample_chunk(block, last=start + size >= segment.end)
-            yield block
+            yield stream.resample_chunk(block, last=start + size >= segment.end) if stream else block

@@ -36,8 +36,12 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
     results.print(table)
 
 
-def progress_bar(field: str, *, unit: str) -> Progress:
-    """A progress bar on standard error, counted in `unit`; its tasks' `field` is shown beside it."""
+def progress_bar(field: str, *, unit: str, shown: bool = True) -> Progress:
+    """A progress bar on standard error, counted in `unit`; its tasks' `field` is shown beside it.
+
+    Args:
+        shown: False in all processes of a launch but one.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -45,6 +49,7 @@ def progress_bar(field: str, *, unit: str) -> Progress:
         TimeRemainingColumn(),
         TextColumn(f"{{task.fields[{field}]}}"),
         console=messages,
+        disable=not shown,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -62,26 +63,30 @@ class Plan:
 def plan_audio(utterances: Sequence[Utterance], root: str, stat_cache: StatCache | None) -> Plan:
     """The audio each utterance needs; a file that the stat cache knows is not read again."""
     spoken = [utterance for utterance in utterances if utterance.audio is not None]
-    infos = _describe_all(filter(None, {_file_of(utterance, root) for utterance in spoken}), stat_cache)
+    files = {audio: _file_of(audio, root) for audio in {str(utterance.audio) for utterance in spoken}}
+    infos = _describe_all((file for file in files.values() if isinstance(file, str)), stat_cache)
     requests, problems = [], []
     for utterance in spoken:
         try:
-            requests.append(_audio_request(utterance, root, infos))
+            requests.append(_audio_request(utterance, files[str(utterance.audio)], infos))
         except PipelineError as error:
             problems.append(Problem(utterance.utterance_id, str(error)))
     return Plan(tuple(requests), tuple(problems))
 
 
-def _file_of(utterance: Utterance, root: str) -> str | None:
+def _file_of(audio: str, root: str) -> str | PipelineError:
     try:
-        return locate(root, utterance.audio or "")
-    except PipelineError:
-        return None
+        return locate(root, audio)
+    except PipelineError as error:
+        return error
 
 
-def _audio_request(utterance: Utterance, root: str, infos: dict[str, AudioInfo | PipelineError]) -> Request:
-    info = infos[file := locate(root, utterance.audio or "")]
-    if isinstance(info, PipelineError):
+def _audio_request(
+    utterance: Utterance, file: str | PipelineError, infos: dict[str, AudioInfo | PipelineError]
+) -> Request:
+    if isinstance(file, PipelineError):
+        raise file
+    if isinstance(info := infos[file], PipelineError):
         raise info
     segment = segment_of(file, info, start=utterance.start, end=utterance.end, channel=utterance.channel)
     key = audio_key(info.digest, segment.start, segment.end, segment.channel)
@@ -91,15 +96,16 @@ def _audio_request(utterance: Utterance, root: str, infos: dict[str, AudioInfo |
 def _describe_all(files: Iterable[str], stat_cache: StatCache | None) -> dict[str, AudioInfo | PipelineError]:
     """What each file holds, or why it cannot be used; a local file that is as it was is not read again."""
     found = sorted(files)
-    local = [file for file in found if stat_cache and not is_address(file) and Path(file).is_file()]
+    local = [file for file in found if stat_cache and not is_address(file) and os.path.isfile(file)]
     known = stat_cache.lookup_many(map(Path, local), describe_or_problem) if stat_cache else []
-    values = dict(zip(local, known, strict=True))
+    # What was wrong may have passed (a disk that was not there), so a problem is never taken from the cache.
+    values = {file: value for file, value in zip(local, known, strict=True) if "problem" not in value}
     values |= {file: describe_or_problem(Path(file), file) for file in found if file not in values}
     return {file: _info(value) for file, value in values.items()}
 
 
 def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
-    """`describe` in a form that the stat cache keeps: a file that stays as it is stays as bad as it is."""
+    """`describe` in a form that the stat cache keeps."""
     try:
         return asdict(describe(file or str(path)))
     except PipelineError as error:
@@ -190,5 +196,5 @@ def stack_embeddings(values: Mapping[str, np.ndarray], *, empty_shape: tuple[int
 
 
 def pool_frames(values: np.ndarray) -> np.ndarray:
-    """The mean over frames of `(n_frames, K, D)`; a pooled `(K, D)` is returned as it is."""
-    return values.mean(axis=0) if values.ndim == 3 else values
+    """The mean over frames of `(n_frames, K, D)`, float32; a pooled `(K, D)` is returned as it is."""
+    return values.mean(axis=0, dtype=np.float64).astype(np.float32) if values.ndim == 3 else values

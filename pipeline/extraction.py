@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+import signal
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 # What is decoded, embedded and handed on together: enough to fill batches, little enough to keep in memory.
 CHUNK_COST = {"audio": 60.0, "text": 50_000.0}
-# A GPU takes larger batches, so it gets larger chunks to sort.
-GPU_FACTOR = 10
+# A GPU takes batches of minutes, so it gets chunks of half an hour to sort.
+GPU_FACTOR = 30
 # Chunks that are decoded while the encoder works on another.
 CHUNKS_AHEAD = 2
 
@@ -35,14 +37,34 @@ class Extraction:
     Attributes:
         problems: utterances that could not be embedded.
         flags: how many embeddings carry each flag of the encoder (padded, silent, ...).
+        size: samples or tokens of the utterances themselves that went through the encoder.
+        padding: those computed beside them.
         seconds_waited: that the encoder stood still for decoding.
     """
 
     computed: int = 0
     audio_seconds: float = 0.0
+    size: int = 0
+    padding: int = 0
     seconds_waited: float = 0.0
     flags: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+
+def merge(extractions: Sequence[Extraction]) -> Extraction:
+    """What several processes did together; the one that waited longest says how long."""
+    flags: Counter[str] = Counter()
+    for extraction in extractions:
+        flags.update(extraction.flags)
+    return Extraction(
+        computed=sum(one.computed for one in extractions),
+        audio_seconds=sum(one.audio_seconds for one in extractions),
+        size=sum(one.size for one in extractions),
+        padding=sum(one.padding for one in extractions),
+        seconds_waited=max(one.seconds_waited for one in extractions),
+        flags=dict(flags),
+        problems=[problem for one in extractions for problem in one.problems],
+    )
 
 
 def cost(request: Request) -> float:
@@ -69,6 +91,9 @@ def embed(
         device: where the encoder computes.
         workers: processes that decode and resample ahead; 0 decodes here.
         batch_budget: padded samples or tokens in a batch; None leaves it to the encoder.
+
+    Raises:
+        PipelineError: a decoding process ended.
     """
     factor = 1 if device == "cpu" else GPU_FACTOR
     chunks = _chunks(requests, factor * CHUNK_COST[encoder.spec.modality])
@@ -82,6 +107,8 @@ def embed(
 
 def _count(request: Request, embedding: Embedding, extraction: Extraction) -> None:
     extraction.computed += 1
+    extraction.size += embedding.size
+    extraction.padding += embedding.padding
     for flag in embedding.flags:
         extraction.flags[flag] = extraction.flags.get(flag, 0) + 1
     if isinstance(request.source, Segment):
@@ -124,9 +151,7 @@ def _decoded(
     """Each chunk with its decoded items; a file that cannot be decoded gives a Problem in their place."""
     rate = encoder.sampling_rate
     with ExitStack() as stack:
-        pool: Executor | None = None
-        if rate is not None and workers > 0:
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+        pool = _start_decoders(workers, stack) if rate is not None and workers > 0 else None
         ahead: deque[tuple[list[Request], list[Future[Any]] | None]] = deque()
         for chunk in chunks:
             ahead.append((chunk, _submit(pool, chunk, rate)))
@@ -134,6 +159,17 @@ def _decoded(
                 yield _collect(*ahead.popleft(), rate, extraction)
         while ahead:
             yield _collect(*ahead.popleft(), rate, extraction)
+
+
+def _start_decoders(workers: int, stack: ExitStack) -> Executor:
+    # A fork of a process with torch's threads in it may hang.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_stage)
+    stack.callback(pool.shutdown, cancel_futures=True)
+    return pool
+
+
+def _leave_interrupts_to_the_stage() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _submit(pool: Executor | None, chunk: list[Request], rate: int | None) -> list[Future[Any]] | None:
@@ -144,7 +180,13 @@ def _collect(
     chunk: list[Request], futures: list[Future[Any]] | None, rate: int | None, extraction: Extraction
 ) -> tuple[list[Request], list[Any]]:
     started = perf_counter()
-    items = [future.result() for future in futures] if futures else [decode(request, rate) for request in chunk]
+    try:
+        items = [future.result() for future in futures] if futures else [decode(request, rate) for request in chunk]
+    except BrokenProcessPool:
+        raise PipelineError(
+            "a decoding process ended, most likely for want of memory; what is done is kept: run again with fewer "
+            "--features.workers, or with 0 to decode in the stage itself"
+        ) from None
     extraction.seconds_waited += perf_counter() - started
     return chunk, items
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,13 @@ from pipeline.cli import module_main
 from pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig, parse_config
 from pipeline.console import progress_bar, quiet_transformers, say, show
 from pipeline.devices import resolve_device
-from pipeline.embeddings import MODALITIES, Plan, Request, make_plan, plan_imported
+from pipeline.embeddings import MODALITIES, Plan, Problem, Request, make_plan, plan_imported
 from pipeline.errors import PipelineError, UsageError
-from pipeline.extraction import Extraction, cost, embed
+from pipeline.extraction import Extraction, cost, embed, merge
 from pipeline.manifest import Manifest, parse_object, read_manifest, read_text, write_atomically
-from pipeline.processes import Launch, balance, current_launch, make_accelerator
+from pipeline.processes import Launch, balance, current_launch, end_cleanly_when_terminated, make_accelerator
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from rich.progress import Progress
-
     from feature_extractors import EncoderSpec
 
 FEATURES_FILE = "features.json"
@@ -36,7 +33,7 @@ FLUSH_SECONDS = 30.0
 
 @dataclass
 class Summary:
-    """What the stage did for one modality."""
+    """What the stage did for one modality; `seconds` count loading the encoder."""
 
     spec: EncoderSpec
     wanted: int
@@ -48,6 +45,7 @@ class Summary:
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line; returns the exit code."""
     config = parse_config("features", arguments, Config)
+    end_cleanly_when_terminated()
     extract_features(config)
     return 0
 
@@ -63,28 +61,39 @@ def extract_features(config: Config) -> None:
     prepared = [prepare_modality(config, manifest, modality) for modality in encoded_modalities(config)]
     todo = [_missing(one) for one in prepared]
     if launch.size > 1:
-        # Parts are cut alike by all only if none has written before the last has looked.
-        _accelerator(config).wait_for_everyone()
+        _agree([one.spec.fingerprint for one in prepared], config)
     summaries = [_extract_modality(config, *pair, launch) for pair in zip(prepared, todo, strict=True)]
     if launch.size > 1:
-        _gather_problems(config, summaries)
+        summaries = [_gathered(summary) for summary in summaries]
     if launch.is_main:
         _write_summaries(config, summaries)
         _print_summaries(summaries)
         _report_problems(summaries, on_error=config.features.on_error)
 
 
-def _gather_problems(config: Config, summaries: list[Summary]) -> None:
-    """Wait until every process has written its shards, and bring their problems together."""
+def _agree(fingerprints: list[str], config: Config) -> None:
+    """Wait until every process has looked into the store: parts are cut alike only if none has written before.
+
+    Raises:
+        PipelineError: the processes resolved different encoders.
+    """
     from accelerate.utils import gather_object
 
-    _accelerator(config)
-    for summary in summaries:
-        summary.extraction.problems = gather_object(summary.extraction.problems)
+    make_accelerator("cpu" if config.features.device == "cpu" else "auto")
+    if len(set(gather_object(fingerprints))) > len(set(fingerprints)):
+        raise PipelineError(
+            "the processes see different encoders: their files differ, or `auto` precision means another on each "
+            "machine; give all the same files, and set encoders.audio.precision and encoders.text.precision"
+        )
 
 
-def _accelerator(config: Config) -> Accelerator:
-    return make_accelerator("cpu" if config.features.device == "cpu" else "auto")
+def _gathered(summary: Summary) -> Summary:
+    """What all processes did together, in the time of the slowest; waits until every one has written its shards."""
+    from accelerate.utils import gather_object
+
+    everyone = gather_object([summary])
+    extraction = merge([one.extraction for one in everyone])
+    return replace(summary, extraction=extraction, seconds=max(one.seconds for one in everyone))
 
 
 def encoded_modalities(config: Config) -> list[str]:
@@ -178,16 +187,21 @@ def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpe
 
 
 def _precision(config: Config, modality: str) -> str:
-    """`auto` is resolved once for an experiment and kept, so that its embeddings never mix two precisions."""
+    """`auto` is resolved once for an encoder in an experiment and kept, so that another device does not change it."""
     settings = encoder_config(config, modality)
     if settings.precision != "auto":
         return settings.precision
-    known = read_summaries(config.folder).get(modality, {}).get("spec", {})
-    if known.get("name") == settings.name:
-        return str(known["precision"])
+    known = _auto_precisions(config, modality)
+    if settings.name in known:
+        return known[settings.name]
     from feature_extractors import resolve_precision
 
     return resolve_precision("auto", resolve_device(config.features.device))
+
+
+def _auto_precisions(config: Config, modality: str) -> dict[str, str]:
+    """What `auto` was resolved to, by the encoder's name."""
+    return dict(read_summaries(config.folder).get(modality, {}).get("auto_precision", {}))
 
 
 def _extract_modality(config: Config, prepared: Prepared, todo: list[Request], launch: Launch) -> Summary:
@@ -198,7 +212,8 @@ def _extract_modality(config: Config, prepared: Prepared, todo: list[Request], l
     summary = Summary(prepared.spec, wanted, _cached(prepared, todo), extraction)
     mine = balance(todo, [cost(request) for request in todo], launch.size)[launch.rank]
     if mine:
-        _extract(config, prepared, mine, extraction)
+        _extract(config, prepared, mine, extraction, shown=launch.is_main)
+        extraction.problems = _for_all_that_share(prepared.plan, extraction.problems)
     summary.seconds = perf_counter() - started
     return summary
 
@@ -208,36 +223,44 @@ def _cached(prepared: Prepared, todo: list[Request]) -> int:
     return sum(request.key not in missing for request in prepared.plan.requests)
 
 
+def _for_all_that_share(plan: Plan, problems: list[Problem]) -> list[Problem]:
+    """Utterances with equal content share a key and one request; what is wrong with it is wrong with all of them."""
+    keys = {request.utterance_id: request.key for request in plan.requests}
+    messages = {keys[problem.utterance_id]: problem.message for problem in problems if problem.utterance_id in keys}
+    shared = [Problem(name, messages[key]) for name, key in keys.items() if key in messages]
+    return [problem for problem in problems if problem.utterance_id not in keys] + shared
+
+
 def _missing(prepared: Prepared) -> list[Request]:
     """One request for each key that the store does not have."""
     by_key = {request.key: request for request in prepared.plan.requests}
     return [by_key[key] for key in prepared.store.missing(by_key)]
 
 
-def _extract(config: Config, prepared: Prepared, requests: list[Request], extraction: Extraction) -> None:
-    """Embed requests and write them to the store, a shard at a time, with a progress bar."""
+def _extract(
+    config: Config, prepared: Prepared, requests: list[Request], extraction: Extraction, *, shown: bool
+) -> None:
+    """Embed requests and write them to the store, a shard at a time, with a progress bar where it is `shown`."""
     from feature_extractors import load_encoder
 
     quiet_transformers()
-    spec, device = prepared.spec, resolve_device(config.features.device)
+    spec, settings, device = prepared.spec, config.features, resolve_device(config.features.device)
     encoder = load_encoder(spec, device=device)
-    say(f"features: {spec.modality} by {spec.name} in {spec.precision} on {device}")
-    with prepared.store.writer(spec.to_dict(), dtype=config.features.dtype) as writer, _progress(spec) as progress:
-        task = progress.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
+    if shown:
+        say(f"features: {spec.modality} by {spec.name} in {spec.precision} on {device}")
+    pairs = embed(
+        encoder, requests, extraction, device=device, workers=settings.workers, batch_budget=settings.batch_budget
+    )
+    bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters", shown=shown)
+    with prepared.store.writer(spec.to_dict(), dtype=settings.dtype) as writer, bar:
+        task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
         started = flushed = perf_counter()
-        settings = config.features
-        for request, embedding in embed(
-            encoder, requests, extraction, device=device, workers=settings.workers, batch_budget=settings.batch_budget
-        ):
+        for request, embedding in pairs:
             writer.add(request.key, embedding.values, n_frames=embedding.n_frames)
-            progress.update(task, advance=cost(request), speed=_speed(extraction, perf_counter() - started))
+            bar.update(task, advance=cost(request), speed=_speed(extraction, perf_counter() - started))
             if perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()
                 flushed = perf_counter()
-
-
-def _progress(spec: EncoderSpec) -> Progress:
-    return progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters")
 
 
 def _speed(extraction: Extraction, seconds: float) -> str:
@@ -251,9 +274,13 @@ def _write_summaries(config: Config, summaries: list[Summary]) -> None:
     values = read_summaries(config.folder)
     for summary in summaries:
         skipped = [problem.utterance_id for problem in summary.extraction.problems]
-        values[summary.spec.modality] = {
-            "spec": summary.spec.to_dict(),
-            "context_turns": config.encoders.text.context_turns if summary.spec.modality == "text" else 0,
+        spec, modality = summary.spec, summary.spec.modality
+        chosen = encoder_config(config, modality)
+        resolved = {str(chosen.name): spec.precision} if chosen.precision == "auto" else {}
+        values[modality] = {
+            "spec": spec.to_dict(),
+            "auto_precision": _auto_precisions(config, modality) | resolved,
+            "context_turns": config.encoders.text.context_turns if modality == "text" else 0,
             "utterances": summary.wanted,
             "skipped": skipped if config.features.on_error == "skip" else [],
         }
@@ -276,13 +303,19 @@ def _print_summaries(summaries: list[Summary]) -> None:
         done, spec = summary.extraction, summary.spec
         show(f"{spec.modality} by {spec.name}: {summary.wanted} utterances, {summary.cached} were cached")
         if done.computed:
-            hours = f" ({done.audio_seconds / 3600:.2f} h)" if done.audio_seconds else ""
-            show(
-                f"  computed {done.computed}{hours} in {summary.seconds:.1f} s: {_speed(done, summary.seconds)}, "
-                f"{done.seconds_waited:.1f} s waited for decoding"
-            )
+            show(f"  computed {_work(done, summary.seconds)}")
         for flag, count in sorted(done.flags.items()):
             show(f"  {count} {flag}")
+
+
+def _work(done: Extraction, seconds: float) -> str:
+    hours = f" ({done.audio_seconds / 3600:.2f} h)" if done.audio_seconds else ""
+    facts = [_speed(done, seconds)]
+    if done.size:
+        facts.append(f"padded/real {(done.size + done.padding) / done.size:.2f}")
+    if done.audio_seconds:
+        facts.append(f"{done.seconds_waited:.1f} s waited for decoding")
+    return f"{done.computed}{hours} in {seconds:.1f} s: {', '.join(facts)}"
 
 
 def _report_problems(summaries: list[Summary], *, on_error: str) -> None:

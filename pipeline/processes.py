@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.console import quiet_transformers
@@ -71,6 +74,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
 
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if device == "cuda" and on_cpu:
@@ -79,10 +83,20 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
         raise UsageError("training.mixed_precision fp16 needs a GPU; on a CPU take bf16 or no")
     quiet_transformers()
     launch = current_launch()
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision)
+    # A process may wait hours for another's part; the launcher, not a clock, notices one that died.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision, kwargs_handlers=[patience])
     if accelerator.num_processes != launch.size:
         raise UsageError(f"the launcher says {launch.size} processes, accelerate sees {accelerator.num_processes}")
     return accelerator
+
+
+def end_cleanly_when_terminated() -> None:
+    """Let SIGTERM end this process as an error does, so that what is open is written.
+
+    Launchers send it to all processes when one has failed, batch systems before they take a machine away.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def balance(items: Sequence[Item], costs: Sequence[float], parts: int) -> list[list[Item]]:

@@ -1,18 +1,20 @@
 """Extraction by several processes equals that of one, a killed one loses nothing, and bad encoders are told."""
 
 import json
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import soundfile
 
 from cache import FeatureStore
-from tests.e2e.workplace import DEMO, Run, Workplace, fails
+from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_table
 
 
 def stores(root: Path) -> dict[str, FeatureStore]:
@@ -35,21 +37,30 @@ def test_two_processes_fill_the_store_as_one_does(workplace: Workplace) -> None:
     store = workplace.folder / "two"
     done = workplace.launch("features", "--features.store", str(store), processes=2)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("computed 90 ") == 2 and done.stdout.count("padded/real 1.") == 2
     assert_same_embeddings(workplace.folder / "work" / "store", store)
     writers = {path.name for path in store.rglob("*.arrow*")}
     assert len(writers) >= 4, "two modalities, each with a shard of either process"
 
 
-def test_a_killed_process_loses_what_was_not_written_and_nothing_else(workplace: Workplace, run: Run) -> None:
+def test_one_process_of_two_is_killed(workplace: Workplace, run: Run) -> None:
+    """What the other had done is kept, and the next run computes what is missing and no more."""
     store = workplace.folder / "killed"
     options = ["--features.store", str(store)]
-    command = [sys.executable, "-m", "pipeline.features", *workplace.arguments("features", *options)[1:]]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "pipeline.features"]
+    command = [*launcher, *workplace.arguments("features", *options)[1:]]
     process = subprocess.Popen(command, cwd=workplace.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(store.glob("*/*.arrow*")) and process.poll() is None:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert run(workplace.arguments("features", *options))[0] == 0
+    for child in psutil.Process(process.pid).children():
+        if child.environ().get("RANK") == "1":
+            child.kill()
+    assert process.wait() != 0
+    kept = sum(len(part) for part in stores(store).values())
+    assert kept
+    code, out, _ = run(workplace.arguments("features", *options))
+    cached = sum(int(count) for count in re.findall(r"(\d+) were cached", out))
+    assert code == 0 and cached == kept
     assert_same_embeddings(workplace.folder / "work" / "store", store)
 
 
@@ -75,6 +86,40 @@ def test_another_encoder_and_back(workplace: Workplace, run: Run) -> None:
     assert code == 0 and "computed" not in out
     code, out, _ = run(workplace.arguments("features", *other))
     assert code == 0 and "computed" not in out
+
+
+def test_what_auto_precision_came_to_is_kept_through_a_swap(workplace: Workplace, run: Run) -> None:
+    auto = ["--encoders.audio.precision", "auto"]
+    summary = workplace.folder / "work" / "small" / "features.json"
+    assert run(workplace.arguments("features", *auto))[0] == 0
+    values = json.loads(summary.read_text())
+    name = values["audio"]["spec"]["name"]
+    other = {"fp32": "bf16", "bf16": "fp32"}[values["audio"]["auto_precision"][name]]
+    values["audio"]["auto_precision"][name] = other
+    summary.write_text(json.dumps(values))
+    assert run(workplace.arguments("features", *auto, "--encoders.audio.name", "librosa:prosody"))[0] == 0
+    assert run(workplace.arguments("features", *auto))[0] == 0
+    assert json.loads(summary.read_text())["audio"]["spec"]["precision"] == other
+
+
+def test_what_is_wrong_with_shared_content_is_wrong_with_all(workplace: Workplace, run: Run) -> None:
+    table = workplace.corpus / "utterances.csv"
+    rows = read_table(table)
+    shared = {name: rows[1][name] for name in ("audio", "start", "end")}
+    rows[2] |= shared
+    write_table(table, rows)
+    path = workplace.corpus / rows[1]["audio"]
+    samples, rate = soundfile.read(path, dtype="float32")
+    first, last = (round(float(shared[name]) * rate) for name in ("start", "end"))
+    samples[first:last] = np.nan
+    soundfile.write(path.with_suffix(".wav"), samples, rate, subtype="FLOAT")
+    table.write_text(table.read_text().replace(path.name, path.with_suffix(".wav").name))
+    assert run(workplace.arguments("prepare"))[0] == 0
+    skip = ["--features.on_error", "skip"]
+    assert run(workplace.arguments("features", *skip))[0] == 0
+    summary = json.loads((workplace.folder / "work" / "small" / "features.json").read_text())
+    assert summary["audio"]["skipped"] == [rows[1]["utterance_id"], rows[2]["utterance_id"]]
+    assert run(workplace.arguments("train", *skip))[0] == 0
 
 
 def test_kept_frames_train_like_their_mean(workplace: Workplace, run: Run) -> None:

@@ -1,0 +1,346 @@
+"""Extraction of embeddings beside what people do instead: speed, padding, memory, and what the numbers come to.
+
+Run `python benchmarks/extraction.py`; it takes a few minutes on two CPU cores, runs on a GPU where there is one, and
+prints Markdown tables. Base-size wav2vec2 and RoBERTa with random weights embed made-up speech and words whose lengths
+are distributed as IEMOCAP's. The ways are
+
+(a) the documentation's loop: one utterance at a time in fp32 through the stock feature extractor or tokenizer;
+(b) the same in batches of 8 in arrival order, padded, averaged over each utterance's own frames or tokens;
+(c) this project's extraction, in fp32 and in the precision that `auto` gives on this device;
+(d) the bare forward passes of (c): its own batches again, already on the device, nothing decoded, padded or pooled.
+
+All but (d) read the same 16 kHz wav files from disk, which stay in the page cache, and give one mean vector an
+utterance. (c) decodes in the process itself unless `--workers` says otherwise: starting a worker takes longer than
+decoding these few files does. Its windows hold the longest utterance, as (a) knows no windows. The rounds of all ways
+take turns; a speed is the median of the rounds, a ratio the median of the ratios within each round, in brackets the
+same by processor time, which other work on the machine disturbs less. Memory is the highest resident memory (on a GPU:
+allocated) during a way beyond that before it, the models being loaded.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import nn
+from transformers import (
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+)
+
+from feature_extractors import Encoder, load_encoder, resolve_precision
+from feature_extractors.exactness import Lengths
+from pipeline.audio import Segment
+from pipeline.console import quiet_transformers
+from pipeline.embeddings import Request, Words
+from pipeline.extraction import Extraction, cost, embed
+
+RATE = 16_000
+BATCH = 8
+# IEMOCAP's: median, the length that 95 % stay below, shortest and longest (seconds; words).
+SECONDS = (3.6, 11.0, 0.6, 34.0)
+WORDS = (9.0, 30.0, 1.0, 100.0)
+LONGEST_WINDOW = 35.0
+# Of the normal distribution: 95 % stay below.
+Z95 = 1.645
+VOCABULARY = 2_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """One pass over all utterances: vectors (utterances, width), None for (d), and computed over real positions."""
+
+    vectors: np.ndarray | None
+    padding: float
+
+
+@dataclass
+class Way:
+    """One way to embed, and what its rounds measured: seconds, of the processor too, and bytes of memory."""
+
+    name: str
+    run: Callable[[], Result]
+    seconds: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    result: Result | None = None
+
+
+def drawn(shape: tuple[float, float, float, float], count: int, random: np.random.Generator) -> np.ndarray:
+    """Log-normal lengths of a median and 95th percentile, cut at the shortest and longest."""
+    middle, most, shortest, longest = shape
+    spread = np.log(most / middle) / Z95
+    return np.clip(middle * np.exp(spread * random.standard_normal(count)), shortest, longest)
+
+
+def write_speech(folder: Path, count: int) -> list[Request]:
+    """Wav files of gliding tones in noise, and the requests for them."""
+    random = np.random.default_rng(0)
+    requests = []
+    for number, seconds in enumerate(drawn(SECONDS, count, random)):
+        time = np.arange(int(seconds * RATE)) / RATE
+        tone = 0.2 * np.sin(2 * np.pi * random.uniform(90, 250) * time + 3 * np.sin(5 * time))
+        path = folder / f"{number}.wav"
+        soundfile.write(path, tone + 0.02 * random.standard_normal(len(time)), RATE, subtype="PCM_16")
+        segment = Segment(str(path), 0, len(time), 0, RATE)
+        requests.append(Request(str(number), number.to_bytes(16, "big"), segment))
+    return requests
+
+
+def make_texts(count: int) -> list[Request]:
+    """Requests for made-up utterances."""
+    random = np.random.default_rng(0)
+    lengths = drawn(WORDS, count, random).astype(int)
+    texts = [" ".join(f"w{word}" for word in random.integers(0, VOCABULARY, length)) for length in lengths]
+    return [Request(str(n), n.to_bytes(16, "big"), Words(text)) for n, text in enumerate(texts)]
+
+
+def save_encoders(folder: Path) -> None:
+    """Checkpoints of base size with random weights."""
+    torch.manual_seed(0)
+    Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(folder / "audio")
+    Wav2Vec2FeatureExtractor().save_pretrained(folder / "audio")
+    # RoBERTa-base: two positions lie before the padding's, and the vocabulary is of 50,265 tokens.
+    config = RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1)
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(folder / "text")
+    special = {token: number for number, token in enumerate(("<s>", "<pad>", "</s>", "<unk>"))}
+    words = {f"w{number}": len(special) + number for number in range(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(special | words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **names).save_pretrained(folder / "text")
+
+
+def load_stock(kind: Any, folder: Path, device: str, **options: Any) -> Any:
+    """A model of transformers as its documentation loads it."""
+    return kind.from_pretrained(folder, **options).to(device).eval()
+
+
+def stock_audio(folder: Path, device: str, requests: Sequence[Request], size: int) -> Callable[[], Result]:
+    """The loop over batches of `size` waveforms."""
+    model = load_stock(Wav2Vec2Model, folder, device)
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
+
+    @torch.inference_mode()
+    def run() -> Result:
+        vectors, computed, real = [], 0, 0
+        for start in range(0, len(requests), size):
+            sources = [request.source for request in requests[start : start + size]]
+            waveforms = [soundfile.read(s.file, dtype="float32")[0] for s in sources if isinstance(s, Segment)]
+            inputs = extractor(waveforms, sampling_rate=RATE, return_tensors="pt", padding=True).to(device)
+            states = model(**inputs).last_hidden_state
+            counts = [int(model._get_feat_extract_output_lengths(len(waveform))) for waveform in waveforms]
+            vectors += [row[:count].mean(0).cpu().numpy() for row, count in zip(states, counts, strict=True)]
+            computed, real = computed + inputs["input_values"].numel(), real + sum(map(len, waveforms))
+        return Result(np.stack(vectors), computed / real)
+
+    return run
+
+
+def stock_text(folder: Path, device: str, requests: Sequence[Request], size: int) -> Callable[[], Result]:
+    """The loop over batches of `size` texts."""
+    model = load_stock(RobertaModel, folder, device, add_pooling_layer=False)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+
+    @torch.inference_mode()
+    def run() -> Result:
+        vectors, computed, real = [], 0, 0
+        for start in range(0, len(requests), size):
+            sources = [request.source for request in requests[start : start + size]]
+            texts = [source.text for source in sources if isinstance(source, Words)]
+            inputs = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False).to(device)
+            states = model(**inputs).last_hidden_state
+            counts = inputs["attention_mask"].sum(1).tolist()
+            vectors += [row[1 : count - 1].mean(0).cpu().numpy() for row, count in zip(states, counts, strict=True)]
+            computed, real = computed + inputs["input_ids"].numel(), real + sum(counts)
+        return Result(np.stack(vectors), computed / real)
+
+    return run
+
+
+def ours(encoder: Encoder, device: str, requests: Sequence[Request], workers: int) -> Callable[[], Result]:
+    """This project's extraction, from files to vectors."""
+
+    def run() -> Result:
+        done = Extraction()
+        pairs = embed(encoder, requests, done, device=device, workers=workers, batch_budget=None)
+        found = {request.key: embedding.values[0] for request, embedding in pairs}
+        return Result(np.stack([found[request.key] for request in requests]), (done.size + done.padding) / done.size)
+
+    return run
+
+
+def bare(encoder: Any, device: str, extract: Callable[[], Result]) -> Callable[[], Result]:
+    """The forward passes of an extraction, recorded once and played again."""
+    lengths = encoder.front_end.lengths if encoder.sampling_rate else Lengths()
+    calls: list[tuple[tuple[Any, ...], dict[str, Any], Lengths]] = []
+
+    def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        state = Lengths()
+        state.set(lengths.samples, lengths.frames)
+        calls.append((args, kwargs, state))
+
+    hook = encoder.model.register_forward_pre_hook(record, with_kwargs=True)
+    padding = extract().padding
+    hook.remove()
+
+    @torch.inference_mode()
+    def run() -> Result:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=encoder.spec.precision == "bf16"):
+            for args, kwargs, state in calls:
+                lengths.set(state.samples, state.frames)
+                encoder.model(*args, **kwargs)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return Result(None, padding)
+
+    return run
+
+
+def make_ways(folder: Path, modality: str, requests: Sequence[Request], device: str, workers: int) -> list[Way]:
+    """All ways to embed these requests; `auto` has rows of its own where it is not fp32."""
+    stock = stock_audio if modality == "audio" else stock_text
+    ways = [
+        Way("(a) one at a time", stock(folder / modality, device, requests, 1)),
+        Way(f"(b) batches of {BATCH} as they come", stock(folder / modality, device, requests, BATCH)),
+    ]
+    for precision in dict.fromkeys(("fp32", resolve_precision("auto", device))):
+        name = f"hf:{folder / modality}"
+        encoder = load_encoder(name, device=device, precision=precision, max_seconds=LONGEST_WINDOW)
+        run = ours(encoder, device, requests, workers)
+        ways.append(Way(f"(c) this project, {precision}", run))
+        ways.append(Way(f"(d) bare forward passes, {precision}", bare(encoder, device, run)))
+    return ways
+
+
+def measure(ways: Sequence[Way], rounds: int, device: str) -> None:
+    """Run all ways in turns, each round beginning with another; the first pass of each is not counted."""
+    for way in ways:
+        way.result = way.run()
+    for number in range(rounds):
+        for way in (*ways[number % len(ways) :], *ways[: number % len(ways)]):
+            before = memory_from_here(device)
+            started, worked = perf_counter(), process_time()
+            way.run()
+            way.processor_seconds.append(process_time() - worked)
+            way.seconds.append(perf_counter() - started)
+            way.memory.append(highest_memory(device) - before)
+
+
+def memory_from_here(device: str) -> float:
+    """Bytes in use; what is highest counts from now on."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def highest_memory(device: str) -> float:
+    """The most bytes in use since `memory_from_here`."""
+    return torch.cuda.max_memory_allocated() if device != "cpu" else _status("VmHWM")
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
+
+
+def table(ways: Sequence[Way], amount: float, unit: str) -> str:
+    """The Markdown table; `amount` is what one pass embeds, in `unit` times seconds."""
+    lines = [
+        f"| way | {unit} | x (a) | x (d) | padded/real | memory (MB) | largest difference from (a) | least cosine |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    limit = ways[0]
+    # The limit of a way stands after it.
+    for way in reversed(ways):
+        limit = way if way.name.startswith("(d)") else limit
+        cells = [
+            way.name,
+            f"{amount / median(way.seconds):.1f}",
+            faster(way, ways[0]),
+            faster(way, limit) if way.name.startswith("(c)") else "",
+            f"{way.result.padding:.2f}" if way.result else "",
+            f"{median(way.memory) / 1e6:.0f}",
+            *differences(way.result, ways[0].result),
+        ]
+        lines.insert(2, f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def faster(way: Way, other: Way) -> str:
+    """How much faster one way is than another, and on a CPU the same by processor time."""
+    by_clock = _ratio(other.seconds, way.seconds)
+    by_processor = _ratio(other.processor_seconds, way.processor_seconds)
+    return f"{by_clock:.2f}" if torch.cuda.is_available() else f"{by_clock:.2f} ({by_processor:.2f})"
+
+
+def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
+    return median(one / other for one, other in zip(some, others, strict=True))
+
+
+def differences(result: Result | None, reference: Result | None) -> tuple[str, str]:
+    """The largest difference of an utterance relative to its norm, and the least cosine."""
+    if result is None or reference is None or result.vectors is None or reference.vectors is None:
+        return "", ""
+    found, expected = result.vectors.astype(np.float64), reference.vectors.astype(np.float64)
+    norms = np.linalg.norm(expected, axis=1)
+    cosines = (found * expected).sum(1) / norms / np.linalg.norm(found, axis=1)
+    return f"{(np.linalg.norm(found - expected, axis=1) / norms).max():.1e}", f"{cosines.min():.7f}"
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def hardware(device: str) -> str:
+    """What this ran on, and how busy it was."""
+    what = torch.cuda.get_device_name() if device != "cpu" else f"{processor()}, {torch.get_num_threads()} threads"
+    auto = resolve_precision("auto", device)
+    return f"{what}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}; auto precision is {auto}"
+
+
+def main() -> None:
+    """Runs everything in a temporary folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--utterances", type=int, default=24, help="of speech (default: 24)")
+    parser.add_argument("--texts", type=int, default=128, help="of words (default: 128)")
+    parser.add_argument("--rounds", type=int, default=3, help="of all ways (default: 3)")
+    parser.add_argument("--workers", type=int, default=0, help="decoding processes of (c) (default: 0)")
+    options = parser.parse_args()
+    quiet_transformers()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(hardware(device))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_encoders(folder)
+        speech, texts = write_speech(folder, options.utterances), make_texts(options.texts)
+        for modality, requests, unit in (("audio", speech, "x real time"), ("text", texts, "utterances/s")):
+            ways = make_ways(folder, modality, requests, device, options.workers)
+            measure(ways, options.rounds, device)
+            amount = sum(map(cost, requests)) if modality == "audio" else len(requests)
+            print(f"\n{modality}: {len(requests)} utterances, {options.rounds} rounds\n")
+            print(table(ways, amount, unit), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What batches cost, and batches that a device's memory does not hold."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from feature_extractors import EncoderError, TextItem, load_encoder
+from tests.feature_extractors.conftest import WHISPER_SECONDS, Checkpoints, voice
+
+LENGTHS = (16_000, 8_000, 24_000)
+
+
+def test_padding_by_hand(checkpoint: Checkpoints) -> None:
+    waveforms = [voice(samples) for samples in LENGTHS]
+    encoder = load_encoder(f"hf:{checkpoint('wav2vec2_group')}")
+    together = encoder.encode(waveforms, 10**9)
+    assert [(e.size, e.padding) for e in together] == [(16_000, 8_000), (8_000, 16_000), (24_000, 0)]
+    assert [(e.size, e.padding) for e in encoder.encode(waveforms, 0)] == [(samples, 0) for samples in LENGTHS]
+    texts = load_encoder(f"hf:{checkpoint('roberta')}").encode(["a b c", TextItem("a", ("b",))], 10**9)
+    assert [(e.size, e.padding) for e in texts] == [(5, 1), (6, 0)]
+
+
+def test_a_fixed_length_is_padding_too(checkpoint: Checkpoints) -> None:
+    embedding = load_encoder(f"hf:{checkpoint('whisper')}").encode([voice(16_000)])[0]
+    assert (embedding.size, embedding.padding) == (16_000, (WHISPER_SECONDS - 1) * 16_000)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved(checkpoint: Checkpoints) -> None:
+    encoder: Any = load_encoder(f"hf:{checkpoint('wav2vec2_group')}")
+    waveforms = [voice(samples, seed) for seed, samples in enumerate(LENGTHS * 2)]
+    expected = encoder.encode(waveforms, 0)
+    room = 40_000
+
+    def refuse(_: Any, args: tuple[()], kwargs: dict[str, torch.Tensor]) -> None:
+        if kwargs["input_values"].numel() > room:
+            raise torch.OutOfMemoryError
+
+    encoder.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    for one, other in zip(encoder.encode(waveforms, 10**9), expected, strict=True):
+        np.testing.assert_allclose(one.values, other.values, rtol=1e-4, atol=1e-5)
+    room = 20_000
+    with pytest.raises(EncoderError, match="no memory for one input of 24000 samples"):
+        encoder.encode(waveforms, 10**9)
