@@ -7,6 +7,8 @@ LAUNCH ?=
 RECORDING ?= examples/demo/recording/recording.flac
 MODEL ?= work/$(basename $(notdir $(CONFIG)))/runs/default
 OUT ?= timelines
+# More of `lpgnet predict` and `lpgnet serve`, e.g. "--asr hf:openai/whisper-small --formats all".
+OPTIONS ?=
 PYTHON ?= python3
 
 VENV := .venv
@@ -17,7 +19,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 stage = $(if $(LAUNCH),$(LAUNCH) -m pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare features train evaluate crossval ablations predict export test lint bench clean
+.PHONY: help setup demo prepare features train evaluate crossval ablations predict serve export test lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +33,8 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
+# The demo's networks are too small to be worth sharing between threads.
+demo: export OMP_NUM_THREADS = 1
 demo: $(READY) ## the whole way on the embedded demo corpus, from recordings to a timeline
 	lpgnet prepare --config configs/demo.yaml
 	lpgnet features --config configs/demo.yaml
@@ -61,14 +65,17 @@ crossval: features ## a table: models x folds x seeds
 ablations: features ## the same table: the model, and it without each of its parts (configs/ablations)
 	$(call stage,crossval) --crossval.overlays '["configs/ablations"]' --crossval.table ablations
 
-predict: train ## RECORDING=file: a new recording -> emotion timeline in OUT
-	lpgnet predict $(RECORDING) --model $(MODEL) --out $(OUT)
+predict: train ## RECORDING=file or folder: new recordings -> emotion timelines in OUT
+	lpgnet predict $(RECORDING) --model $(MODEL) --out $(OUT) $(OPTIONS)
+
+serve: train ## a web page to drop recordings on, for this machine alone
+	lpgnet serve --model $(MODEL) $(OPTIONS)
 
 export: train ## OUT=folder: the best model, with its encoders, to share
 	lpgnet export --model $(MODEL) --out $(OUT) --bundle_encoders true
 
-test: $(READY) ## the whole test suite
-	python -m pytest
+test: $(READY) ## the whole test suite, a core each for its files
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 lint: $(READY) ## style and types
 	ruff check .

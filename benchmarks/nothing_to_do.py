@@ -34,7 +34,9 @@ def make_corpus(root: Path) -> None:
         dialogue = number * DIALOGUES // UTTERANCES
         name = f"d{dialogue:03}_u{number:05}"
         soundfile.write(root / "wav" / f"{name}.wav", noise.integers(-999, 999, 1600, dtype=np.int16), 16000)
-        rows.append(f"d{dialogue:03},{name},wav/{name}.wav,words of utterance {number},s{dialogue % 10},{dialogue % 5},a")
+        rows.append(
+            f"d{dialogue:03},{name},wav/{name}.wav,words of utterance {number},s{dialogue % 10},{dialogue % 5},a"
+        )
     (root / "table.csv").write_text("\n".join(rows) + "\n")
 
 
@@ -61,7 +63,7 @@ def main() -> None:
         work = Path(folder)
         make_corpus(work / "corpus")
         config = work / "x.yaml"
-        encoders = {name: {"name": f"hf:examples/demo/encoders/{name}", "precision": "fp32"} for name in ("audio", "text")}
+        encoders = {m: {"name": f"hf:examples/demo/encoders/{m}", "precision": "fp32"} for m in ("audio", "text")}
         values = {
             "name": "big",
             "work": folder,

@@ -95,7 +95,7 @@ class FeaturesConfig:
         on_error: stop (exit 1 after the good utterances are cached) or skip (go on without the bad ones)
         device: auto, cpu, cuda or cuda:N
         workers: processes that decode and resample audio ahead of the encoder; 0 decodes in the stage itself
-        batch_budget: padded samples or tokens in a batch; null chooses it by the device
+        batch_budget: padded samples or tokens in a batch; null chooses it by the device, 0 takes one at a time
         dtype: how rows are stored
     """
 
@@ -227,10 +227,14 @@ class EvaluationConfig:
     Attributes:
         bootstrap: resamples of the test dialogues behind the confidence interval (resamples)
         confidence: of the interval
+        modalities: the only inputs that the model gets, of those it was trained on; null gives it all
+        missing_shares: shares of utterances that lose a modality, for the curve of scores by it; none draws no curve
     """
 
     bootstrap: int = 1000
     confidence: float = 0.95
+    modalities: list[Literal["text", "audio"]] | None = None
+    missing_shares: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0])
 
 
 @dataclass
@@ -238,14 +242,20 @@ class CrossvalConfig:
     """Which runs a table is made of.
 
     Attributes:
-        models: types of model.type, one row of the table each
-        seeds: runs of each model and fold, with the seeds 0, 1, ... (seeds)
+        models: types of model.type, one row of the table each; the other rows are compared with the first
+        overlays: config files, or folders of them, that are laid over this configuration for one more row each
+        seeds: runs of each row and fold, with the seeds 0, 1, ... (seeds)
         folds: all, or only the one that splits.test names
+        workers: runs side by side, each with the corpus in its memory; null takes one a GPU, or one a CPU core
+        table: name of the table; its files are in work/NAME/TABLE, its runs in work/NAME/crossval
     """
 
     models: list[Literal["lpgnet", "sdt", "concat", "text", "audio"]] = field(default_factory=lambda: ["lpgnet"])
+    overlays: list[str] = field(default_factory=list)
     seeds: int = 3
     folds: Literal["all", "one"] = "all"
+    workers: int | None = None
+    table: str = "crossval"
 
 
 @dataclass
@@ -253,10 +263,27 @@ class PredictionConfig:
     """Labelling new recordings; the model's folder says all that is not said here.
 
     Attributes:
-        recordings: files to label
+        recordings: files to label, folders of them, or manifests
         model: run folder, or a folder that holds a trained model
         transcript: of the recording; null takes the file of the same name beside it
         out: folder for the timelines
+        formats: of the timelines, with commas between them: jsonl, csv, srt, vtt, textgrid, eaf, rttm, html, or all
+        modalities: what is listened for: all that the model takes, or audio alone, or text alone
+        asr: model that recognises the words where nothing tells them, such as hf:openai/whisper-small
+        aligner: CTC model that gives times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
+        channels: speakers, where each channel of a recording is one speaker, or mix
+        vad_threshold: probability of speech above which a stretch of speech begins
+        vad_release: probability of speech below which it ends
+        vad_min_speech: shorter stretches are no speech (seconds)
+        vad_min_silence: shorter pauses end no stretch (seconds)
+        vad_padding: added to both ends of a stretch, as far as there is silence (seconds)
+        max_turn: longer turns are split (seconds)
+        min_turn: shorter turns are joined to the one beside them, of the same speaker (seconds)
+        max_pause: over a longer pause nothing is joined (seconds)
+        window: longer conversations run through the model in windows of so many turns (turns)
+        window_overlap: turns that a window shares with the one before, where one fades into the other (turns)
+        embed_megabytes: recordings of up to this size stand in the report, larger ones are linked (megabytes)
+        again: label also what is done already
         audio_encoder: the audio encoder, where it is no longer where the model says; its fingerprint must be the same
         text_encoder: the text encoder, likewise
         device: auto, cpu, cuda or cuda:N
@@ -267,10 +294,48 @@ class PredictionConfig:
     model: str | None = None
     transcript: str | None = None
     out: str = "timelines"
+    formats: str = "jsonl,csv,html"
+    modalities: Literal["all", "audio", "text"] = "all"
+    asr: str | None = None
+    aligner: str | None = None
+    channels: Literal["mix", "speakers"] = "mix"
+    vad_threshold: float = 0.7
+    vad_release: float = 0.6
+    vad_min_speech: float = 0.1
+    vad_min_silence: float = 0.15
+    vad_padding: float = 0.0
+    max_turn: float = 30.0
+    min_turn: float = 0.3
+    max_pause: float = 0.5
+    window: int = 400
+    window_overlap: int = 100
+    embed_megabytes: float = 16.0
+    again: bool = False
     audio_encoder: str | None = None
     text_encoder: str | None = None
     device: str = "auto"
     workers: int = 0
+
+
+@dataclass
+class ServeConfig:
+    """A web page on which recordings are labelled.
+
+    Attributes:
+        model: run folder, or a folder that holds a trained model
+        prediction: how recordings are labelled
+        host: address to listen at; only this machine reaches the default
+        port: to listen at; 0 takes a free one
+        max_megabytes: larger files are refused (megabytes)
+        max_minutes: longer recordings are refused (minutes)
+    """
+
+    model: str | None = None
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    host: str = "127.0.0.1"
+    port: int = 7860
+    max_megabytes: float = 200.0
+    max_minutes: float = 120.0
 
 
 @dataclass
@@ -382,6 +447,8 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
     config = section(**{entry.name: values[entry.name] for entry in fields(section)})
     if isinstance(config, Config):
         _check_values(config)
+    if isinstance(config, PredictionConfig):
+        check_prediction(config)
     return config
 
 
@@ -465,5 +532,32 @@ def _check_values(config: Config) -> None:
     ):
         if count < 1:
             raise UsageError(f"key '{key}': {count} must be at least 1")
+    for key, count in (
+        ("encoders.text.context_turns", config.encoders.text.context_turns),
+        ("features.workers", config.features.workers),
+        ("features.batch_budget", config.features.batch_budget or 0),
+    ):
+        if count < 0:
+            raise UsageError(f"key '{key}': {count} must not be negative")
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
+
+
+def check_prediction(config: PredictionConfig) -> None:
+    """What no type says of how recordings are labelled.
+
+    Raises:
+        UsageError: a value makes no sense; names the key.
+    """
+    for key in ("vad_threshold", "vad_release"):
+        if not 0 < getattr(config, key) < 1:
+            raise UsageError(f"key '{key}': {getattr(config, key)} must be between 0 and 1")
+    if config.vad_release > config.vad_threshold:
+        raise UsageError(f"key 'vad_release': {config.vad_release} must not be above vad_threshold")
+    for key in ("vad_min_speech", "vad_min_silence", "vad_padding", "min_turn", "max_pause", "embed_megabytes"):
+        if getattr(config, key) < 0:
+            raise UsageError(f"key '{key}': {getattr(config, key)} must not be negative")
+    if config.max_turn < 1:
+        raise UsageError(f"key 'max_turn': {config.max_turn} must be at least 1 second")
+    if not 0 <= config.window_overlap <= config.window // 2:
+        raise UsageError(f"key 'window_overlap': {config.window_overlap} must be at most half of window")

@@ -1,135 +1,156 @@
-"""Cross-validation: models x folds x seeds, each run resumable, into one table of means and deviations."""
+"""Cross-validation: rows x folds x seeds, side by side and resumable, into one table that says how it was measured."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from pipeline.analysis import Runs, confusions, score, score_conditions, score_speakers, speaker_gap
+from pipeline.calibration import Reliability
 from pipeline.cli import module_main
 from pipeline.config import Config, parse_config
-from pipeline.console import show, show_table
-from pipeline.evaluate import METRICS_FILE, load_for, write_results
-from pipeline.inference import FUSED, predict_dialogues
+from pipeline.console import progress_bar, show, show_table
+from pipeline.errors import UsageError
+from pipeline.evaluate import METRICS_FILE
+from pipeline.inference import FUSED
 from pipeline.manifest import write_atomically
-from pipeline.metrics import NAMES
-from pipeline.processes import make_accelerator
-from pipeline.runs import BEST_FOLDER, LoadedCorpus, load_corpus, run_inputs
-from pipeline.splits import Split, make_folds, make_split
-from pipeline.stamps import is_fresh, write_stamp
-from pipeline.train import train_run
+from pipeline.metrics import NAMES, bootstrap_differences
+from pipeline.missing import add_missing
+from pipeline.predictions import PREDICTIONS_FILE, Outcome, read_predictions, words_seen
+from pipeline.processes import current_launch
+from pipeline.reports.crossval import caption, table, write_reports
+from pipeline.side_by_side import default_workers, one_thread, run_side_by_side
+from pipeline.tables import Job, Row, is_measured, make_jobs, make_rows, run_job, runs_folder
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-MEASURED_FILE = "measured.json"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the table."""
-
-    config: Config
-    split: Split
-    folder: Path
+RESULTS_FILE = "results.json"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line; returns the exit code."""
     config = parse_config("crossval", arguments, Config)
-    accelerator = make_accelerator(config.training.device, config.training.mixed_precision)
-    corpus = load_corpus(config)
-    jobs = make_jobs(config, corpus)
-    results = {job.folder: run_job(job, corpus, accelerator) for job in jobs}
-    if accelerator.is_main_process:
-        rows = summarize(config, results)
-        folder = crossval_folder(config)
-        write_atomically(folder / "results.json", json.dumps(rows, indent=2) + "\n")
-        print_summary(rows, title=_title(config, jobs))
-        show(f"runs and results: {folder}")
+    rows = make_rows(config, arguments)
+    jobs = make_jobs(rows, runs_folder(config))
+    run_jobs([job for job in jobs if not is_measured(job)], config)
+    if current_launch().is_main:
+        results = describe_table(config, rows, jobs)
+        folder = table_folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+        write_reports(results, folder)
+        print_table(results)
+        show(f"report: {folder / 'report.html'}")
     return 0
 
 
-def crossval_folder(config: Config) -> Path:
-    """Where the runs of the table are: `<model>/<fold>/seed<k>` under it."""
-    return config.folder / "crossval"
+def table_folder(config: Config) -> Path:
+    """Where the table's files are."""
+    name = Path(config.crossval.table)
+    if name.is_absolute() or len(name.parts) != 1 or ".." in name.parts:
+        raise UsageError(f"key 'crossval.table': '{name}' must be a name, not a path")
+    return config.folder / name
 
 
-def make_jobs(config: Config, corpus: LoadedCorpus) -> list[Job]:
-    """Every run of the table: models x folds x seeds."""
-    one = config.crossval.folds == "one"
-    splits = [make_split(corpus.dialogues, config.splits)] if one else make_folds(corpus.dialogues, config.splits)
-    return [
-        Job(_variant(config, model, seed), split, crossval_folder(config) / model / split.name / f"seed{seed}")
-        for model in config.crossval.models
-        for split in splits
-        for seed in range(config.crossval.seeds)
-    ]
+def run_jobs(jobs: Sequence[Job], config: Config) -> None:
+    """Do what is not done: side by side, or one after another where a launcher gave each run several processes."""
+    workers = min(config.crossval.workers or default_workers(config.training.device), len(jobs))
+    if workers <= 1 or current_launch().size > 1:
+        with one_thread():
+            for job in jobs:
+                run_job(job)
+        return
+    with progress_bar("done", unit="runs") as bar:
+        task = bar.add_task(f"{workers} side by side", total=len(jobs), done="")
+        for job in run_side_by_side(run_job, jobs, workers=workers):
+            bar.update(task, advance=1, done=f"{job.row} {job.fold} {job.folder.name}")
 
 
-def _variant(config: Config, model: str, seed: int) -> Config:
-    return replace(
-        config,
-        model=replace(config.model, type=model),  # type: ignore[arg-type]
-        training=replace(config.training, seed=seed),
-    )
+def describe_table(config: Config, rows: Sequence[Row], jobs: Sequence[Job]) -> dict[str, Any]:
+    """What `results.json` holds: the protocol, and a row each with its difference from the first."""
+    runs = {row.name: read_runs([job for job in jobs if job.row == row.name]) for row in rows}
+    classes = config.classes
+    described = [describe_row(row, [job for job in jobs if job.row == row.name], runs[row.name]) for row in rows]
+    first = confusions(runs[rows[0].name], classes)
+    for row, entry in zip(rows[1:], described[1:], strict=True):
+        settings = {"resamples": config.evaluation.bootstrap, "confidence": config.evaluation.confidence}
+        gaps = bootstrap_differences(confusions(runs[row.name], classes), first, **settings)  # type: ignore[arg-type]
+        entry["differences"] = {name: asdict(gap) for name, gap in gaps.items()}
+    return {
+        "name": config.name,
+        "table": config.crossval.table,
+        "classes": classes,
+        "protocol": _protocol(config, jobs, runs[rows[0].name]),
+        "rows": described,
+    }
 
 
-def run_job(job: Job, corpus: LoadedCorpus, accelerator: Accelerator) -> dict[str, Any]:
-    """Train and measure one run; one that is measured already is only read."""
-    inputs = run_inputs(job.config, corpus, job.split)
-    metrics = job.folder / METRICS_FILE
-    if is_fresh(job.folder / MEASURED_FILE, inputs) and metrics.exists():
-        return dict(json.loads(metrics.read_text(encoding="utf-8")))
-    train_run(job.config, corpus, job.split, job.folder, accelerator)
-    model = load_for(job.folder / BEST_FOLDER, corpus).to(accelerator.device)
-    predictions = predict_dialogues(model, job.split.test, accelerator=accelerator)
-    results: dict[str, Any] = {}
-    if accelerator.is_main_process:
-        results = write_results(job.config, job.split, model, predictions, job.folder)
-        write_stamp(job.folder / MEASURED_FILE, inputs)
-    accelerator.wait_for_everyone()
-    return results
+def _protocol(config: Config, jobs: Sequence[Job], runs: Runs) -> dict[str, Any]:
+    return {
+        "corpus": asdict(config.corpus),
+        "encoders": {name: values["name"] for name, values in asdict(config.encoders).items() if values["name"]},
+        "labels": config.labels,
+        "splits": asdict(config.splits),
+        "folds": list(dict.fromkeys(job.fold for job in jobs)),
+        "seeds": config.crossval.seeds,
+        "training": asdict(config.training),
+        "bootstrap": config.evaluation.bootstrap,
+        "confidence": config.evaluation.confidence,
+        "words_seen": words_seen(runs[0]),
+    }
 
 
-def summarize(config: Config, results: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a model: the mean over folds of each seed, then mean and standard deviation over seeds."""
-    return [
-        _summarize_model(model, [r for path, r in results.items() if path.parts[-3] == model], config)
-        for model in config.crossval.models
-    ]
+def read_runs(jobs: Sequence[Job]) -> list[list[Outcome]]:
+    """The test predictions of one row: a list a seed, its folds one after another."""
+    seeds: dict[int, list[Outcome]] = {}
+    for job in jobs:
+        outcomes, _ = read_predictions(job.folder / PREDICTIONS_FILE)
+        seeds.setdefault(job.config.training.seed, []).extend(outcomes)
+    return list(seeds.values())
 
 
-def _summarize_model(model: str, runs: list[dict[str, Any]], config: Config) -> dict[str, Any]:
-    seeds = config.crossval.seeds
-    row: dict[str, Any] = {"model": model, "seeds": seeds, "folds": len(runs) // seeds}
-    row["parameters"] = runs[0]["parameters"]
-    for name in NAMES:
-        values = np.array([run["heads"][FUSED][name] for run in runs]).reshape(-1, seeds).mean(axis=0)
-        row[name] = {"mean": float(values.mean()), "std": float(values.std(ddof=1)) if seeds > 1 else None}
-    return row
+def describe_row(row: Row, jobs: Sequence[Job], runs: Runs) -> dict[str, Any]:
+    """One row: scores over the test utterances of all folds together, mean and deviation over seeds, and by group."""
+    measured = [json.loads((job.folder / METRICS_FILE).read_text(encoding="utf-8")) for job in jobs]
+    classes, settings = row.config.classes, row.config.evaluation
+    return {
+        "model": row.name,
+        "type": row.config.model.type,
+        "parameters": measured[0]["parameters"],
+        **score(runs, classes, settings),
+        "heads": {head: score(runs, classes, settings, head=head) for head in measured[0]["heads"] if head != FUSED},
+        "folds": _score_folds(jobs, measured),
+        "conditions": score_conditions(runs, classes, settings),
+        "speakers": score_speakers(runs, classes, settings),
+        "speaker_gap": speaker_gap(runs, classes, settings),
+        "calibration": _add_calibrations([run["calibration"] for run in measured]),
+        "missing": add_missing([run["missing"] for run in measured]),
+        "seconds_per_epoch": [run["training"]["seconds_per_epoch"] for run in measured],
+    }
 
 
-def _title(config: Config, jobs: Sequence[Job]) -> str:
-    folds = sorted({job.split.name for job in jobs})
-    return f"{config.name}: test {config.splits.scheme} {', '.join(folds)}; mean and deviation over seeds"
+def _score_folds(jobs: Sequence[Job], measured: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The mean over seeds of each fold's scores."""
+    folds: dict[str, list[dict[str, Any]]] = {}
+    for job, run in zip(jobs, measured, strict=True):
+        folds.setdefault(job.fold, []).append(run["heads"][FUSED])
+    return {fold: {n: sum(run[n] for run in runs) / len(runs) for n in (*NAMES, "n")} for fold, runs in folds.items()}
 
 
-def print_summary(rows: Sequence[dict[str, Any]], *, title: str) -> None:
-    """Print the table of models."""
-    cells = [
-        [row["model"], *(_mean_and_deviation(row[name]) for name in NAMES), f"{row['parameters']:,}", row["seeds"]]
-        for row in rows
-    ]
-    show_table(title, ["model", *NAMES.values(), "parameters", "seeds"], cells)
+def _add_calibrations(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The calibration of all runs' test utterances together."""
+    added = {when: Reliability.from_dicts([run[when] for run in measured]) for when in ("before", "after")}
+    return {
+        "temperatures": [run["temperature"] for run in measured],
+        **{when: {"error": total.error, **total.to_dict()} for when, total in added.items()},
+    }
 
 
-def _mean_and_deviation(value: dict[str, Any]) -> str:
-    return f"{value['mean']:.3f}" + ("" if value["std"] is None else f" ± {value['std']:.3f}")
+def print_table(results: dict[str, Any]) -> None:
+    """Print the table."""
+    columns, rows = table(results)
+    show_table(caption(results), columns, rows)
 
 
 if __name__ == "__main__":

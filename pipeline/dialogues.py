@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -131,6 +131,19 @@ def _rows(utterances: Sequence[Utterance], source: Embeddings) -> Tensor:
     return torch.from_numpy(rows)
 
 
+def hide_modality(dialogues: Sequence[Dialogue], modality: str, share: float, *, seed: int = 0) -> list[Dialogue]:
+    """The dialogues without one modality in a share of their utterances, drawn at random.
+
+    A larger share takes it from the utterances of a smaller one and from others.
+    """
+    generator = np.random.default_rng(seed)
+    hidden = [torch.from_numpy(generator.random(len(dialogue)) < share) for dialogue in dialogues]
+    return [
+        replace(dialogue, present={**dialogue.present, modality: dialogue.present[modality] & ~gone})
+        for dialogue, gone in zip(dialogues, hidden, strict=True)
+    ]
+
+
 def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
     """Pad dialogues to the longest of them."""
     names = dialogues[0].inputs.keys()
@@ -154,11 +167,15 @@ def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tenso
     Raises:
         PipelineError: none has it.
     """
-    rows = torch.cat([dialogue.inputs[modality][dialogue.present[modality]] for dialogue in dialogues])
-    if not len(rows):
+    count = sum(int(dialogue.present[modality].sum()) for dialogue in dialogues)
+    if not count:
         raise PipelineError(f"no training utterance has {modality}; leave it out of model.modalities")
-    std, mean = torch.std_mean(rows, dim=0, correction=0)
-    return mean, std
+    # Dialogue by dialogue: all rows at once would be a second copy of the corpus.
+    parts = [(dialogue.inputs[modality], dialogue.present[modality]) for dialogue in dialogues]
+    zero = torch.zeros_like(parts[0][0][0], dtype=torch.float64)
+    mean = sum((values[present].double().sum(0) for values, present in parts), zero) / count
+    variance = sum(((values[present].double() - mean).square().sum(0) for values, present in parts), zero) / count
+    return mean.float(), variance.sqrt().float()
 
 
 def inverse_frequency(dialogues: Sequence[Dialogue], n_classes: int) -> list[float]:

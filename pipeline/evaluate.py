@@ -1,29 +1,35 @@
-"""Evaluation: a trained model on its test split, with intervals, per head, and a model card that says so."""
+"""Evaluation: a trained model on its test split, with intervals, by group, and a model card that says so."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model import EmotionModel, load_model
+from pipeline.analysis import score, score_conditions, score_speakers, speaker_gap
+from pipeline.calibration import describe_calibration
 from pipeline.cli import module_main
-from pipeline.config import Config, EvaluationConfig, parse_config
+from pipeline.config import Config, parse_config
 from pipeline.console import show, show_table
 from pipeline.errors import PipelineError
-from pipeline.inference import FUSED, Prediction, predict_dialogues
+from pipeline.inference import FUSED, predict_dialogues
 from pipeline.manifest import write_atomically
-from pipeline.metrics import NAMES, bootstrap_intervals, dialogue_confusions, measure
+from pipeline.metrics import NAMES
+from pipeline.missing import hide_all_but, kept_modalities, measure_missing, missing_curves
+from pipeline.predictions import PREDICTIONS_FILE, Outcome, describe_test, words_seen, write_predictions
 from pipeline.processes import make_accelerator
 from pipeline.reports.card import write_card
-from pipeline.reports.plots import plot_confusion
-from pipeline.runs import LoadedCorpus, best_folder, load_corpus
+from pipeline.reports.crossval import with_interval
+from pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
+from pipeline.runs import LoadedCorpus, best_folder, load_corpus, training_cost
 from pipeline.splits import Split, make_split, overlapping_speakers
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 METRICS_FILE = "metrics.json"
-PREDICTIONS_FILE = "predictions.jsonl"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,13 +38,48 @@ def main(arguments: Sequence[str]) -> int:
     accelerator = make_accelerator(config.training.device)
     corpus = load_corpus(config)
     split = make_split(corpus.dialogues, config.splits)
-    model = load_for(best_folder(config.run_folder), corpus).to(accelerator.device)
-    predictions = predict_dialogues(model, split.test, accelerator=accelerator)
+    results, folder = evaluate_run(config, corpus, split, config.run_folder, accelerator)
     if accelerator.is_main_process:
-        results = write_results(config, split, model, predictions, config.run_folder)
         print_results(results, title=f"{config.run_folder}: test split {split.name}")
-        show(f"metrics, predictions and plots: {config.run_folder}")
+        show(f"metrics, predictions and plots: {folder}")
     return 0
+
+
+def evaluate_run(
+    config: Config, corpus: LoadedCorpus, split: Split, run_folder: Path, accelerator: Accelerator
+) -> tuple[dict[str, Any], Path]:
+    """Measure a run's best model on the test split and write what was found.
+
+    With `evaluation.modalities` the model does without the others, and the results stand in a folder of their own
+    in the run's.
+
+    Returns:
+        What `metrics.json` holds, and the folder that it is in.
+
+    Raises:
+        PipelineError: the run has no trained model, or one trained on other embeddings.
+    """
+    model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
+    kept = kept_modalities(model, config.evaluation)
+    dialogues = hide_all_but(split.test, kept, model)
+    temperature = temperature_of(model)
+    predictions = predict_dialogues(model, dialogues, accelerator=accelerator, temperature=temperature)
+    missing = measure_missing(model, dialogues, kept, config, accelerator)
+    results = {
+        **describe_run(config, split, model),
+        "training": training_cost(run_folder),
+        "modalities": kept,
+        **measure_predictions(config, describe_test(split, predictions), temperature),
+        "missing": missing,
+    }
+    whole = kept == model.config.modality_names
+    folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"
+    if accelerator.is_main_process:
+        write_results(results, describe_test(split, predictions), folder)
+        if whole:
+            write_card(run_folder, model, config, results)
+    accelerator.wait_for_everyone()
+    return results, folder
 
 
 def load_for(folder: Path, corpus: LoadedCorpus) -> EmotionModel:
@@ -63,61 +104,55 @@ def check_encoders(model: EmotionModel, fingerprints: dict[str, str], *, folder:
             )
 
 
-def write_results(
-    config: Config, split: Split, model: EmotionModel, predictions: Sequence[Prediction], folder: Path
-) -> dict[str, Any]:
-    """Measure predictions on the test split and write metrics, predictions, plot and model card into the run's folder.
+def temperature_of(model: EmotionModel) -> float:
+    """What the model's logits are divided by before the softmax."""
+    return float(getattr(model.config, "calibration_temperature", 1.0))
 
-    Returns:
-        What `metrics.json` holds.
-    """
-    results: dict[str, Any] = {
+
+def describe_run(config: Config, split: Split, model: EmotionModel) -> dict[str, Any]:
+    """What was tested on what."""
+    return {
         "fold": split.name,
         "dialogues": len(split.test),
         "classes": config.classes,
         "speaker_overlap": overlapping_speakers(split),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "heads": {
-            head: _measure_head(predictions, config.classes, head, config.evaluation)
-            for head in predictions[0].probabilities
-        },
     }
-    write_atomically(folder / METRICS_FILE, json.dumps(results, indent=2) + "\n")
-    lines = "".join(json.dumps(_row(prediction, config.classes)) + "\n" for prediction in predictions)
-    write_atomically(folder / PREDICTIONS_FILE, lines)
-    fused = results["heads"][FUSED]
-    plot_confusion(fused["confusion"], config.classes, folder / "confusion.png", title=f"test: {split.name}")
-    write_card(folder, model, config, results)
-    return results
 
 
-def _measure_head(
-    predictions: Sequence[Prediction], classes: Sequence[str], head: str, config: EvaluationConfig
-) -> dict[str, Any]:
-    per_dialogue = dialogue_confusions(predictions, classes, head=head)
-    intervals = bootstrap_intervals(per_dialogue, resamples=config.bootstrap, confidence=config.confidence)
-    return {**asdict(measure(per_dialogue.sum(0), classes)), "intervals": intervals}
-
-
-def _row(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+def measure_predictions(config: Config, outcomes: Sequence[Outcome], temperature: float) -> dict[str, Any]:
+    """Scores by head, condition and speaker, and the calibration, of calibrated predictions."""
+    classes, settings = config.classes, config.evaluation
+    predictions = [one.prediction for one in outcomes]
+    heads = predictions[0].probabilities
     return {
-        "utterance_id": prediction.utterance_id,
-        "dialogue_id": prediction.dialogue_id,
-        "true": classes[prediction.label] if prediction.label >= 0 else None,
-        "predicted": classes[prediction.guess()],
-        "probabilities": {
-            head: dict(zip(classes, values, strict=True)) for head, values in prediction.probabilities.items()
-        },
-        "modality_weights": prediction.weights,
+        "heads": {head: score([outcomes], classes, settings, head=head) for head in heads},
+        "words_seen": words_seen(outcomes),
+        "conditions": score_conditions([outcomes], classes, settings),
+        "speakers": score_speakers([outcomes], classes, settings),
+        "speaker_gap": speaker_gap([outcomes], classes, settings),
+        "calibration": describe_calibration(predictions, temperature),
     }
+
+
+def write_results(results: dict[str, Any], outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Write metrics, predictions and plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classes, fused = results["classes"], results["heads"][FUSED]
+    write_atomically(folder / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+    write_predictions(folder / PREDICTIONS_FILE, outcomes, classes)
+    plot_confusion(fused["confusion"], classes, folder / "confusion.png", title=f"test: {results['fold']}")
+    plot_reliability(results["calibration"], folder / "reliability.png")
+    if results["missing"]:
+        curves = missing_curves(results["missing"], fused["confusion"])
+        plot_missing({"": curves}, folder / "missing.png")
 
 
 def print_results(results: dict[str, Any], *, title: str) -> None:
-    """Print each head's scores with their intervals, and F1 per class."""
-    heads, classes = results["heads"], results["classes"]
-    count = heads[FUSED]["n"]
+    """Print each head's scores with their intervals, F1 per class, and the calibration."""
+    heads, classes, calibration = results["heads"], results["classes"], results["calibration"]
     show_table(
-        f"{title}: {count} labelled utterances in {results['dialogues']} dialogues",
+        f"{title}: {heads[FUSED]['n']} labelled utterances in {results['dialogues']} dialogues",
         ["head", *NAMES.values()],
         [[head, *(with_interval(values, name) for name in NAMES)] for head, values in heads.items()],
     )
@@ -126,13 +161,12 @@ def print_results(results: dict[str, Any], *, title: str) -> None:
         ["head", *classes],
         [[head, *(f"{values['f1'][name]:.3f}" for name in classes)] for head, values in heads.items()],
     )
+    show(
+        f"expected calibration error: {calibration['before']['error']:.3f} as trained, "
+        f"{calibration['after']['error']:.3f} at temperature {calibration['temperature']:.2f}"
+    )
     if results["speaker_overlap"]:
         show(f"{len(results['speaker_overlap'])} speakers of the test split are in another split too")
-
-
-def with_interval(values: dict[str, Any], name: str) -> str:
-    low, high = values["intervals"].get(name, (values[name], values[name]))
-    return f"{values[name]:.3f} [{low:.3f}, {high:.3f}]"
 
 
 if __name__ == "__main__":

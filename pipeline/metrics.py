@@ -40,13 +40,13 @@ class Metrics:
 def dialogue_confusions(
     predictions: Sequence[Prediction], classes: Sequence[str], *, head: str = "fused"
 ) -> np.ndarray:
-    """One confusion matrix a dialogue, (dialogues, C, C), over the predictions that have a class."""
-    numbers: dict[str, int] = {}
-    matrices = np.zeros((len({p.dialogue_id for p in predictions}), len(classes), len(classes)), dtype=np.int64)
+    """One confusion matrix a dialogue, in the order of ids, over predictions that have a class: (dialogues, C, C)."""
+    ids = sorted({prediction.dialogue_id for prediction in predictions})
+    numbers = {name: number for number, name in enumerate(ids)}
+    matrices = np.zeros((len(ids), len(classes), len(classes)), dtype=np.int64)
     for prediction in predictions:
-        number = numbers.setdefault(prediction.dialogue_id, len(numbers))
         if prediction.label >= 0:
-            matrices[number, prediction.label, prediction.guess(head)] += 1
+            matrices[numbers[prediction.dialogue_id], prediction.label, prediction.guess(head)] += 1
     return matrices
 
 
@@ -93,17 +93,75 @@ def bootstrap_intervals(
     Utterances of a dialogue depend on each other, so dialogues are drawn, not utterances.
 
     Args:
-        per_dialogue: confusion matrices (dialogues, C, C).
+        per_dialogue: confusion matrices (dialogues, C, C), or (runs, dialogues, C, C) for the mean over runs.
     """
     if resamples < 1:
         return {}
-    values = scores(draw_dialogues(per_dialogue, resamples=resamples, seed=seed))
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    return {name: tuple(np.quantile(values[name], tails).tolist()) for name in NAMES}
+    values = mean_scores(draw_dialogues(per_dialogue, resamples=resamples, seed=seed))
+    return {name: _quantiles(values[name], confidence) for name in NAMES}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one set of predictions is than another on the same dialogues.
+
+    Attributes:
+        value: the first's score less the second's.
+        interval: of the value, by drawing dialogues with replacement.
+        p: two-sided: twice the share of draws in which the sign is another, at most 1.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    p: float
+
+
+def bootstrap_differences(
+    first: np.ndarray, second: np.ndarray, *, resamples: int, confidence: float, seed: int = 0
+) -> dict[str, Difference]:
+    """The difference of each metric, both sides measured on the same draws of dialogues (a paired bootstrap).
+
+    Args:
+        first, second: as in `bootstrap_intervals`, of the same dialogues in the same order.
+    """
+    if resamples < 1:
+        return {}
+    measured = _subtract(*(side.sum(-3)[None] for side in (first, second)))
+    drawn = _subtract(*(draw_dialogues(side, resamples=resamples, seed=seed) for side in (first, second)))
+    return {
+        name: Difference(float(measured[name][0]), _quantiles(drawn[name], confidence), _two_sided(drawn[name]))
+        for name in NAMES
+    }
+
+
+def _subtract(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+    ours, theirs = mean_scores(first), mean_scores(second)
+    return {name: ours[name] - theirs[name] for name in NAMES}
+
+
+def _two_sided(differences: np.ndarray) -> float:
+    rarer = min((differences <= 0).sum(), (differences >= 0).sum())
+    # What was seen counts as one more draw: no number of draws shows a probability of 0.
+    return float(min(1.0, 2 * (rarer + 1) / (len(differences) + 1)))
+
+
+def _quantiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    return low, high
+
+
+def mean_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores (n,) of confusion matrices (n, C, C), or their means over runs of (n, runs, C, C)."""
+    values = scores(confusions)
+    return {name: values[name].reshape(len(confusions), -1).mean(-1) for name in NAMES}
 
 
 def draw_dialogues(per_dialogue: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    """Confusion matrices (resamples, C, C), each of as many dialogues drawn with replacement as there are."""
-    count = len(per_dialogue)
+    """Confusion matrices (resamples, ..., C, C), each of as many dialogues drawn with replacement as there are.
+
+    Args:
+        per_dialogue: (..., dialogues, C, C).
+    """
+    count = per_dialogue.shape[-3]
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return np.einsum("rd,dij->rij", drawn, per_dialogue)
+    return np.einsum("rd,...dij->r...ij", drawn, per_dialogue)

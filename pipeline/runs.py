@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from feature_extractors import EncoderSpec
 
 INPUTS_FILE = "inputs.json"
+LOG_FILE = "metrics.jsonl"
+ENVIRONMENT_FILE = "environment.json"
 DONE_FILE = "done.json"
 BEST_FOLDER = "best"
 
@@ -143,7 +146,7 @@ def open_run(folder: Path, inputs: dict[str, Any], config: Config) -> None:
         say(f"{folder} holds a run with another configuration or data; it is now {moved}")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-    write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    write_atomically(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
     write_stamp(folder / INPUTS_FILE, inputs)
 
 
@@ -178,6 +181,17 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def training_cost(folder: Path) -> dict[str, Any] | None:
+    """How long a run trained and on what; None where its folder does not tell."""
+    log, made_with = folder / LOG_FILE, folder / ENVIRONMENT_FILE
+    if not (log.exists() and made_with.exists()):
+        return None
+    seconds = [json.loads(line)["train_seconds"] for line in read_text(log).splitlines()]
+    described = json.loads(read_text(made_with))
+    kept = {name: described[name] for name in ("device", "threads", "processes")}
+    return {"epochs": len(seconds), "seconds_per_epoch": median(seconds), **kept}
 
 
 def read_run(folder: Path) -> Config:

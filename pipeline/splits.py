@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from pipeline.config import SplitsConfig
 from pipeline.dialogues import NO_LABEL, Dialogue
@@ -88,8 +90,16 @@ def _hold_out(dialogues: Sequence[Dialogue], held_out: Sequence[str], config: Sp
             parts["test"].append(dialogue)
         elif own.isdisjoint(held_out):
             parts["train"].append(dialogue)
-        # A dialogue between a held-out speaker and another belongs to neither side.
+        elif config.scheme == "speaker":
+            parts["test"].append(_only_speakers(dialogue, held_out))
+        # A dialogue of several sessions, one of them held out, belongs to neither side.
     return _finish("+".join(held_out), parts, config)
+
+
+def _only_speakers(dialogue: Dialogue, speakers: Sequence[str]) -> Dialogue:
+    """The dialogue with the labels of these speakers alone; the others' turns are their context."""
+    theirs = [utterance.speaker in speakers for utterance in dialogue.utterances]
+    return replace(dialogue, labels=dialogue.labels.masked_fill(~torch.tensor(theirs), NO_LABEL))
 
 
 def _by_manifest(dialogues: Sequence[Dialogue]) -> dict[str, list[Dialogue]]:
@@ -146,9 +156,12 @@ def check_leaks(split: Split, *, allow_speaker_overlap: bool) -> None:
 
 
 def overlapping_speakers(split: Split) -> list[str]:
-    """Speakers of the test split that are in another split too."""
-    return sorted(_speakers(split.test) & _speakers((*split.train, *split.dev)))
-
-
-def _speakers(dialogues: Sequence[Dialogue]) -> set[str]:
-    return {u.speaker for dialogue in dialogues for u in dialogue.utterances if u.speaker is not None}
+    """Speakers whose utterances the test split scores and another split has too."""
+    scored = {
+        utterance.speaker
+        for dialogue in split.test
+        for utterance, label in zip(dialogue.utterances, dialogue.labels.tolist(), strict=True)
+        if label != NO_LABEL
+    }
+    others = {u.speaker for dialogue in (*split.train, *split.dev) for u in dialogue.utterances}
+    return sorted(speaker for speaker in scored & others if speaker is not None)

@@ -16,18 +16,19 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model import EmotionModel
+from pipeline.calibration import fit_temperature
 from pipeline.checkpoints import CHECKPOINT_FOLDER, Progress, Trainee, load_checkpoint, save_checkpoint
 from pipeline.cli import module_main
 from pipeline.config import Config, TrainingConfig, parse_config
 from pipeline.console import progress_bar, say, show
 from pipeline.dialogues import Dialogue, DialogueBatch, collate
 from pipeline.errors import UsageError
-from pipeline.inference import predict_dialogues
+from pipeline.inference import Prediction, predict_dialogues
 from pipeline.manifest import write_atomically
 from pipeline.metrics import NAMES, measure, total_confusion
 from pipeline.processes import make_accelerator
 from pipeline.reports.plots import plot_training
-from pipeline.runs import BEST_FOLDER, DONE_FILE, is_done, load_corpus, make_model, open_run, run_inputs
+from pipeline.runs import BEST_FOLDER, DONE_FILE, LOG_FILE, is_done, load_corpus, make_model, open_run, run_inputs
 from pipeline.splits import Split, make_split
 from pipeline.stamps import write_stamp
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from pipeline.runs import LoadedCorpus
 
-LOG_FILE = "metrics.jsonl"
 SELECTION = "weighted_f1"
 
 
@@ -138,12 +138,14 @@ class Trainer:
         epoch = self.progress.epoch + 1
         torch.manual_seed(_seed_of(self.recipe.seed, epoch, self.accelerator.process_index))
         self.model.train()
-        losses = [self._step(dialogues) for dialogues in self._steps(epoch)]
+        losses = [self.step(dialogues) for dialogues in self.steps(epoch)]
         trained = perf_counter()
-        dev = self._development_scores()
+        predictions = self._predict_development()
+        metrics = measure(total_confusion(predictions, self.config.classes), self.config.classes)
+        dev = {name: getattr(metrics, name) for name in NAMES}
         if dev[SELECTION] > self.progress.best_score:
             self.progress.best_score, self.progress.best_epoch = dev[SELECTION], epoch
-            self._save_best()
+            self._save_best(fit_temperature(predictions))
         entry = {
             "epoch": epoch,
             "loss": float(np.mean(losses)),
@@ -156,14 +158,14 @@ class Trainer:
         self.accelerator.log({"loss": entry["loss"], **{f"dev/{k}": v for k, v in dev.items()}}, step=epoch)
         return entry
 
-    def _steps(self, epoch: int) -> Iterator[list[Dialogue]]:
+    def steps(self, epoch: int) -> Iterator[list[Dialogue]]:
         """The dialogues of each optimizer step, in this epoch's order: steps of as equal a size as can be."""
         order = list(self.split.train)
         random.Random(_seed_of(self.recipe.seed, epoch, 0)).shuffle(order)
         for places in np.array_split(np.arange(len(order)), self.steps_per_epoch):
             yield [order[place] for place in places]
 
-    def _step(self, dialogues: list[Dialogue]) -> float:
+    def step(self, dialogues: list[Dialogue]) -> float:
         """One optimizer step over this process's share of the dialogues; returns the step's loss.
 
         The loss is divided by the counts of the whole step, so micro-batches and processes change nothing in it.
@@ -198,15 +200,14 @@ class Trainer:
         batch = collate(dialogues).to(self.accelerator.device)
         return drop_modalities(batch, self.recipe.modality_dropout) if self.recipe.modality_dropout else batch
 
-    def _development_scores(self) -> dict[str, float]:
-        predictions = predict_dialogues(
+    def _predict_development(self) -> list[Prediction]:
+        return predict_dialogues(
             self.evaluated, self.split.dev, accelerator=self.accelerator, batch_size=self.recipe.batch_size
         )
-        metrics = measure(total_confusion(predictions, self.config.classes), self.config.classes)
-        return {name: getattr(metrics, name) for name in NAMES}
 
-    def _save_best(self) -> None:
+    def _save_best(self, temperature: float) -> None:
         if self.accelerator.is_main_process:
+            self.evaluated.config.update({"calibration_temperature": temperature})
             self.evaluated.save_pretrained(self.folder / BEST_FOLDER)
 
     def _write_log(self) -> None:
@@ -242,8 +243,10 @@ def _moving_average(model: EmotionModel, decay: float) -> AveragedModel | None:
 def make_scheduler(optimizer: torch.optim.Optimizer, recipe: TrainingConfig, steps: int) -> LRScheduler:
     """The rate over all steps, as torch (one_cycle) and transformers (cosine, constant) define it."""
     if recipe.schedule == "one_cycle":
+        # A warm-up of exactly one step makes torch divide by zero; this makes it a little longer.
+        share = recipe.warmup_share + 1e-6
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.learning_rate, steps, pct_start=recipe.warmup_share, cycle_momentum=False
+            optimizer, recipe.learning_rate, steps, pct_start=share, cycle_momentum=False
         )
     from transformers import get_scheduler
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -56,8 +56,8 @@ class SpeechSettings:
         padding: added before and after each stretch, as far as there is silence (seconds).
     """
 
-    threshold: float = 0.6
-    release: float = 0.5
+    threshold: float = 0.7
+    release: float = 0.6
     min_speech: float = 0.1
     min_silence: float = 0.15
     padding: float = 0.0
@@ -115,7 +115,7 @@ def speech_probabilities(blocks: Iterable[np.ndarray]) -> np.ndarray:
     state: tuple[Tensor, Tensor] | None = None
     # What no frame has taken yet, after the context of the next one.
     rest = np.zeros(CONTEXT, np.float32)
-    for block in (*blocks, None):
+    for block in chain(blocks, [None]):
         rest = np.concatenate([rest, _silence_to_fill(len(rest) - CONTEXT) if block is None else block])
         n_frames = (len(rest) - CONTEXT) // FRAME
         for first in range(0, n_frames, _FRAMES_AT_ONCE):

@@ -11,6 +11,7 @@ from model import EmotionModel
 from pipeline.config import Config
 from pipeline.manifest import write_atomically
 from pipeline.metrics import NAMES
+from pipeline.reports.crossval import percent, with_interval
 
 TEMPLATE = "card.md"
 
@@ -21,6 +22,12 @@ def write_card(folder: Path, model: EmotionModel, config: Config, results: dict[
         loader=PackageLoader("pipeline", "reports"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     text = templates.get_template(TEMPLATE).render(
-        model=model.config, config=config, results=results, names=NAMES, total=f"{results['parameters']:,}"
+        model=model.config,
+        config=config,
+        results=results,
+        names=NAMES,
+        total=f"{results['parameters']:,}",
+        with_interval=with_interval,
+        percent=percent,
     )
     write_atomically(folder / "best" / "README.md", text)

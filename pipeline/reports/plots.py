@@ -1,10 +1,11 @@
-"""Plots: the course of a training and confusion matrices."""
+"""Plots: the course of a training, confusion matrices, calibration and missing modalities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 
@@ -27,7 +28,9 @@ def plot_training(log: Sequence[dict[str, Any]], path: Path, *, best_epoch: int)
     plt.close(figure)
 
 
-def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, *, title: str) -> None:
+def plot_confusion(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path | BinaryIO, *, title: str
+) -> None:
     """Draw a confusion matrix (C, C): colour by the share of the true class, the count in each cell."""
     rows = [[count / max(sum(row), 1) for count in row] for row in confusion]
     size = 1.6 + 0.7 * len(classes)
@@ -41,5 +44,44 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(classes)), classes)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_reliability(calibration: dict[str, Any], path: Path | BinaryIO) -> None:
+    """Draw accuracy against confidence before and after calibration, over how many utterances stand behind it."""
+    figure, (upper, lower) = plt.subplots(
+        2, 1, figsize=(4.2, 5), sharex=True, height_ratios=[3, 1], layout="constrained"
+    )
+    upper.plot([0, 1], [0, 1], ":", color="tab:gray", label="as it should be")
+    for when, style in (("before", "o--"), ("after", "s-")):
+        bins = calibration[when]
+        filled = [place for place, count in enumerate(bins["counts"]) if count]
+        confidence = [bins["confidences"][place] / bins["counts"][place] for place in filled]
+        accuracy = [bins["hits"][place] / bins["counts"][place] for place in filled]
+        upper.plot(confidence, accuracy, style, markersize=4, label=f"{when} calibration: error {bins['error']:.3f}")
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    upper.legend(loc="upper left", fontsize=8)
+    counts = calibration["after"]["counts"]
+    lower.bar([(place + 0.5) / len(counts) for place in range(len(counts))], counts, width=0.8 / len(counts))
+    lower.set(xlabel="confidence", ylabel="utterances")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_missing(curves: dict[str, dict[str, list[tuple[float, float]]]], path: Path | BinaryIO) -> None:
+    """Draw accuracy by the share of utterances that lack a modality: a panel a modality, a line a model."""
+    modalities = list(next(iter(curves.values())))
+    figure, panels = plt.subplots(
+        1, len(modalities), figsize=(3.6 * len(modalities), 3.4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel, modality in zip(panels[0], modalities, strict=True):
+        for (name, points_by_modality), marker in zip(curves.items(), cycle("osD^v*"), strict=False):
+            shares, accuracies = zip(*points_by_modality[modality], strict=True)
+            panel.plot(shares, accuracies, f"{marker}-", markersize=4, label=name)
+        panel.set(xlabel=f"share of utterances without {modality}", ylim=(0, 1))
+    panels[0][0].set(ylabel="accuracy")
+    if len(curves) > 1:
+        panels[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,70 +1,72 @@
-"""Timelines: the turns of a recording with their emotions, as JSON Lines and CSV."""
+"""Timelines as files: one writer a format, chosen by name."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.errors import PipelineError, UsageError, did_you_mean
 from pipeline.manifest import write_atomically
+from pipeline.reports.annotations import to_eaf, to_rttm, to_text_grid
+from pipeline.reports.page import PageSettings, to_html
+from pipeline.reports.rows import Timeline, TimelineRow
+from pipeline.reports.subtitles import to_srt, to_vtt
+from pipeline.reports.tables import to_csv, to_json_lines
+
+__all__ = ["FORMATS", "Timeline", "TimelineRow", "check_formats", "output_paths", "write_timeline"]
+
+# By name; the name is the suffix, but for Praat's, which capitalises it.
+FORMATS: dict[str, Callable[[Timeline], str]] = {
+    "jsonl": to_json_lines,
+    "csv": to_csv,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "textgrid": to_text_grid,
+    "eaf": to_eaf,
+    "rttm": to_rttm,
+}
+HTML = "html"
+_SUFFIXES = {"textgrid": "TextGrid"}
 
 
-@dataclass(frozen=True)
-class TimelineRow:
-    """One turn of a recording.
+def check_formats(formats: str | Sequence[str]) -> tuple[str, ...]:
+    """The formats named, in a list or with commas between them; `all` is every one.
 
-    Attributes:
-        start, end: seconds.
-        probabilities: of each class.
-        modality_weights: how much each modality weighed in the fusion; empty for a model of one modality.
+    Raises:
+        UsageError: one is unknown.
     """
-
-    utterance: str
-    start: float
-    end: float
-    speaker: str | None
-    text: str | None
-    label: str
-    probabilities: dict[str, float]
-    modality_weights: dict[str, float]
-
-    @property
-    def probability(self) -> float:
-        """Of the label."""
-        return self.probabilities[self.label]
-
-    @property
-    def weights_text(self) -> str:
-        """The weights for people: `text 40 %, audio 60 %`."""
-        return ", ".join(f"{name} {weight:.0%}" for name, weight in self.modality_weights.items()) or "-"
+    names = formats.split(",") if isinstance(formats, str) else formats
+    wanted = [name.strip().lower() for name in names if name.strip()]
+    known = (*FORMATS, HTML)
+    if wanted == ["all"]:
+        return known
+    for name in wanted:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; known: {', '.join(known)}, all"
+            raise UsageError(f"key 'formats': unknown format '{name}'{hint}")
+    if not wanted:
+        raise UsageError(f"key 'formats': name at least one of {', '.join(known)}")
+    return tuple(dict.fromkeys(wanted))
 
 
-def write_timeline(rows: Sequence[TimelineRow], folder: Path, name: str) -> list[Path]:
-    """Write `<name>.jsonl` and `<name>.csv`, each whole or not at all; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.jsonl", folder / f"{name}.csv"]
-    for path, text in zip(paths, (to_json_lines(rows), to_csv(rows)), strict=True):
-        write_atomically(path, text)
-    return paths
+def output_paths(folder: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
+    """Where each format of a timeline stands."""
+    return {form: folder / f"{name}.{_SUFFIXES.get(form, form)}" for form in formats}
 
 
-def to_json_lines(rows: Sequence[TimelineRow]) -> str:
-    """One JSON object a turn."""
-    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+def write_timeline(timeline: Timeline, folder: Path, formats: Sequence[str], page: PageSettings) -> list[Path]:
+    """Write a timeline in each format, each file whole or not at all; returns their paths.
 
-
-def to_csv(rows: Sequence[TimelineRow]) -> str:
-    """One line a turn; the probabilities are columns `p_<class>`, the weights `w_<modality>`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    classes, modalities = list(rows[0].probabilities), list(rows[0].modality_weights)
-    names = [*(f"p_{name}" for name in classes), *(f"w_{name}" for name in modalities)]
-    writer.writerow(["utterance", "start", "end", "speaker", "text", "label", *names])
-    for row in rows:
-        numbers = [*(row.probabilities[name] for name in classes), *(row.modality_weights[name] for name in modalities)]
-        known = [row.utterance, f"{row.start:.3f}", f"{row.end:.3f}", row.speaker or "", row.text or "", row.label]
-        writer.writerow([*known, *(f"{number:.6f}" for number in numbers)])
-    return text.getvalue()
+    Raises:
+        PipelineError: the folder cannot be written.
+    """
+    paths = output_paths(folder, timeline.name, formats)
+    try:
+        for form, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, to_html(timeline, path.parent, page) if form == HTML else FORMATS[form](timeline))
+    except OSError as error:
+        raise PipelineError(
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); name another folder by --out"
+        ) from None
+    return list(paths.values())

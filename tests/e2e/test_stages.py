@@ -122,7 +122,7 @@ def test_crossval_gives_a_row_a_model(workplace: Workplace, run: Run) -> None:
     options = ["--crossval.models", "[lpgnet, concat]", "--crossval.seeds", "2", "--crossval.folds", "one"]
     code, out, _ = run(workplace.arguments("crossval", *options))
     assert code == 0 and "±" in out
-    rows = json.loads((workplace.folder / "work" / "small" / "crossval" / "results.json").read_text())
+    rows = json.loads((workplace.folder / "work" / "small" / "crossval" / "results.json").read_text())["rows"]
     assert [row["model"] for row in rows] == ["lpgnet", "concat"]
     again = run(workplace.arguments("crossval", *options))[1]
     assert again == out

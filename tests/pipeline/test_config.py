@@ -9,7 +9,8 @@ import yaml
 from pipeline.config import Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
 from pipeline.errors import UsageError
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
+CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted(CONFIG_FOLDER.glob("**/*.yaml"))
 
 
 def write(folder: Path, text: str) -> str:
@@ -20,8 +21,10 @@ def write(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid(path: Path) -> None:
-    config = parse_config("train", ["--config", str(path)], Config)
+    base = ["--config", str(CONFIG_FOLDER / "demo.yaml")] if path.parent != CONFIG_FOLDER else []
+    config = parse_config("train", [*base, "--config", str(path)], Config)
     assert len(config.classes) >= 4
+    assert not base or config != parse_config("train", base, Config), "an overlay changes something"
 
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:

@@ -87,8 +87,24 @@ def test_speakers_are_held_out_with_all_their_dialogues() -> None:
     dialogues = [dialogue("ab", speakers="AB"), dialogue("bc", speakers="BC"), dialogue("cc", speakers="C")]
     dialogues += [dialogue(f"a{n}", speakers="A") for n in range(4)]
     split = make_split(dialogues, SplitsConfig(scheme="speaker", test=["C"]))
-    assert ids(split.test) == {"cc"}
-    assert "bc" not in ids(split.train) | ids(split.dev)
+    assert ids(split.test) == {"bc", "cc"}
+    assert ids(split.test).isdisjoint(ids(split.train) | ids(split.dev))
+    between = next(d for d in split.test if d.dialogue_id == "bc")
+    assert between.labels.tolist() == [-100, 0], "the other speaker's turn is context, and is not scored"
+
+
+def test_speakers_who_only_talk_to_each_other_are_held_out_one_by_one() -> None:
+    everything = corpus(sessions=3, dialogues=4)
+    folds = make_folds(everything, SplitsConfig(scheme="speaker"))
+    assert [fold.name for fold in folds] == ["1F", "1M", "2F", "2M", "3F", "3M"]
+    scored = [
+        (fold.name, u.utterance_id)
+        for fold in folds
+        for d in fold.test
+        for u, label in zip(d.utterances, d.labels.tolist(), strict=True)
+        if label >= 0 and u.speaker == fold.name
+    ]
+    assert sorted(name for _, name in scored) == sorted(u.utterance_id for d in everything for u in d.utterances)
 
 
 def test_a_missing_session_is_told_with_the_dialogue() -> None:

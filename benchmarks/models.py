@@ -1,0 +1,225 @@
+"""What each model costs: parameters, FLOPs, training, inference and memory, on made-up data of IEMOCAP's size.
+
+Run `python benchmarks/models.py [--rounds N]`; it needs about 4 GB of memory and prints a Markdown table. All models
+see the same dialogues in the same batches through the project's own trainer and inference, the rounds of all models
+take turns, and a figure is the median of the rounds. In brackets stand processor seconds, over all threads: on a busy
+machine they say more than the clock. Memory is measured in a process of its own for each model.
+"""
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from feature_extractors import EncoderSpec
+from model import EmotionModel
+from pipeline.config import Config, ModelConfig, TrainingConfig
+from pipeline.dialogues import NO_LABEL, Dialogue, collate
+from pipeline.inference import predict_dialogues
+from pipeline.manifest import Utterance
+from pipeline.processes import make_accelerator
+from pipeline.runs import LoadedCorpus, make_model
+from pipeline.splits import Split
+from pipeline.train import Trainer
+
+DIALOGUES, UTTERANCES, LABELLED = 151, 10_039, 5_531
+SIZES = {"text": (1, 768), "audio": (13, 768)}
+MODELS = {
+    "lpgnet": ModelConfig(),
+    "sdt, d = 1024": ModelConfig(type="sdt"),
+    "sdt, d = 256": ModelConfig(type="sdt", hidden_size=256),
+    "text": ModelConfig(type="text"),
+    "audio": ModelConfig(type="audio"),
+    "concat": ModelConfig(type="concat"),
+}
+FULL, PARENT = "lpgnet", "sdt, d = 1024"
+
+
+class Seconds(NamedTuple):
+    """By the clock, and of all the process's threads together."""
+
+    clock: float
+    processor: float
+
+
+@dataclass
+class Cost:
+    """What one model costs; the lists hold one value a round.
+
+    Attributes:
+        flops: of one utterance's inference, in a dialogue of mean length.
+        step, epoch, inference: seconds by the clock and by the processor.
+        memory: bytes that training needs beyond the loaded corpus.
+    """
+
+    parameters: int
+    flops: float
+    step: list[Seconds]
+    epoch: list[Seconds]
+    inference: list[Seconds]
+    memory: int = 0
+
+
+def make_corpus() -> LoadedCorpus:
+    """Random dialogues whose lengths vary as those of conversations do: most of 40 to 90 utterances."""
+    rng = np.random.default_rng(0)
+    weights = rng.lognormal(sigma=0.35, size=DIALOGUES)
+    bounds = np.rint(np.concatenate([[0], weights.cumsum()]) / weights.sum() * UTTERANCES).astype(int)
+    labels = np.full(UTTERANCES, NO_LABEL)
+    labels[rng.permutation(UTTERANCES)[:LABELLED]] = rng.integers(0, 4, LABELLED)
+    values = {
+        name: torch.from_numpy(rng.standard_normal((UTTERANCES, *size), np.float32)) for name, size in SIZES.items()
+    }
+    dialogues = [
+        _dialogue(number, slice(start, stop), labels, values) for number, (start, stop) in enumerate(pairwise(bounds))
+    ]
+    specs = {name: EncoderSpec(name, name, "all", "mean", "fp32", None, None, False, name) for name in SIZES}
+    return LoadedCorpus(tuple(dialogues), specs, "made up")
+
+
+def _dialogue(number: int, rows: slice, labels: np.ndarray, values: dict[str, torch.Tensor]) -> Dialogue:
+    length = rows.stop - rows.start
+    utterances = tuple(Utterance(f"d{number}", f"d{number}.{turn}", speaker="AB"[turn % 2]) for turn in range(length))
+    return Dialogue(
+        dialogue_id=f"d{number}",
+        utterances=utterances,
+        inputs={name: rows_of[rows] for name, rows_of in values.items()},
+        present={name: torch.ones(length, dtype=torch.bool) for name in values},
+        labels=torch.from_numpy(labels[rows]),
+        speakers=torch.arange(length) % 2,
+    )
+
+
+def make_trainer(name: str, corpus: LoadedCorpus, folder: Path) -> Trainer:
+    """The project's trainer on the whole corpus, without development data."""
+    training = TrainingConfig(device="cpu", tracker="none", epochs=1000)
+    config = Config(labels={c: c for c in "abcd"}, model=MODELS[name], training=training)
+    split = Split("none", corpus.dialogues, (), ())
+    return Trainer(config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split))
+
+
+def timed(work: Callable[[], object]) -> Seconds:
+    """What a call takes."""
+    clock, processor = perf_counter(), process_time()
+    work()
+    return Seconds(perf_counter() - clock, process_time() - processor)
+
+
+def count_flops(model: EmotionModel, corpus: LoadedCorpus) -> float:
+    """FLOPs an utterance of one forward pass, attention included: counted where it is plain matrix products."""
+    dialogue = min(corpus.dialogues, key=lambda d: abs(len(d) - UTTERANCES / DIALOGUES))
+    batch = collate([dialogue])
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.eval()(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers)
+    return counter.get_total_flops() / len(dialogue)
+
+
+def measure(corpus: LoadedCorpus, rounds: int, folder: Path) -> dict[str, Cost]:
+    """Time every model, the rounds of all models taking turns."""
+    trainers = {name: make_trainer(name, corpus, folder) for name in MODELS}
+    costs = {}
+    for name, trainer in trainers.items():
+        model = trainer.raw_model
+        costs[name] = Cost(model.num_parameters(), count_flops(model, corpus), [], [], [])
+        trainer.raw_model.train()
+        trainer.step(next(trainer.steps(1)))  # the first call of anything is slower
+    for number in range(rounds):
+        for name, trainer in trainers.items():
+            _measure_round(trainer, costs[name], corpus, number)
+    return costs
+
+
+def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, number: int) -> None:
+    trainer.raw_model.train()
+    steps = list(trainer.steps(number))
+    seconds = [timed(lambda dialogues=dialogues: trainer.step(dialogues)) for dialogues in steps]  # type: ignore[misc]
+    cost.step.append(seconds[0])
+    cost.epoch.append(Seconds(*map(sum, zip(*seconds, strict=True))))
+    cost.inference.append(timed(lambda: predict_dialogues(trainer.raw_model, corpus.dialogues)))
+
+
+def training_memory(name: str) -> int:
+    """Bytes that two steps of training need beyond the loaded corpus; for a fresh process, whose peak is its own."""
+    corpus = make_corpus()
+    with tempfile.TemporaryDirectory() as folder:
+        before = psutil.Process().memory_info().rss
+        trainer = make_trainer(name, corpus, Path(folder))
+        trainer.raw_model.train()
+        for dialogues in list(trainer.steps(1))[:2]:
+            trainer.step(dialogues)
+        return peak_memory() - before
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had (bytes); `getrusage` would give its parent's where that is more."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def print_table(costs: dict[str, Cost]) -> None:
+    """Print the table in Markdown, and the figures that the project promises."""
+    columns = ("model", "parameters", "MFLOP / utterance", "training step (s)", "epoch (s)", "inference (utterances/s)")
+    print(f"| {' | '.join(columns)} | training memory (MB) |\n|---|{'---:|' * len(columns)}")
+    for name, cost in costs.items():
+        speed = Seconds(*(UTTERANCES / seconds for seconds in middle(cost.inference)))
+        print(
+            f"| {name} | {cost.parameters:,} | {cost.flops / 1e6:.2f} | {both(middle(cost.step), 3)} "
+            f"| {both(middle(cost.epoch), 2)} | {both(speed, 0)} | {cost.memory / 1e6:,.0f} |"
+        )
+    ours, parent = costs[FULL], costs[PARENT]
+    ratios = [
+        Seconds(*(theirs / mine for theirs, mine in zip(*pair, strict=True)))
+        for pair in zip(parent.epoch, ours.epoch, strict=True)
+    ]
+    print(
+        f"\nlpgnet against {PARENT}: {parent.parameters / ours.parameters:.1f} x fewer parameters, "
+        f"{parent.flops / ours.flops:.1f} x fewer FLOPs, {both(middle(ratios), 1)} x faster training steps"
+    )
+
+
+def middle(values: list[Seconds]) -> Seconds:
+    """The median by the clock and that by the processor."""
+    return Seconds(*map(median, zip(*values, strict=True)))
+
+
+def both(values: Seconds, digits: int) -> str:
+    """The figure by the clock, that by the processor in brackets."""
+    return f"{values.clock:,.{digits}f} ({values.processor:,.{digits}f})"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="of every model")
+    rounds = parser.parse_args().rounds
+    load = os.getloadavg()[0]
+    corpus = make_corpus()
+    with tempfile.TemporaryDirectory() as folder:
+        costs = measure(corpus, rounds, Path(folder))
+    spawn = multiprocessing.get_context("spawn")
+    for name in MODELS:
+        with spawn.Pool(1) as pool:
+            costs[name] = replace(costs[name], memory=pool.apply(training_memory, (name,)))
+    lengths = [len(dialogue) for dialogue in corpus.dialogues]
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, load before: {load:.1f}; "
+        f"dialogues of {min(lengths)} to {max(lengths)} utterances; median of {rounds} rounds\n"
+    )
+    print_table(costs)
+
+
+if __name__ == "__main__":
+    main()

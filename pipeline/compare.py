@@ -1,0 +1,188 @@
+"""The `lpgnet compare` command: whether one of two runs, or rows of a table, is better on the same utterances."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+
+from pipeline.analysis import confusions
+from pipeline.cli import module_main
+from pipeline.config import EvaluationConfig
+from pipeline.console import show, show_table
+from pipeline.dialogues import NO_LABEL
+from pipeline.errors import PipelineError, shorten
+from pipeline.metrics import NAMES, Difference, bootstrap_differences, mean_scores
+from pipeline.predictions import PREDICTIONS_FILE, Outcome, read_predictions
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The test predictions of a run, or of a row of a table: by seed, all its folds together.
+
+    Attributes:
+        runs: by seed folder, or by the empty name for a run.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    runs: dict[str, list[Outcome]]
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's test on what each of two classifiers got right.
+
+    Attributes:
+        only_first, only_second: utterances that it alone got right.
+        p: exact and two-sided: of so uneven a share if either were right as often as the other.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    parser = ArgumentParser(prog="lpgnet compare", description=__doc__)
+    for name in ("first", "second"):
+        parser.add_argument(name, type=Path, help="run folder, or a row's folder of a table: work/NAME/crossval/ROW")
+    parser.add_argument("--resamples", type=int, default=10_000, help="of the test dialogues (resamples)")
+    parser.add_argument("--confidence", type=float, default=EvaluationConfig.confidence, help="of the intervals")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_args(arguments)
+    first, second = read_measured(options.first), read_measured(options.second)
+    check_comparable(first, second)
+    print_scores(first, second, resamples=max(options.resamples, 1), confidence=options.confidence)
+    print_tests(first, second)
+    return 0
+
+
+def read_measured(folder: Path) -> Measured:
+    """Read a run's folder, or a row's with its folds and seeds.
+
+    Raises:
+        PipelineError: nothing in it is evaluated.
+    """
+    whole = folder / PREDICTIONS_FILE
+    files = [whole] if whole.exists() else sorted(folder.glob(f"*/seed*/{PREDICTIONS_FILE}"))
+    if not files:
+        raise PipelineError(f"{folder}: holds no predictions; evaluate the run first, or name a row's folder")
+    runs: dict[str, list[Outcome]] = {}
+    classes: tuple[str, ...] = ()
+    for file in files:
+        outcomes, names = read_predictions(file)
+        if classes and classes != tuple(names):
+            raise PipelineError(f"{file}: has the classes {shorten(names)}, its neighbours have {shorten(classes)}")
+        classes = tuple(names)
+        runs.setdefault("" if file == whole else file.parent.name, []).extend(outcomes)
+    return Measured(folder, classes, runs)
+
+
+def check_comparable(first: Measured, second: Measured) -> None:
+    """Refuse to compare what was not measured on the same utterances.
+
+    Raises:
+        PipelineError: names the first difference.
+    """
+    if first.classes != second.classes:
+        raise PipelineError(
+            f"{first.folder} has the classes {shorten(first.classes)}, {second.folder} has {shorten(second.classes)}"
+        )
+    if len(first.runs) != len(second.runs):
+        raise PipelineError(
+            f"{first.folder} has {len(first.runs)} seeds, {second.folder} has {len(second.runs)}; "
+            "compare rows of as many seeds"
+        )
+    truths = {side.folder: [_truth(run) for run in side.runs.values()] for side in (first, second)}
+    reference = truths[first.folder][0]
+    for folder, runs in truths.items():
+        for truth in runs:
+            _check_same(first.folder, reference, folder, truth)
+
+
+def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[str, int]) -> None:
+    if extra := sorted(reference.keys() ^ truth.keys()):
+        owner, missing = (one, other) if extra[0] in reference else (other, one)
+        raise PipelineError(
+            f"other test utterances: {len(extra)} are tested on one side only, such as {shorten(extra, most=3)} "
+            f"({extra[0]} is in {owner}, not in {missing}); compare runs of the same test split"
+        )
+    if changed := [name for name, label in reference.items() if truth[name] != label]:
+        raise PipelineError(f"other labels in {one} and {other}, such as of {shorten(changed, most=3)}")
+
+
+def _truth(run: Sequence[Outcome]) -> dict[str, int]:
+    return {one.prediction.utterance_id: one.prediction.label for one in run if one.prediction.label != NO_LABEL}
+
+
+def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
+    """The first's mean score over seeds less the second's, by a paired bootstrap over dialogues."""
+    sides = (confusions(list(side.runs.values()), side.classes) for side in (first, second))
+    return bootstrap_differences(*sides, resamples=resamples, confidence=confidence)
+
+
+def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
+    """Test whether two classifiers are right equally often, from the utterances that one alone got right.
+
+    It takes utterances as independent, which those of a dialogue are not: the bootstrap over dialogues does not.
+    """
+    ours, theirs = _right(first), _right(second)
+    only_first = sum(ours[name] and not theirs[name] for name in ours)
+    only_second = sum(theirs[name] and not ours[name] for name in ours)
+    split = only_first + only_second
+    return McNemar(only_first, only_second, float(binomtest(only_first, split).pvalue) if split else 1.0)
+
+
+def _right(run: Sequence[Outcome]) -> dict[str, bool]:
+    known = (one.prediction for one in run if one.prediction.label != NO_LABEL)
+    return {prediction.utterance_id: prediction.guess() == prediction.label for prediction in known}
+
+
+def print_scores(first: Measured, second: Measured, *, resamples: int, confidence: float) -> None:
+    """Print both sides' scores and their differences."""
+    gaps = differences(first, second, resamples=resamples, confidence=confidence)
+    scores = [mean_scores(np.array([_total(side)])) for side in (first, second)]
+    rows = [
+        [
+            NAMES[name],
+            *(f"{values[name][0]:.3f}" for values in scores),
+            f"{gap.value:+.3f} [{gap.interval[0]:+.3f}, {gap.interval[1]:+.3f}]",
+            _probability(gap.p),
+        ]
+        for name, gap in gaps.items()
+    ]
+    show_table(
+        f"A is {first.folder}, B is {second.folder}: {confidence:.0%} paired bootstrap over dialogues",
+        ["metric", "A", "B", "A less B", "p"],
+        rows,
+    )
+
+
+def _probability(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def _total(side: Measured) -> np.ndarray:
+    return confusions(list(side.runs.values()), side.classes).sum(1)
+
+
+def print_tests(first: Measured, second: Measured) -> None:
+    """Print McNemar's test of each pair of seeds."""
+    rows = []
+    for (name, ours), (other, theirs) in zip(first.runs.items(), second.runs.items(), strict=True):
+        test = mcnemar(ours, theirs)
+        pair = name if name == other else f"{name}, {other}"
+        rows.append([pair, test.only_first, test.only_second, _probability(test.p)])
+    columns = ["run", "only A right", "only B right", "p"]
+    show_table("McNemar's exact test, utterances taken as independent", columns, rows)
+    show("p is of one comparison: with several, the smallest of them is no longer as rare as it says")
+
+
+if __name__ == "__main__":
+    module_main("compare")

@@ -1,0 +1,74 @@
+"""Recordings that libsndfile cannot decode (m4a, mp4, webm, mkv): decoded to FLAC by PyAV, which brings FFmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PipelineError
+
+EXTRA = "media"
+# After four bytes of length in MP4 and QuickTime; at the beginning of Matroska and WebM; after RIFF's header in AVI.
+_MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
+
+
+def needs_decoding(path: Path) -> bool:
+    """Whether a file is a video or audio container that libsndfile does not read, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head[4:8] == _MP4 or head[:4] == _MATROSKA or head[8:12] == _AVI
+
+
+@contextmanager
+def decodable(path: Path) -> Iterator[Path]:
+    """The file itself, or a temporary FLAC of its first audio track where libsndfile cannot read it.
+
+    Raises:
+        PipelineError: PyAV is not installed, or the file has no audio track or is damaged.
+    """
+    if not needs_decoding(path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="lpgnet-") as folder:
+        target = Path(folder) / f"{path.stem}.flac"
+        _decode(path, target)
+        yield target
+
+
+def _decode(path: Path, target: Path) -> None:
+    try:
+        import av
+    except ImportError:
+        raise PipelineError(
+            f"{path}: is a video or MP4 audio, which needs the extra '{EXTRA}': pip install 'lpgnet[{EXTRA}]', "
+            "or convert it to wav or flac"
+        ) from None
+    try:
+        with av.open(str(path)) as container:
+            _write(container, target, path)
+    except av.error.FFmpegError as error:
+        raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
+
+
+def _write(container: Any, target: Path, path: Path) -> None:
+    """The first audio track frame by frame, so that an hour needs no more memory than a second."""
+    import av
+    import soundfile
+
+    if not container.streams.audio:
+        raise PipelineError(f"{path}: has no audio track")
+    stream = container.streams.audio[0]
+    channels, rate = stream.channels, stream.rate
+    resampler = av.AudioResampler(format="s16", layout=stream.layout, rate=rate)
+    with soundfile.SoundFile(str(target), "w", rate, channels, "PCM_16") as sound:
+        for frame in container.decode(stream):
+            for even in resampler.resample(frame):
+                sound.write(np.ascontiguousarray(even.to_ndarray().reshape(-1, channels)))

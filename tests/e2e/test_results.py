@@ -1,0 +1,114 @@
+"""Tables and comparisons as commands: side by side as one after another, and going on where they stopped."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from tests.e2e.workplace import Run, Workplace
+
+TWO_SEEDS = ["--crossval.seeds", "2", "--crossval.folds", "one", "--evaluation.missing_shares", "[1.0]"]
+
+
+def table_of(workplace: Workplace) -> Path:
+    return workplace.folder / "work" / "small" / "crossval"
+
+
+def predictions_of(workplace: Workplace) -> dict[str, str]:
+    files = sorted(table_of(workplace).rglob("predictions.jsonl"))
+    return {str(file.relative_to(table_of(workplace))): file.read_text() for file in files}
+
+
+def test_side_by_side_is_one_after_another_and_a_stopped_table_goes_on(workplace: Workplace, run: Run) -> None:
+    options = [*TWO_SEEDS, "--crossval.models", "[lpgnet, concat]"]
+    assert run(workplace.arguments("crossval", *options, "--crossval.workers", "2"))[0] == 0
+    together = predictions_of(workplace)
+    assert len(together) == 4
+    shutil.rmtree(table_of(workplace) / "lpgnet")
+    kept = {file: file.stat().st_mtime_ns for file in table_of(workplace).rglob("concat/**/predictions.jsonl")}
+    assert run(workplace.arguments("crossval", *options, "--crossval.workers", "1"))[0] == 0
+    assert predictions_of(workplace) == together
+    assert kept == {file: file.stat().st_mtime_ns for file in kept}, "what was measured is not measured again"
+    row = [str(table_of(workplace) / name) for name in ("lpgnet", "concat")]
+    code, compared, _ = run(["compare", *row, "--resamples", "100"])
+    assert code == 0 and "seed1" in compared and "weighted F1" in compared
+    report = (table_of(workplace) / "report.html").read_text()
+    assert "Differences from lpgnet" in report and (table_of(workplace) / "table.tex").exists()
+
+
+def test_a_killed_table_leaves_no_process_and_goes_on(workplace: Workplace, run: Run) -> None:
+    options = [*TWO_SEEDS, "--crossval.workers", "2", "--training.epochs", "2000", "--training.patience", "2000"]
+    command = [sys.executable, "-m", "pipeline.crossval", *workplace.arguments("crossval", *options)[1:]]
+    process = subprocess.Popen(command, cwd=workplace.folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while len(list(table_of(workplace).rglob("epoch-*.safetensors"))) < 2 and process.poll() is None:
+        time.sleep(0.05)
+    workers = children_of(process.pid)
+    assert workers
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(200):
+        if not any(is_running(worker) for worker in workers):
+            break
+        time.sleep(0.05)
+    assert not any(is_running(worker) for worker in workers)
+    short = [*TWO_SEEDS, "--crossval.workers", "1"]
+    assert run(workplace.arguments("crossval", *short))[0] == 0
+
+
+def children_of(pid: int) -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def is_running(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_overlays_are_rows_and_their_difference_is_told(workplace: Workplace, run: Run) -> None:
+    folder = workplace.folder / "overlays"
+    folder.mkdir()
+    (folder / "no-gate-1.yaml").write_text(yaml.safe_dump({"model": {"path_gate": False}}))
+    options = ["--crossval.overlays", f'["{folder}"]', "--crossval.table", "ablations", "--crossval.workers", "1"]
+    code, out, _ = run(workplace.arguments("crossval", *TWO_SEEDS, *options))
+    assert code == 0 and "no-gate-1" in out and "weighted F1 less lpgnet" in out
+    results = json.loads((workplace.folder / "work" / "small" / "ablations" / "results.json").read_text())
+    full, ablated = results["rows"]
+    assert ablated["parameters"] == full["parameters"] - 4 * 16 * 16
+    low, high = ablated["differences"]["weighted_f1"]["interval"]
+    assert low <= ablated["differences"]["weighted_f1"]["value"] <= high
+
+
+def test_speakers_one_by_one(workplace: Workplace, run: Run) -> None:
+    options = ["--splits.scheme", "speaker", "--crossval.seeds", "1", "--crossval.workers", "1"]
+    code, _, _ = run(workplace.arguments("crossval", *options, "--training.epochs", "1"))
+    assert code == 0
+    results = json.loads((table_of(workplace) / "results.json").read_text())
+    assert len(results["protocol"]["folds"]) == 6
+    assert results["rows"][0]["n"] == 90, "every utterance is tested once, though all dialogues have two speakers"
+    assert not any(speaker["seen"] for speaker in results["rows"][0]["speakers"].values())
+
+
+def test_one_modality_of_a_model_of_both(workplace: Workplace, run: Run) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    assert run(workplace.arguments("evaluate"))[0] == 0
+    folder = workplace.folder / "work" / "small" / "runs" / "default"
+    card = (folder / "best" / "README.md").read_text()
+    for words in ("expected calibration error", "Trained for 3 epochs", "| Eve |", "verbatim"):
+        assert words in card
+    assert json.loads((folder / "best" / "config.json").read_text())["calibration_temperature"] > 0
+    metrics = (folder / "metrics.json").read_text()
+    assert [len(points) for points in json.loads(metrics)["missing"].values()] == [4, 4]
+    assert all((folder / name).stat().st_size for name in ("missing.png", "reliability.png"))
+    code, out, _ = run(workplace.arguments("evaluate", "--evaluation.modalities", "[audio]"))
+    assert code == 0 and "with-audio-alone" in out
+    assert (folder / "metrics.json").read_text() == metrics and (folder / "best" / "README.md").read_text() == card
+    code, out, _ = run(["compare", str(folder), str(folder / "with-audio-alone")])
+    assert code == 0 and "A less B" in out

@@ -1,0 +1,34 @@
+"""Made-up predictions, as a run folder keeps them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.inference import Prediction
+from pipeline.predictions import PREDICTIONS_FILE, Outcome, write_predictions
+
+CLASSES = ["no", "yes"]
+
+
+def outcome(
+    place: str,
+    truth: int,
+    guess: int,
+    *,
+    speaker: str | None = None,
+    condition: str | None = None,
+    speaker_seen: bool = False,
+    text_seen: bool | None = None,
+) -> Outcome:
+    """A prediction on the utterance `dialogue.turn`, of two classes."""
+    probabilities = [0.75, 0.25] if guess == 0 else [0.25, 0.75]
+    prediction = Prediction(
+        place, place.partition(".")[0], truth, {"fused": probabilities}, {"text": 0.5, "audio": 0.5}
+    )
+    return Outcome(prediction, speaker, condition, speaker_seen, text_seen)
+
+
+def write_run(folder: Path, run: Sequence[Outcome], classes: Sequence[str] = CLASSES) -> Path:
+    """A run folder that holds just the predictions."""
+    folder.mkdir(parents=True)
+    write_predictions(folder / PREDICTIONS_FILE, run, classes)
+    return folder

@@ -1,0 +1,81 @@
+"""Containers that libsndfile does not read: decoded with the extra, refused without it."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.errors import PipelineError
+from pipeline.recordings.media import decodable, needs_decoding
+
+
+@pytest.fixture
+def m4a(tmp_path: Path) -> Path:
+    return write_container(tmp_path / "call.m4a", "aac")
+
+
+def write_container(path: Path, codec: str, *, video: bool = False, seconds: float = 2.0) -> Path:
+    """A tone, with an empty picture where asked for."""
+    av = pytest.importorskip("av", reason="the extra 'media' is not installed")
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(int(48_000 * seconds)) / 48_000)
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=5) if video else None
+        if picture is not None:
+            picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        stream = container.add_stream(codec, rate=48_000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]).astype(np.float32), format="fltp", layout="stereo")
+        frame.sample_rate = 48_000
+        if picture is not None:
+            for _ in range(10):
+                container.mux(picture.encode(av.VideoFrame(32, 32, "yuv420p")))
+            container.mux(picture.encode())
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "video"), [("a.m4a", "aac", False), ("a.mp4", "aac", True), ("a.mkv", "ac3", True)]
+)
+def test_the_sound_of_a_container(tmp_path: Path, name: str, codec: str, video: bool) -> None:
+    path = write_container(tmp_path / name, codec, video=video)
+    assert needs_decoding(path)
+    with decodable(path) as audio:
+        waveform, rate = soundfile.read(audio, always_2d=True)
+        assert rate == 48_000 and waveform.shape[1] == 2
+        assert len(waveform) / rate == pytest.approx(2.0, abs=0.1)
+        spectrum = np.abs(np.fft.rfft(waveform[:rate, 0]))
+        assert spectrum.argmax() == pytest.approx(440, abs=2)
+    assert not audio.exists(), "the temporary file is removed"
+
+
+def test_without_the_extra_it_is_named(m4a: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(PipelineError, match=r"pip install 'lpgnet\[media\]'"), decodable(m4a):
+        pass
+
+
+def test_a_damaged_container(m4a: Path) -> None:
+    m4a.write_bytes(m4a.read_bytes()[:200])
+    with pytest.raises(PipelineError, match=r"call\.m4a: cannot be decoded"), decodable(m4a):
+        pass
+
+
+def test_a_video_without_sound(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="the extra 'media' is not installed")
+    with av.open(str(tmp_path / "mute.mp4"), "w") as container:
+        picture = container.add_stream("mpeg4", rate=5)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(10):
+            container.mux(picture.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(picture.encode())
+    with pytest.raises(PipelineError, match="has no audio track"), decodable(tmp_path / "mute.mp4"):
+        pass
+
+
+def test_what_libsndfile_reads_is_read_as_it_is(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
+    with decodable(tmp_path / "a.wav") as audio:
+        assert audio == tmp_path / "a.wav"

@@ -1,0 +1,35 @@
+"""What the predict stage is pointed to: names that do not collide and do not leave the output folder."""
+
+from pathlib import Path
+
+from pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
+from pipeline.recordings.sources import DialogueSource, RecordingSource, find_sources
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+def test_a_folder_gives_its_recordings_with_their_transcripts(tmp_path: Path) -> None:
+    for name in ("b.wav", "a.FLAC", "a.srt", "deep/er/c.mp4", "notes.txt", "._b.wav", ".hidden.wav"):
+        touch(tmp_path / name)
+    sources = find_sources([str(tmp_path)], None)
+    assert [source.name for source in sources] == ["a", "b", "deep-er-c"]
+    assert isinstance(sources[0], RecordingSource) and sources[0].transcript == tmp_path / "a.srt"
+
+
+def test_names_are_told_apart(tmp_path: Path) -> None:
+    paths = [touch(tmp_path / name) for name in ("one/call.wav", "one/call.mp3", "two/call.wav", "other.wav")]
+    names = [source.name for source in find_sources([str(path) for path in paths], None)]
+    assert names == ["call.wav", "call.mp3", "call.wav~2", "other"]
+
+
+def test_a_manifest_gives_its_dialogues(tmp_path: Path) -> None:
+    utterances = tuple(Utterance(name, f"{name}-{n}", text="hi") for name in ("../../up", "d2") for n in range(2))
+    write_manifest(tmp_path, Manifest(Corpus("c", str(tmp_path), "table", 1), utterances))
+    for path in (tmp_path, tmp_path / "manifest.jsonl"):
+        sources = find_sources([str(path)], None)
+        assert all(isinstance(source, DialogueSource) for source in sources)
+        assert [source.name for source in sources] == ["up", "d2"], "an id does not lead out of the output folder"

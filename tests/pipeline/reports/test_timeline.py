@@ -1,0 +1,234 @@
+"""Timelines as files: each format read back by its public reader, hostile text and all."""
+
+import csv
+import io
+import itertools
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pysubs2
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from praatio import textgrid
+
+from pipeline.errors import PipelineError, UsageError
+from pipeline.recordings.transcripts import read_transcript
+from pipeline.reports.page import PageSettings, clock, to_html
+from pipeline.reports.rows import Timeline, TimelineRow, tiers
+from pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "\"quoted\" & 'so' <b>bold</b> {\\b1}",
+    "مرحبا بالعالم \u202eevil",
+    "two\nlines --> and an arrow",
+    "back\\Nslash",
+    "\x00\x07 control",
+    "-->",
+)
+CLASSES = ("angry", "happy", "sad")
+
+
+def row(number: int, text: str | None, speaker: str | None = "Ann", *, start: float | None = None) -> TimelineRow:
+    begin = 2.0 * number if start is None else start
+    probabilities = {name: (0.7 if place == number % 3 else 0.15) for place, name in enumerate(CLASSES)}
+    return TimelineRow(
+        f"turn {number + 1}",
+        begin,
+        begin + 1.5,
+        speaker,
+        text,
+        CLASSES[number % 3],
+        probabilities,
+        {"text": 0.4, "audio": 0.6},
+    )
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "a call.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 60 * 8000), 8000)
+    return path
+
+
+@pytest.fixture
+def timeline(recording: Path) -> Timeline:
+    rows = [row(0, "Hello there."), row(1, "Hi.", "Bob"), row(2, "How are you?"), row(3, "Fine.", "Bob", start=5.0)]
+    return Timeline("a call", tuple(rows), recording, 60.0, ("turns: by hand",), "model")
+
+
+def write(timeline: Timeline, folder: Path, *formats: str) -> dict[str, Path]:
+    write_timeline(timeline, folder, formats, PageSettings())
+    return output_paths(folder, timeline.name, formats)
+
+
+def hostile(timeline: Timeline) -> Timeline:
+    rows = [row(number, text, speaker=text[:12]) for number, text in enumerate(HOSTILE)]
+    return replace(timeline, name="hostile", rows=tuple(rows))
+
+
+def test_tables(timeline: Timeline, tmp_path: Path) -> None:
+    paths = write(timeline, tmp_path / "out", "jsonl", "csv")
+    objects = [json.loads(line) for line in paths["jsonl"].read_text(encoding="utf-8").splitlines()]
+    assert [value["text"] for value in objects] == [each.text for each in timeline.rows]
+    with paths["csv"].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(each["p_happy"]) for each in rows] == [value["probabilities"]["happy"] for value in objects]
+    assert list(rows[0])[-2:] == ["w_text", "w_audio"]
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt"])
+def test_subtitles_load_in_pysubs2(timeline: Timeline, tmp_path: Path, form: str) -> None:
+    path = write(timeline, tmp_path, form)[form]
+    events = pysubs2.load(str(path)).events
+    assert [event.start for event in events] == sorted(round(each.start * 1000) for each in timeline.rows)
+    assert all(
+        f"[{each.label}]" in event.text for each, event in zip(timeline.rows, events, strict=False) if form == "srt"
+    )
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt", "textgrid", "eaf", "rttm"])
+def test_what_is_written_is_read_as_a_transcript(timeline: Timeline, tmp_path: Path, form: str) -> None:
+    turns = read_transcript(write(timeline, tmp_path, form)[form], recording="a_call").turns
+    expected = sorted(timeline.rows, key=lambda each: each.start)
+    assert [(turn.start, turn.end) for turn in turns] == [(each.start, each.end) for each in expected]
+    assert [turn.speaker for turn in turns] == [each.speaker for each in expected]
+    if form in ("srt", "vtt"):
+        assert [turn.text for turn in turns] == [f"[{each.label}] {each.text}" for each in expected]
+    elif form != "rttm":
+        assert [turn.text for turn in turns] == [each.text for each in expected]
+
+
+def test_textgrid_loads_in_praatio(timeline: Timeline, tmp_path: Path) -> None:
+    overlapping = (*timeline.rows, row(4, "And", start=4.5))
+    path = write(replace(timeline, rows=overlapping), tmp_path, "textgrid")["textgrid"]
+    assert path.suffix == ".TextGrid"
+    grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
+    assert grid.tierNames == ("Ann", "Ann emotion", "Bob", "Bob emotion", "Ann 2", "Ann 2 emotion")
+    assert grid.maxTimestamp == 60.0
+    assert [tuple(entry) for entry in grid.getTier("Bob emotion").entries] == [(2.0, 3.5, "happy"), (5.0, 6.5, "angry")]
+
+
+def test_eaf_loads_in_pympi_and_is_linked(timeline: Timeline, tmp_path: Path) -> None:
+    pympi = pytest.importorskip("pympi")
+    path = write(timeline, tmp_path, "eaf")["eaf"]
+    document = pympi.Elan.Eaf(str(path))
+    assert set(document.get_tier_names()) == {"Ann", "Ann emotion", "Bob", "Bob emotion"}
+    assert document.get_annotation_data_for_tier("Ann emotion") == [(0, 1500, "angry"), (4000, 5500, "sad")]
+    (linked,) = document.get_linked_files()
+    assert linked["MEDIA_URL"] == timeline.recording.resolve().as_uri() and linked["MIME_TYPE"] == "audio/x-wav"
+
+
+def test_rttm_has_ten_fields(timeline: Timeline, tmp_path: Path) -> None:
+    lines = write(timeline, tmp_path, "rttm")["rttm"].read_text().splitlines()
+    assert lines[1].split() == ["SPEAKER", "a_call", "1", "2.000", "1.500", "<NA>", "happy", "Bob", "0.7000", "<NA>"]
+    assert {len(line.split()) for line in lines} == {10}
+
+
+def test_no_words_and_no_names(timeline: Timeline, tmp_path: Path) -> None:
+    bare = replace(timeline, rows=tuple(replace(each, text=None, speaker=None) for each in timeline.rows))
+    paths = write(bare, tmp_path, *check_formats("all"))
+    assert textgrid.openTextgrid(str(paths["textgrid"]), False).tierNames == ("speech emotion", "speech 2 emotion")
+    assert all(path.stat().st_size > 0 for path in paths.values())
+    assert [turn.text for turn in read_transcript(paths["eaf"]).turns] == [None] * len(bare.rows)
+
+
+def test_hostile_text_in_every_format(timeline: Timeline, tmp_path: Path) -> None:
+    paths = write(hostile(timeline), tmp_path, *check_formats("all"))
+    assert len(pysubs2.load(str(paths["srt"])).events) == len(HOSTILE)
+    assert paths["vtt"].read_text(encoding="utf-8").count("-->") == len(HOSTILE)
+    words = " ".join(event.text for event in pysubs2.load(str(paths["srt"]), keep_html_tags=True).events)
+    assert "<b>bold</b> {\\\u200bb1}" in words and "مرحبا" in words
+    textgrid.openTextgrid(str(paths["textgrid"]), False)
+    values = [each.text for each in ElementTree.parse(paths["eaf"]).getroot().iter("ANNOTATION_VALUE")]
+    assert HOSTILE[0] in values
+    with paths["csv"].open(newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["text"] == HOSTILE[0]
+
+
+class _Scripts(HTMLParser):
+    """Counts script elements and collects words, as a browser would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts, self.words = 0, io.StringIO()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+
+    def handle_data(self, data: str) -> None:
+        self.words.write(data)
+
+
+def parsed(page: str) -> _Scripts:
+    parser = _Scripts()
+    parser.feed(page)
+    return parser
+
+
+def test_hostile_text_is_text_in_the_page(timeline: Timeline, tmp_path: Path) -> None:
+    page = to_html(hostile(timeline), tmp_path, PageSettings())
+    assert parsed(page).scripts == parsed(to_html(timeline, tmp_path, PageSettings())).scripts == 2
+    assert all(text.replace("\x00", "") in parsed(page).words.getvalue().replace("\x00", "") for text in HOSTILE[:3])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    text=st.text(max_size=40), name=st.text(max_size=20), label=st.sampled_from(["</script>", "<!--", "ok", "\u2028"])
+)
+def test_no_text_ends_the_script(text: str, name: str, label: str) -> None:
+    probabilities = {label: 1.0}
+    rows = (TimelineRow("turn 1", 0.0, 1.0, name or None, text or None, label, probabilities, {}),)
+    page = to_html(Timeline(name or "x", rows, None, 1.0, (text,)), Path(), PageSettings())
+    assert parsed(page).scripts == 2
+
+
+def test_the_page_names_no_address(timeline: Timeline, tmp_path: Path) -> None:
+    page = to_html(timeline, tmp_path, PageSettings())
+    assert re.findall(r"https?://[^\s\"']+", page) == ["http://www.w3.org/2000/svg"] * 2, "a name space, not an address"
+    assert 'src="data:audio/wav;base64,' in page
+
+
+def test_a_large_recording_is_linked(timeline: Timeline, tmp_path: Path) -> None:
+    page = to_html(timeline, tmp_path / "out", PageSettings(embed_megabytes=0.1))
+    assert 'src="../a%20call.wav"' in page and "base64" not in page
+
+
+@pytest.mark.parametrize("subtype", ["ALAW", "ULAW", "IMA_ADPCM"])
+def test_what_browsers_do_not_play_is_compressed(timeline: Timeline, tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "telephone.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 8000 * 2), 8000, subtype=subtype)
+    assert 'src="data:audio/ogg;base64,' in to_html(replace(timeline, recording=path), tmp_path, PageSettings())
+
+
+def test_formats_by_name() -> None:
+    assert check_formats("jsonl, HTML,jsonl") == ("jsonl", "html")
+    assert check_formats("all") == (*FORMATS, "html")
+    with pytest.raises(UsageError, match="did you mean 'textgrid'"):
+        check_formats("textgird")
+    with pytest.raises(UsageError, match="at least one"):
+        check_formats(",")
+
+
+def test_a_folder_that_cannot_be_written(timeline: Timeline, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PipelineError, match="cannot be written"):
+        write(timeline, tmp_path / "file" / "out", "csv")
+
+
+def test_tiers_do_not_overlap() -> None:
+    rows = [row(number, "x", start=0.5 * number) for number in range(8)]
+    found = tiers(rows)
+    assert sum(map(len, found.values())) == 8
+    assert all(a.end <= b.start for tier in found.values() for a, b in itertools.pairwise(tier))
+
+
+def test_clock() -> None:
+    assert [clock(seconds) for seconds in (0, 7.9, 65, 3723)] == ["0:00", "0:07", "1:05", "1:02:03"]
