@@ -9,6 +9,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cache import FeatureStore, StatCache
 from pipeline.cli import module_main
 from pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig, parse_config
@@ -21,12 +23,14 @@ from pipeline.manifest import Manifest, parse_object, read_manifest, read_text, 
 from pipeline.processes import Launch, balance, current_launch, end_cleanly_when_terminated, make_accelerator
 
 if TYPE_CHECKING:
-    from feature_extractors import EncoderSpec
+    from feature_extractors import Encoder, EncoderSpec
 
 FEATURES_FILE = "features.json"
 # Names embeddings that `lpgnet cache import` brought into the store.
 IMPORTED = "imported:"
 
+# Long enough for a frame's length to within half a percent (seconds).
+FRAME_PROBE_SECONDS = 5
 # How often what was computed becomes durable (seconds).
 FLUSH_SECONDS = 30.0
 
@@ -252,7 +256,8 @@ def _extract(
         encoder, requests, extraction, device=device, workers=settings.workers, batch_budget=settings.batch_budget
     )
     bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters", shown=shown)
-    with prepared.store.writer(spec.to_dict(), dtype=settings.dtype) as writer, bar:
+    description = prepared.store.description or spec.to_dict() | _frame_length(encoder)
+    with prepared.store.writer(description, dtype=settings.dtype) as writer, bar:
         task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
         started = flushed = perf_counter()
         for request, embedding in pairs:
@@ -261,6 +266,14 @@ def _extract(
             if perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()
                 flushed = perf_counter()
+
+
+def _frame_length(encoder: Encoder) -> dict[str, float]:
+    """How long one frame is, measured on made-up sound: what a store's hours of audio are counted by."""
+    if encoder.sampling_rate is None:
+        return {}
+    sound = np.random.default_rng(0).normal(0, 0.1, FRAME_PROBE_SECONDS * encoder.sampling_rate).astype(np.float32)
+    return {"seconds_per_frame": FRAME_PROBE_SECONDS / encoder.encode([sound])[0].n_frames}
 
 
 def _speed(extraction: Extraction, seconds: float) -> str:

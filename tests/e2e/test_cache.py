@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from cache import FeatureStore, info
 from tests.e2e.workplace import Run, Workplace, fails, read_table
 
 
@@ -21,6 +22,10 @@ def shards(workplace: Workplace) -> list[Path]:
 def test_info_names_the_encoders(workplace: Workplace, run: Run, store: list[str]) -> None:
     code, out, _ = run(["cache", "info", *store])
     assert code == 0 and out.count("hf:") == 2 and " 90 " in out
+    seconds = sum(float(row["end"]) - float(row["start"]) for row in read_table(workplace.corpus / "utterances.csv"))
+    stores = [FeatureStore(store[1], path.parent.name) for path in Path(store[1]).glob("*/encoder.json")]
+    hours = [found for one in stores if (found := info(one).hours) is not None]
+    assert hours == [pytest.approx(seconds / 3600, rel=0.03)]
 
 
 def test_damage_is_found_mended_and_computed_again(workplace: Workplace, run: Run, store: list[str]) -> None:
