@@ -5,8 +5,10 @@ ARGS ?=
 # or on CPUs "python -m torch.distributed.run --nproc_per_node 2".
 LAUNCH ?=
 RECORDING ?= examples/demo/recording/recording.flac
+# Follows the file's name; where --name or --run is another, say MODEL=work/NAME/runs/RUN.
 MODEL ?= work/$(basename $(notdir $(CONFIG)))/runs/default
 OUT ?= timelines
+EXPORT ?= exported
 # More of `lpgnet predict` and `lpgnet serve`, e.g. "--asr hf:openai/whisper-small --formats all".
 OPTIONS ?=
 PYTHON ?= python3
@@ -71,8 +73,8 @@ predict: train ## RECORDING=file or folder: new recordings -> emotion timelines 
 serve: train ## a web page to drop recordings on, for this machine alone
 	lpgnet serve --model $(MODEL) $(OPTIONS)
 
-export: train ## OUT=folder: the best model, with its encoders, to share
-	lpgnet export --model $(MODEL) --out $(OUT) --bundle_encoders true
+export: train ## EXPORT=folder: the best model, with its encoders, to share
+	lpgnet export --model $(MODEL) --out $(EXPORT) --bundle_encoders true
 
 test: $(READY) ## the whole test suite, a core each for its files
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile

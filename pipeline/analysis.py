@@ -104,5 +104,10 @@ def _without_label(one: Outcome) -> Outcome:
     return replace(one, prediction=replace(one.prediction, label=NO_LABEL))
 
 
+def labelled_only(runs: Runs) -> list[list[Outcome]]:
+    """The runs without unlabelled utterances: a dialogue that has no other counts in no comparison."""
+    return [_known(run) for run in runs]
+
+
 def _known(run: Sequence[Outcome]) -> list[Outcome]:
     return [one for one in run if one.prediction.label != NO_LABEL]

@@ -6,18 +6,21 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
-from pipeline.analysis import confusions
+from pipeline.analysis import confusions, labelled_only
 from pipeline.cli import module_main
 from pipeline.config import EvaluationConfig
 from pipeline.console import show, show_table
 from pipeline.dialogues import NO_LABEL
 from pipeline.errors import PipelineError, shorten
+from pipeline.manifest import parse_object, read_text
 from pipeline.metrics import NAMES, Difference, bootstrap_differences, mean_scores
 from pipeline.predictions import PREDICTIONS_FILE, Outcome, read_predictions
+from pipeline.tables import MEASURED_FILE
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def read_measured(folder: Path) -> Measured:
         PipelineError: nothing in it is evaluated.
     """
     whole = folder / PREDICTIONS_FILE
-    files = [whole] if whole.exists() else sorted(folder.glob(f"*/seed*/{PREDICTIONS_FILE}"))
+    files = [whole] if whole.exists() else _files_of_row(folder)
     if not files:
         raise PipelineError(f"{folder}: holds no predictions; evaluate the run first, or name a row's folder")
     runs: dict[str, list[Outcome]] = {}
@@ -81,7 +84,34 @@ def read_measured(folder: Path) -> Measured:
             raise PipelineError(f"{file}: has the classes {shorten(names)}, its neighbours have {shorten(classes)}")
         classes = tuple(names)
         runs.setdefault("" if file == whole else file.parent.name, []).extend(outcomes)
+    for seed, outcomes in runs.items():
+        tested = [one.prediction.utterance_id for one in outcomes]
+        if len(set(tested)) < len(tested):
+            raise PipelineError(f"{folder}: {seed} tests some utterances twice; remove the folds of an earlier table")
     return Measured(folder, classes, runs)
+
+
+def _files_of_row(folder: Path) -> list[Path]:
+    """The predictions of a row's runs, one moved aside (`seed0~1`) left out.
+
+    Raises:
+        PipelineError: the runs are not all of one configuration.
+    """
+    stamps = [path for path in sorted(folder.glob(f"*/seed*/{MEASURED_FILE}")) if path.parent.name[4:].isdigit()]
+    protocols = {path: _protocol(path) for path in stamps}
+    if odd := [path for path in stamps if protocols[path] != protocols[stamps[-1]]]:
+        raise PipelineError(
+            f"{odd[0].parent}: was made with another configuration than {stamps[-1].parent}; run the table again, "
+            "and remove the runs that do not belong to it"
+        )
+    return [path.with_name(PREDICTIONS_FILE) for path in stamps]
+
+
+def _protocol(stamp: Path) -> dict[str, Any]:
+    """A run's inputs but for its fold and seed."""
+    inputs = parse_object(read_text(stamp), where=str(stamp))
+    training = {name: value for name, value in inputs["training"].items() if name != "seed"}
+    return {name: value for name, value in inputs.items() if name != "fold"} | {"training": training}
 
 
 def check_comparable(first: Measured, second: Measured) -> None:
@@ -123,7 +153,7 @@ def _truth(run: Sequence[Outcome]) -> dict[str, int]:
 
 def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
     """The first's mean score over seeds less the second's, by a paired bootstrap over dialogues."""
-    sides = (confusions(list(side.runs.values()), side.classes) for side in (first, second))
+    sides = (confusions(labelled_only(list(side.runs.values())), side.classes) for side in (first, second))
     return bootstrap_differences(*sides, resamples=resamples, confidence=confidence)
 
 

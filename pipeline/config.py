@@ -153,6 +153,7 @@ class ModelConfig:
         distillation_weight: weight of the branch heads' divergence from the fused head in the loss
         temperature: of the distillation
         speaker_embedding: sdt only, whether it is told who speaks
+        num_speakers: sdt only, speakers of a dialogue that it tells apart (speakers)
     """
 
     type: Literal["lpgnet", "sdt", "concat", "text", "audio"] = "lpgnet"
@@ -173,6 +174,7 @@ class ModelConfig:
     distillation_weight: float | None = None
     temperature: float | None = None
     speaker_embedding: bool | None = None
+    num_speakers: int | None = None
 
 
 @dataclass

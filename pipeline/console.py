@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -16,23 +17,31 @@ results = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+# Text of a corpus is data: escape sequences in it must not reach the terminal.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _plain(value: object) -> Text:
+    return Text(_CONTROLS.sub("", str(value)))
+
+
 def say(line: str) -> None:
     """One line on standard error, shown as it is: text of a corpus is no markup."""
-    messages.print(Text(line))
+    messages.print(_plain(line))
 
 
 def show(line: str) -> None:
     """One line on standard output."""
-    results.print(Text(line))
+    results.print(_plain(line))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output; the columns after the first are numbers, set to the right."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for position, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if position == 0 else "right")
+        table.add_column(_plain(column), justify="left" if position == 0 else "right")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(_plain(cell) for cell in row))
     results.print(table)
 
 

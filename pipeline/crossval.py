@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.analysis import Runs, confusions, score, score_conditions, score_speakers, speaker_gap
+from pipeline.analysis import Runs, confusions, labelled_only, score, score_conditions, score_speakers, speaker_gap
 from pipeline.calibration import Reliability
 from pipeline.cli import module_main
 from pipeline.config import Config, parse_config
@@ -72,10 +72,11 @@ def describe_table(config: Config, rows: Sequence[Row], jobs: Sequence[Job]) -> 
     runs = {row.name: read_runs([job for job in jobs if job.row == row.name]) for row in rows}
     classes = config.classes
     described = [describe_row(row, [job for job in jobs if job.row == row.name], runs[row.name]) for row in rows]
-    first = confusions(runs[rows[0].name], classes)
+    first = confusions(labelled_only(runs[rows[0].name]), classes)
     for row, entry in zip(rows[1:], described[1:], strict=True):
         settings = {"resamples": config.evaluation.bootstrap, "confidence": config.evaluation.confidence}
-        gaps = bootstrap_differences(confusions(runs[row.name], classes), first, **settings)  # type: ignore[arg-type]
+        _check_same_test(rows[0], runs[rows[0].name], row, runs[row.name])
+        gaps = bootstrap_differences(confusions(labelled_only(runs[row.name]), classes), first, **settings)  # type: ignore[arg-type]
         entry["differences"] = {name: asdict(gap) for name, gap in gaps.items()}
     return {
         "name": config.name,
@@ -84,6 +85,16 @@ def describe_table(config: Config, rows: Sequence[Row], jobs: Sequence[Job]) -> 
         "protocol": _protocol(config, jobs, runs[rows[0].name]),
         "rows": described,
     }
+
+
+def _check_same_test(first: Row, reference: Runs, row: Row, runs: Runs) -> None:
+    """Refuse a table whose rows were tested on different utterances: their differences would mean nothing."""
+    tested = [{(o.prediction.utterance_id, o.prediction.label) for o in labelled_only(r)[0]} for r in (reference, runs)]
+    if row.config.classes != first.config.classes or tested[0] != tested[1]:
+        raise UsageError(
+            f"{row.name} is tested on other utterances or labels than {first.name}; an overlay must leave labels and "
+            "splits as they are: make a table of its own"
+        )
 
 
 def _protocol(config: Config, jobs: Sequence[Job], runs: Runs) -> dict[str, Any]:

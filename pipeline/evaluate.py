@@ -23,7 +23,7 @@ from pipeline.processes import make_accelerator
 from pipeline.reports.card import write_card
 from pipeline.reports.crossval import with_interval
 from pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
-from pipeline.runs import LoadedCorpus, best_folder, load_corpus, training_cost
+from pipeline.runs import LoadedCorpus, best_folder, check_same_protocol, load_corpus, run_inputs, training_cost
 from pipeline.splits import Split, make_split, overlapping_speakers
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ def evaluate_run(
         What `metrics.json` holds, and the folder that it is in.
 
     Raises:
-        PipelineError: the run has no trained model, or one trained on other embeddings.
+        PipelineError: the run has no trained model, or one trained on other embeddings, labels, splits or data.
     """
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
+    check_same_protocol(run_folder, run_inputs(config, corpus, split))
     kept = kept_modalities(model, config.evaluation)
     dialogues = hide_all_but(split.test, kept, model)
     temperature = temperature_of(model)

@@ -99,6 +99,7 @@ def _conclude(failures: Sequence[tuple[Source, Exception]], n_sources: int) -> i
 
 def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConfig) -> None:
     stamp = _stamp_inputs(source, config)
+    _spare_inputs(source, config)
     timeline = pipeline.label(source)
     for choice in timeline.choices:
         say(choice)
@@ -109,6 +110,15 @@ def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConf
     write_stamp(_stamp_path(source, config), stamp)
     print_timeline(timeline.rows, title=_name(source))
     show(f"timeline: {shorten(paths, most=9)}")
+
+
+def _spare_inputs(source: Source, config: PredictionConfig) -> None:
+    """Refuse to write a timeline over the recording or the transcript that it is made from."""
+    outputs = output_paths(Path(config.out), source.name, check_formats(config.formats)).values()
+    if taken := {path.resolve() for path in outputs} & {path.resolve() for path in source.files}:
+        raise PipelineError(
+            f"{shorten(sorted(taken))} would be overwritten by the timeline; name another folder by --out"
+        )
 
 
 def _check_writable(out: Path) -> None:
@@ -240,7 +250,7 @@ class EmotionPipeline:
 
     def __call__(
         self,
-        recording: str | Path | np.ndarray,
+        recording: str | Path | np.ndarray | torch.Tensor,
         transcript: str | Path | Transcript | None = None,
         *,
         sampling_rate: int | None = None,
@@ -248,7 +258,8 @@ class EmotionPipeline:
         """Label every turn of a recording.
 
         Args:
-            recording: an audio file, or a waveform `(samples,)` or `(samples, channels)`.
+            recording: an audio file, or a waveform `(samples,)` or `(samples, channels)`, floating point
+                between -1 and 1 or integers at full scale.
             transcript: its turns; None takes the file of the same name beside the recording, or voice activity where
                 there is none.
             sampling_rate: of the waveform, in samples per second.
@@ -256,8 +267,8 @@ class EmotionPipeline:
         Raises:
             PipelineError: a file cannot be read, or a turn does not lie in the recording; names the file and turn.
         """
-        if isinstance(recording, np.ndarray):
-            return self._of_waveform(recording, transcript, sampling_rate)
+        if isinstance(recording, np.ndarray | torch.Tensor):
+            return self._of_waveform(np.asarray(recording), transcript, sampling_rate)
         return list(self.label_recording(Path(recording), transcript).rows)
 
     def _of_waveform(
@@ -267,6 +278,10 @@ class EmotionPipeline:
 
         if sampling_rate is None:
             raise UsageError("a waveform needs its sampling_rate")
+        if waveform.ndim > 2 or (waveform.ndim == 2 and waveform.shape[0] < waveform.shape[1]):
+            raise UsageError(f"a waveform is (samples,) or (samples, channels), not {waveform.shape}; transpose it")
+        if np.issubdtype(waveform.dtype, np.integer):
+            waveform = (waveform / (np.iinfo(waveform.dtype).max + 1.0)).astype(np.float32)
         with TemporaryDirectory(prefix="lpgnet-") as folder:
             path = Path(folder) / "waveform.wav"
             soundfile.write(path, waveform, sampling_rate, subtype="FLOAT")

@@ -20,10 +20,10 @@ from model import MODEL_TYPES, EmotionModel, build_model
 from pipeline.config import Config, config_from
 from pipeline.console import say
 from pipeline.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
-from pipeline.embeddings import read_embeddings
+from pipeline.embeddings import Plan, read_embeddings
 from pipeline.errors import PipelineError, UsageError
 from pipeline.features import encoded_modalities, prepare_modality, skipped_utterances
-from pipeline.manifest import MANIFEST_FILE, read_manifest, read_text, write_atomically
+from pipeline.manifest import MANIFEST_FILE, parse_object, read_manifest, read_text, write_atomically
 from pipeline.processes import current_launch
 from pipeline.splits import Split
 from pipeline.stamps import is_fresh, write_stamp
@@ -62,12 +62,22 @@ def load_corpus(config: Config) -> LoadedCorpus:
     embeddings, specs = {}, {}
     for modality in encoded_modalities(config):
         prepared = prepare_modality(config, manifest, modality)
-        plan = prepared.plan.without(skipped_utterances(config, modality))
+        plan = prepared.plan.without(skipped := skipped_utterances(config, modality))
+        _refuse_problems(plan, skipped, modality)
         embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.store)
         specs[modality] = prepared.spec
         digest.update(b"".join(request.key for request in plan.requests))
     dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
     return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest())
+
+
+def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
+    """An utterance whose file went away is no utterance without that modality: nobody chose to go on without it."""
+    if problems := [problem for problem in plan.problems if problem.utterance_id not in skipped]:
+        raise PipelineError(
+            f"{len(problems)} utterances cannot be found by their {modality}, such as {problems[0].utterance_id}: "
+            f"{problems[0].message}; run the features stage, which lists them and can skip them"
+        )
 
 
 def model_modalities(config: Config) -> list[str]:
@@ -104,6 +114,8 @@ def _labels(config: Config) -> dict[str, Any]:
 def _fields(config: Config, split: Split, kind: str) -> dict[str, Any]:
     """The fields of `model` that are set and that this type has: one configuration serves a table of several types."""
     known = {entry.name for entry in fields(MODEL_TYPES[kind].config_class)} - {"modalities"}
+    if config.model.causal and kind == "sdt":
+        raise UsageError("key 'model.causal': sdt reads future turns; leave it out of a table of causal models")
     values = {name: value for name, value in asdict(config.model).items() if value is not None and name in known}
     if config.training.class_weights == "inverse":
         values["class_weights"] = inverse_frequency(split.train, len(config.classes))
@@ -215,3 +227,24 @@ def best_folder(folder: Path) -> Path:
     if not (folder / BEST_FOLDER / "config.json").exists():
         raise PipelineError(f"{folder}: has no trained model yet; run the train stage first")
     return folder / BEST_FOLDER
+
+
+def check_same_protocol(folder: Path, inputs: dict[str, Any]) -> None:
+    """Refuse to measure a run on another split, with other labels or on other data than it was trained for.
+
+    Raises:
+        PipelineError: names what differs.
+    """
+    path = folder / INPUTS_FILE
+    trained = parse_object(read_text(path), where=str(path))
+    asked = json.loads(json.dumps(inputs))
+    differing = [name for name in ("labels", "splits", "fold", "data") if trained.get(name) != asked[name]]
+    if trained["training"]["drop_unlabelled"] != asked["training"]["drop_unlabelled"]:
+        differing.append("training.drop_unlabelled")
+    if differing:
+        raise PipelineError(
+            f"{folder}: was trained with other {' and '.join(differing)}, so its test split may hold what it has seen; "
+            f"evaluate it as it was trained ({folder / 'config.yaml'}), or train anew"
+        )
+    if not (folder / DONE_FILE).exists():
+        say(f"{folder}: the training is not finished; this is its best model so far")

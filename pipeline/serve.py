@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import gradio
 
 EXTRA = "serve"
-# What is uploaded and made is looked at so often, and removed at that age (seconds).
-CLEANING_SECONDS, KEPT_SECONDS = 60, 1800
+# What is uploaded and made is looked at so often, and removed at that age (seconds): later than a full queue of the
+# longest recordings needs, and in any case when the server ends.
+CLEANING_SECONDS, KEPT_SECONDS = 60, 24 * 3600
 # The page asks no other address for letters.
 _FONTS = ["system-ui", "sans-serif"]
 
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     with temporary_files() as folder:
         desk = Desk(EmotionPipeline.from_config(replace(config.prediction, model=config.model)), config, folder)
         page = make_page(desk)
-        say(f"listening at http://{config.host}:{config.port} (ctrl-c ends it)")
-        launch(page, config)
+        say(f"listening at {launch(page, config)} (ctrl-c ends it)")
+        page.block_thread()
     return 0
 
 
@@ -175,11 +176,21 @@ def _gradio() -> Any:
     return gradio
 
 
-def launch(page: gradio.Blocks, config: ServeConfig, *, block: bool = True) -> str:
-    """Serve the page; returns its address when it does not block.
+def launch(page: gradio.Blocks, config: ServeConfig) -> str:
+    """Begin to serve the page; returns its address.
 
     Only what the page itself was given or made is handed out: no folder of this machine is allowed.
+
+    Raises:
+        PipelineError: the port is taken.
     """
+    try:
+        return _launch(page, config)
+    except OSError:
+        raise PipelineError(f"port {config.port} is taken; name another by --port, or 0 for any") from None
+
+
+def _launch(page: gradio.Blocks, config: ServeConfig) -> str:
     gr = _gradio()
     _, address, _ = page.queue(max_size=16).launch(
         server_name=config.host,
@@ -193,7 +204,7 @@ def launch(page: gradio.Blocks, config: ServeConfig, *, block: bool = True) -> s
         footer_links=[],
         theme=gr.themes.Default(font=_FONTS, font_mono=["monospace"]),
         css="#report iframe { width: 100%; height: 85vh; border: 0; }",
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
     )
     return str(address)
 

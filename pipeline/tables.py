@@ -63,6 +63,9 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
     rows = [Row(variant.model.type, variant) for variant in models]
     for path in _overlay_files(config.crossval.overlays):
         rows.append(Row(path.stem, parse_config("crossval", [*arguments, "--config", str(path)], Config)))
+    for row in rows:
+        if row.config.training.device != config.training.device:
+            raise UsageError(f"{row.name} changes training.device, which is one for a whole table; make two tables")
     names = [row.name for row in rows]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two rows of the table are called {twice}; name the overlay's file otherwise")
@@ -143,7 +146,11 @@ def _split_of(job: Job) -> Split:
 
 def run_job(job: Job) -> None:
     """Train one run from where it stopped, and measure it."""
+    from accelerate.state import AcceleratorState
+
     corpus, split = corpus_of(job.config), _split_of(job)
+    # Accelerate keeps the precision of a process's first run otherwise; rows may differ in it.
+    AcceleratorState._reset_state()
     accelerator = make_accelerator(job.config.training.device, job.config.training.mixed_precision)
     train_run(job.config, corpus, split, job.folder, accelerator)
     evaluate_run(job.config, corpus, split, job.folder, accelerator)

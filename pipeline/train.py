@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -90,7 +91,7 @@ class Trainer:
         self.split = split
         self.folder = folder
         self.accelerator = accelerator
-        self.steps_per_epoch = -(-len(split.train) // max(self.recipe.batch_size, accelerator.num_processes))
+        self.steps_per_epoch = steps_per_epoch(len(split.train), self.recipe.batch_size, accelerator.num_processes)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
@@ -198,9 +199,13 @@ class Trainer:
 
     def _prepare(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
         batch = collate(dialogues).to(self.accelerator.device)
-        return drop_modalities(batch, self.recipe.modality_dropout) if self.recipe.modality_dropout else batch
+        return drop_modalities(batch, self.recipe.modality_dropout, self.raw_model.config.modality_names)
 
     def _predict_development(self) -> list[Prediction]:
+        if self.accelerator.num_processes > 1:
+            # Every process has counted its own BatchNorm statistics; those of the first are the ones that are saved.
+            for buffer in self.evaluated.buffers():
+                buffer.copy_(broadcast(buffer.clone()))
         return predict_dialogues(
             self.evaluated, self.split.dev, accelerator=self.accelerator, batch_size=self.recipe.batch_size
         )
@@ -235,6 +240,11 @@ class Trainer:
             say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
 
 
+def steps_per_epoch(dialogues: int, batch_size: int, processes: int) -> int:
+    """Steps of at most `batch_size` dialogues where that can be, and of one dialogue a process in any case."""
+    return min(-(-dialogues // max(batch_size, processes)), dialogues // processes)
+
+
 def _moving_average(model: EmotionModel, decay: float) -> AveragedModel | None:
     """An exponential moving average of the weights; BatchNorm's buffers are the last step's."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
@@ -255,9 +265,10 @@ def make_scheduler(optimizer: torch.optim.Optimizer, recipe: TrainingConfig, ste
     return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
 
 
-def drop_modalities(batch: DialogueBatch, probability: float) -> DialogueBatch:
-    """Take one modality, drawn at random, from some of the utterances that have several."""
-    names = list(batch.masks)
+def drop_modalities(batch: DialogueBatch, probability: float, names: Sequence[str]) -> DialogueBatch:
+    """Take one of the named modalities, drawn at random, from some of the utterances that have several of them."""
+    if not probability or len(names) < 2:
+        return batch
     several = torch.stack([batch.masks[name] for name in names]).sum(0) > 1
     losing = several & (torch.rand(batch.mask.shape, device=batch.mask.device) < probability)
     which = torch.randint(len(names), batch.mask.shape, device=batch.mask.device)

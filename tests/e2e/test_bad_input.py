@@ -127,6 +127,37 @@ def test_a_checkpoint_of_other_encoders(workplace: Workplace, run: Run) -> None:
     fails(run, workplace.arguments("evaluate", *other), "was trained on text embeddings by", "train anew")
 
 
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--splits.test", "['1']"], "splits and fold"),
+        (["--labels", "{ang: happy, hap: angry, neu: neutral, sad: sad}"], "labels"),
+        (["--training.drop_unlabelled", "true"], "training.drop_unlabelled"),
+    ],
+)
+def test_a_run_is_measured_on_its_own_split_and_labels(
+    workplace: Workplace, run: Run, options: list[str], what: str
+) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    fails(run, workplace.arguments("evaluate", *options), f"was trained with other {what}", "train anew")
+
+
+def test_a_file_that_went_away_is_no_missing_modality(workplace: Workplace, run: Run) -> None:
+    names = damage_audio(workplace, lambda path: path.unlink())
+    fails(run, workplace.arguments("train"), f"{len(names)} utterances cannot be found by their audio", names[0])
+
+
+def test_a_timeline_never_replaces_the_transcript(workplace: Workplace, run: Run, tmp_path: Path) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    for name in ("recording.flac", "recording.srt"):
+        (tmp_path / name).write_bytes((RECORDING.parent / name).read_bytes())
+    words = (tmp_path / "recording.srt").read_text()
+    model = str(workplace.folder / "work" / "small" / "runs" / "default")
+    arguments = ["predict", str(tmp_path / "recording.flac"), "--model", model, "--out", str(tmp_path)]
+    fails(run, [*arguments, "--formats", "srt"], "would be overwritten")
+    assert (tmp_path / "recording.srt").read_text() == words
+
+
 def test_an_encoder_that_changed_since_is_refused(workplace: Workplace, run: Run, tmp_path: Path) -> None:
     assert run(workplace.arguments("train"))[0] == 0
     model = workplace.folder / "work" / "small" / "runs" / "default"

@@ -206,7 +206,7 @@ def served(extracted: Workplace, tmp_path_factory: pytest.TempPathFactory) -> It
     config = ServeConfig(model=model, prediction=PredictionConfig(model=model), port=0, max_megabytes=1, max_minutes=2)
     with serve.temporary_files() as folder:
         page = serve.make_page(serve.Desk(EmotionPipeline.from_config(config.prediction), config, folder))
-        yield serve.launch(page, config, block=False)
+        yield serve.launch(page, config)
         page.close()
     assert not Path(folder).exists(), "nothing is left behind"
 

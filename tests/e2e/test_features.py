@@ -47,7 +47,16 @@ def test_one_process_of_two_is_killed(workplace: Workplace, run: Run) -> None:
     """What the other had done is kept, and the next run computes what is missing and no more."""
     store = workplace.folder / "killed"
     options = ["--features.store", str(store)]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "pipeline.features"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "pipeline.features",
+    ]
     command = [*launcher, *workplace.arguments("features", *options)[1:]]
     process = subprocess.Popen(command, cwd=workplace.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(store.glob("*/*.arrow*")) and process.poll() is None:

@@ -76,11 +76,13 @@ def test_overlays_are_rows_and_their_difference_is_told(workplace: Workplace, ru
     folder = workplace.folder / "overlays"
     folder.mkdir()
     (folder / "no-gate-1.yaml").write_text(yaml.safe_dump({"model": {"path_gate": False}}))
+    (folder / "precision.yaml").write_text(yaml.safe_dump({"training": {"mixed_precision": "bf16"}}))
     options = ["--crossval.overlays", f'["{folder}"]', "--crossval.table", "ablations", "--crossval.workers", "1"]
     code, out, _ = run(workplace.arguments("crossval", *TWO_SEEDS, *options))
     assert code == 0 and "no-gate-1" in out and "weighted F1 less lpgnet" in out
     results = json.loads((workplace.folder / "work" / "small" / "ablations" / "results.json").read_text())
-    full, ablated = results["rows"]
+    full, ablated, bf16 = results["rows"]
+    assert bf16["parameters"] == full["parameters"] and bf16["model"] == "precision"
     assert ablated["parameters"] == full["parameters"] - 4 * 16 * 16
     low, high = ablated["differences"]["weighted_f1"]["interval"]
     assert low <= ablated["differences"]["weighted_f1"]["value"] <= high

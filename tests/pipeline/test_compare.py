@@ -10,6 +10,8 @@ from pipeline.compare import McNemar, check_comparable, differences, mcnemar, re
 from pipeline.errors import PipelineError
 from pipeline.metrics import bootstrap_differences, bootstrap_intervals, scores
 from pipeline.predictions import Outcome
+from pipeline.stamps import write_stamp
+from pipeline.tables import MEASURED_FILE
 from tests.pipeline.predicted import outcome, write_run
 
 
@@ -67,7 +69,10 @@ def test_a_run_is_as_good_as_itself(tmp_path: Path) -> None:
 def write_row(folder: Path, *, seeds: int = 2) -> Path:
     for fold in ("1", "2"):
         for seed in range(seeds):
-            write_run(folder / fold / f"seed{seed}", [outcome(f"f{fold}.0", 0, seed), outcome(f"f{fold}.1", 1, 1)])
+            run = write_run(
+                folder / fold / f"seed{seed}", [outcome(f"f{fold}.0", 0, seed), outcome(f"f{fold}.1", 1, 1)]
+            )
+            write_stamp(run / MEASURED_FILE, {"fold": fold, "training": {"seed": seed, "epochs": 3}})
     return folder
 
 
@@ -77,6 +82,19 @@ def test_a_row_is_read_with_its_folds_together(tmp_path: Path) -> None:
     assert [one.prediction.utterance_id for one in row.runs["seed1"]] == ["f1.0", "f1.1", "f2.0", "f2.1"]
     other = read_measured(write_row(tmp_path / "sdt"))
     check_comparable(row, other)
+
+
+def test_a_row_of_several_configurations_is_refused(tmp_path: Path) -> None:
+    row = write_row(tmp_path / "lpgnet")
+    write_stamp(row / "1" / "seed0" / MEASURED_FILE, {"fold": "1", "training": {"seed": 0, "epochs": 9}})
+    with pytest.raises(PipelineError, match=r"seed0: was made with another configuration than .*seed1; run the table"):
+        read_measured(row)
+
+
+def test_a_run_that_was_moved_aside_is_left_out(tmp_path: Path) -> None:
+    row = write_row(tmp_path / "lpgnet")
+    (row / "1" / "seed1").rename(row / "1" / "seed1~1")
+    assert len(read_measured(row).runs["seed1"]) == 2
 
 
 def refused(first: Path, second: Path, match: str) -> None:

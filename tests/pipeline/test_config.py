@@ -21,7 +21,7 @@ def write(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid(path: Path) -> None:
-    base = ["--config", str(CONFIG_FOLDER / "demo.yaml")] if path.parent != CONFIG_FOLDER else []
+    base = ["--config", str(CONFIG_FOLDER / "iemocap.yaml")] if path.parent != CONFIG_FOLDER else []
     config = parse_config("train", [*base, "--config", str(path)], Config)
     assert len(config.classes) >= 4
     assert not base or config != parse_config("train", base, Config), "an overlay changes something"

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -14,7 +17,7 @@ from pipeline.config import Config, TrainingConfig
 from pipeline.dialogues import collate
 from pipeline.processes import make_accelerator
 from pipeline.runs import make_model
-from pipeline.train import Trainer, drop_modalities, make_scheduler
+from pipeline.train import Trainer, drop_modalities, make_scheduler, steps_per_epoch
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train, train_and_test
 
 CHANCE = 0.5
@@ -151,12 +154,21 @@ def test_modality_dropout_takes_one_of_several_and_never_the_last() -> None:
     batch = collate(corpus.dialogues)
     batch.masks["audio"][:, :2] = False
     torch.manual_seed(0)
-    dropped = drop_modalities(batch, 1.0)
+    dropped = drop_modalities(batch, 1.0, ["text", "audio"])
     left = sum(mask.long() for mask in dropped.masks.values())
     assert (left == 1).all(), "one of both, or the only one, is left"
     assert dropped.masks["text"][:, :2].all()
     assert 0.3 < dropped.masks["text"][:, 2:].float().mean() < 0.7
-    assert drop_modalities(batch, 0.0).masks["audio"].equal(batch.masks["audio"])
+    assert drop_modalities(batch, 0.0, ["text", "audio"]).masks["audio"].equal(batch.masks["audio"])
+    assert drop_modalities(batch, 1.0, ["text"]).masks["text"].equal(batch.masks["text"]), "a model of text keeps it"
+
+
+@given(dialogues=st.integers(1, 200), batch_size=st.integers(1, 40), processes=st.integers(1, 17))
+def test_every_step_has_a_dialogue_for_every_process(dialogues: int, batch_size: int, processes: int) -> None:
+    assume(dialogues >= processes)
+    steps = steps_per_epoch(dialogues, batch_size, processes)
+    sizes = [len(part) for part in np.array_split(np.arange(dialogues), steps)]
+    assert min(sizes) >= processes
 
 
 @pytest.mark.parametrize("steps", [1, 5, 10, 11])
