@@ -91,9 +91,11 @@ def caption(results: dict[str, Any]) -> str:
     folds = len(protocol["folds"])
     held_out = f"{folds} folds by {protocol['splits']['scheme']}" if folds > 1 else f"test {protocol['folds'][0]}"
     interval = f"; in brackets {protocol['confidence']:.0%} paired bootstrap intervals over dialogues"
+    seeds = protocol["seeds"]
+    mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"{results['name']}: {held_out}, {rows[0]['n']} labelled test utterances in all folds together; mean ± "
-        f"standard deviation over {protocol['seeds']} seeds; the epoch chosen on development dialogues alone"
+        f"{results['name']}: {held_out}, {rows[0]['n']} labelled test utterances in all folds together; {mean}; "
+        "the epoch chosen on development dialogues alone"
         f"{interval if len(rows) > 1 and protocol['bootstrap'] else ''}."
     )
 
