@@ -14,7 +14,7 @@ from pipeline.cli import module_main
 from pipeline.config import Config, parse_config
 from pipeline.console import show, show_table
 from pipeline.errors import PipelineError
-from pipeline.inference import FUSED, predict_dialogues
+from pipeline.inference import FUSED, predict_dialogues, temperature_of
 from pipeline.manifest import write_atomically
 from pipeline.metrics import NAMES
 from pipeline.missing import hide_all_but, kept_modalities, measure_missing, missing_curves
@@ -103,11 +103,6 @@ def check_encoders(model: EmotionModel, fingerprints: dict[str, str], *, folder:
                 f"and these are by another encoder ({fingerprints.get(name, 'none')[:12]}); "
                 f"set encoders.{name} as it was, or train anew"
             )
-
-
-def temperature_of(model: EmotionModel) -> float:
-    """What the model's logits are divided by before the softmax."""
-    return float(getattr(model.config, "calibration_temperature", 1.0))
 
 
 def describe_run(config: Config, split: Split, model: EmotionModel) -> dict[str, Any]:

@@ -145,3 +145,8 @@ def _fade(before: Prediction, after: Prediction, share: float) -> Prediction:
 def labelled(predictions: Sequence[Prediction]) -> list[Prediction]:
     """The predictions of utterances that have a class."""
     return [prediction for prediction in predictions if prediction.label != NO_LABEL]
+
+
+def temperature_of(model: EmotionModel) -> float:
+    """What the model's logits are divided by before the softmax."""
+    return float(getattr(model.config, "calibration_temperature", 1.0))

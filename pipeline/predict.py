@@ -24,7 +24,7 @@ from pipeline.dialogues import NO_LABEL, make_dialogue
 from pipeline.embeddings import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
 from pipeline.errors import PipelineError, UsageError, shorten
 from pipeline.extraction import Extraction, embed
-from pipeline.inference import FUSED, Prediction, predict_in_windows
+from pipeline.inference import FUSED, Prediction, predict_in_windows, temperature_of
 from pipeline.manifest import MANIFEST_FILE, Utterance
 from pipeline.recordings.media import decodable
 from pipeline.recordings.sources import DialogueSource, RecordingSource, Source, find_sources
@@ -367,7 +367,7 @@ class EmotionPipeline:
                 dialogue,
                 window=self.config.window,
                 overlap=self.config.window_overlap,
-                temperature=float(getattr(self.model.config, "calibration_temperature", 1.0)),
+                temperature=temperature_of(self.model),
             )
         return [self._row(u, p) for u, p in zip(utterances, predictions, strict=True)]
 

@@ -16,7 +16,6 @@ from pipeline.manifest import (
     MANIFEST_FILE,
     Corpus,
     Manifest,
-    check_utterances,
     count_by,
     write_manifest,
 )
@@ -56,7 +55,6 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 def _read(config: Config) -> Manifest:
     corpus = read_corpus(config.corpus.reader, config.corpus.root, **config.corpus.options)
-    check_utterances(corpus.utterances, source=config.corpus.root)
     for warning in [*corpus.warnings, *compare_counts(config.corpus.reader, corpus.utterances)]:
         say(f"warning: {warning}")
     described = Corpus(config.name, config.corpus.root, config.corpus.reader, corpus.version)

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from model import MODEL_TYPES, EmotionModel, build_model
-from pipeline.config import Config, config_from
+from pipeline.config import Config
 from pipeline.console import say
 from pipeline.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
 from pipeline.embeddings import Plan, read_embeddings
@@ -204,18 +204,6 @@ def training_cost(folder: Path) -> dict[str, Any] | None:
     described = json.loads(read_text(made_with))
     kept = {name: described[name] for name in ("device", "threads", "processes")}
     return {"epochs": len(seconds), "seconds_per_epoch": median(seconds), **kept}
-
-
-def read_run(folder: Path) -> Config:
-    """The configuration that a run was trained with.
-
-    Raises:
-        PipelineError: the folder holds no run.
-    """
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise PipelineError(f"{folder}: is no run folder (it has no config.yaml); train first, or name another run")
-    return config_from(yaml.safe_load(read_text(path)))
 
 
 def best_folder(folder: Path) -> Path:
