@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # One stage: by the lpgnet command, or as a module where a launcher starts it.
-stage = $(if $(LAUNCH),$(LAUNCH) -m pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
+stage = $(if $(LAUNCH),$(LAUNCH) -m lpgnet.pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo prepare features train evaluate crossval ablations predict serve export test lint bench clean
@@ -82,7 +82,10 @@ test: $(READY) ## the whole test suite, a core each for its files
 lint: $(READY) ## style and types
 	ruff check .
 	ruff format --check .
-	mypy
+	mkdir -p build/mypy/lpgnet
+	for name in pipeline feature_extractors model cache; do ln -sfn ../../../$$name build/mypy/lpgnet/$$name; done
+	ln -sf ../../../lpgnet/__init__.py ../../../lpgnet/__main__.py build/mypy/lpgnet/
+	cd build && mypy --config-file ../pyproject.toml
 
 bench: $(READY) ## every speed and size that the documents claim
 	for script in benchmarks/*.py; do python $$script || exit 1; done

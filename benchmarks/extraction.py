@@ -42,12 +42,12 @@ from transformers import (
     Wav2Vec2Model,
 )
 
-from feature_extractors import Encoder, load_encoder, resolve_precision
-from feature_extractors.exactness import Lengths
-from pipeline.audio import Segment
-from pipeline.console import quiet_transformers
-from pipeline.embeddings import Request, Words
-from pipeline.extraction import Extraction, cost, embed
+from lpgnet.feature_extractors import Encoder, load_encoder, resolve_precision
+from lpgnet.feature_extractors.exactness import Lengths
+from lpgnet.pipeline.audio import Segment
+from lpgnet.pipeline.console import quiet_transformers
+from lpgnet.pipeline.embeddings import Request, Words
+from lpgnet.pipeline.extraction import Extraction, cost, embed
 
 RATE = 16_000
 BATCH = 8

@@ -24,16 +24,16 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from feature_extractors import EncoderSpec
-from model import EmotionModel
-from pipeline.config import Config, ModelConfig, TrainingConfig
-from pipeline.dialogues import NO_LABEL, Dialogue, collate
-from pipeline.inference import predict_dialogues
-from pipeline.manifest import Utterance
-from pipeline.processes import make_accelerator
-from pipeline.runs import LoadedCorpus, make_model
-from pipeline.splits import Split
-from pipeline.train import Trainer
+from lpgnet.feature_extractors import EncoderSpec
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.config import Config, ModelConfig, TrainingConfig
+from lpgnet.pipeline.dialogues import NO_LABEL, Dialogue, collate
+from lpgnet.pipeline.inference import predict_dialogues
+from lpgnet.pipeline.manifest import Utterance
+from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.runs import LoadedCorpus, make_model
+from lpgnet.pipeline.splits import Split
+from lpgnet.pipeline.train import Trainer
 
 DIALOGUES, UTTERANCES, LABELLED = 151, 10_039, 5_531
 SIZES = {"text": (1, 768), "audio": (13, 768)}

@@ -17,9 +17,9 @@ from time import perf_counter
 import numpy as np
 import soundfile
 
-from pipeline.config import Config, parse_config
-from pipeline.features import encoded_modalities, prepare_modality
-from pipeline.manifest import read_manifest
+from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.features import encoded_modalities, prepare_modality
+from lpgnet.pipeline.manifest import read_manifest
 
 UTTERANCES, DIALOGUES = 10_039, 151
 ROUNDS = 5

@@ -41,7 +41,7 @@ def make_recording(folder: Path, minutes: float) -> Path:
 
 
 def _repeated(seconds: float, repeats: int) -> Iterator[dict[str, object]]:
-    from pipeline.recordings.transcripts import read_transcript
+    from lpgnet.pipeline.recordings.transcripts import read_transcript
 
     turns = read_transcript(RECORDING.with_suffix(".srt")).turns
     for repeat in range(repeats):
@@ -72,8 +72,8 @@ def make_base_encoders(folder: Path) -> dict[str, Path]:
 
 def make_model(folder: Path, encoders: dict[str, Path]) -> Path:
     """LPGNet with random weights for these encoders."""
-    from feature_extractors import load_encoder, resolve_spec
-    from model import build_model
+    from lpgnet.feature_extractors import load_encoder, resolve_spec
+    from lpgnet.model import build_model
 
     specs = {
         name: resolve_spec(f"hf:{path}", modality=name, layers="all", precision="fp32")
@@ -93,9 +93,9 @@ def measure(recording: Path, model: Path, modalities: str) -> None:
     """In a process of its own: label one recording and print what it took as JSON."""
     import torch
 
-    from pipeline.predict import EmotionPipeline
-    from pipeline.reports.page import PageSettings
-    from pipeline.reports.timeline import check_formats, write_timeline
+    from lpgnet.pipeline.predict import EmotionPipeline
+    from lpgnet.pipeline.reports.page import PageSettings
+    from lpgnet.pipeline.reports.timeline import check_formats, write_timeline
 
     pipeline = EmotionPipeline.from_pretrained(model, device="cpu", modalities=modalities)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import FeatureStore, text_key
-from cache.shards import SHARD_BYTES
+from lpgnet.cache import FeatureStore, text_key
+from lpgnet.cache.shards import SHARD_BYTES
 
 FINGERPRINT = "0123456789abcdef"
 ROWS, LAYERS, WIDTH = 10_000, 13, 768
@@ -33,7 +33,7 @@ Read = Callable[[int], np.ndarray]
 # What a fresh process needs, so that nothing is warm but the page cache.
 _OPEN_MANY = """
 import sys, time
-from cache import FeatureStore, text_key
+from lpgnet.cache import FeatureStore, text_key
 keys = [text_key(str(number)) for number in range(0, 2 * {many}, 2)]
 start = time.perf_counter()
 store = FeatureStore(sys.argv[1], "{fingerprint}")
@@ -48,7 +48,7 @@ print(opened - start, end - opened, size / len(store))
 _CACHED = """
 import sys
 from pathlib import Path
-from cache import FeatureStore, StatCache, audio_key, file_digest
+from lpgnet.cache import FeatureStore, StatCache, audio_key, file_digest
 folder = Path(sys.argv[1])
 def read(path):
     with open(path, "rb") as file:

@@ -1,9 +1,9 @@
 """A feature store shared by processes and machines that survives crashes and never serves a wrong number."""
 
-from cache.errors import DamagedRowError, MissingRowError, StoreError
-from cache.exchange import ExportReport, ImportReport, export_rows, import_rows
-from cache.keys import audio_key, file_digest, text_key
-from cache.maintenance import (
+from lpgnet.cache.errors import DamagedRowError, MissingRowError, StoreError
+from lpgnet.cache.exchange import ExportReport, ImportReport, export_rows, import_rows
+from lpgnet.cache.keys import audio_key, file_digest, text_key
+from lpgnet.cache.maintenance import (
     CompactReport,
     GcReport,
     RepairReport,
@@ -16,9 +16,9 @@ from cache.maintenance import (
     repair,
     verify,
 )
-from cache.shards import Row
-from cache.stat_cache import StatCache
-from cache.store import Damage, FeatureStore, StoreWriter
+from lpgnet.cache.shards import Row
+from lpgnet.cache.stat_cache import StatCache
+from lpgnet.cache.store import Damage, FeatureStore, StoreWriter
 
 __all__ = [
     "CompactReport",

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cache.errors import StoreError
-from cache.files import make_folder, part_file, publish, publish_bytes, readable_errors, sync_folder
-from cache.layout import Layout
-from cache.shards import Row
-from cache.store import DESCRIPTION_NAME, FeatureStore, StoreWriter
+from lpgnet.cache.errors import StoreError
+from lpgnet.cache.files import make_folder, part_file, publish, publish_bytes, readable_errors, sync_folder
+from lpgnet.cache.layout import Layout
+from lpgnet.cache.shards import Row
+from lpgnet.cache.store import DESCRIPTION_NAME, FeatureStore, StoreWriter
 
 FORMATS = ("safetensors", "npz", "datasets")
 # An hour of frames of one layer, 768 wide, in float32 is half of this. A file that claims more per utterance is

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cache.errors import StoreError
+from lpgnet.cache.errors import StoreError
 
 PART_SUFFIX = ".part"
 # A shard is written in seconds. What another machine left untouched for a day has no owner any more.

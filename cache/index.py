@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cache.keys import KEY_BYTES
+from lpgnet.cache.keys import KEY_BYTES
 
 
 @dataclass(frozen=True)

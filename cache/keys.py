@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from cache.errors import StoreError
+from lpgnet.cache.errors import StoreError
 
 KEY_BYTES = 16
 _BLOCK_BYTES = 2**20

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.errors import DamagedRowError, StoreError
-from cache.files import make_folder, readable_errors, remove_abandoned, sync_folder
-from cache.layout import Layout
-from cache.shards import SHARD_BYTES, Shard, ShardBuilder, ShardName
-from cache.store import FINGERPRINT, Damage, FeatureStore
+from lpgnet.cache.errors import DamagedRowError, StoreError
+from lpgnet.cache.files import make_folder, readable_errors, remove_abandoned, sync_folder
+from lpgnet.cache.layout import Layout
+from lpgnet.cache.shards import SHARD_BYTES, Shard, ShardBuilder, ShardName
+from lpgnet.cache.store import FINGERPRINT, Damage, FeatureStore
 
 DAMAGED_FOLDER = "damaged"
 

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from cache.errors import DamagedRowError, StoreError
-from cache.files import part_file, publish, readable_errors
-from cache.keys import KEY_BYTES
-from cache.layout import Layout, row_digest
+from lpgnet.cache.errors import DamagedRowError, StoreError
+from lpgnet.cache.files import part_file, publish, readable_errors
+from lpgnet.cache.keys import KEY_BYTES
+from lpgnet.cache.layout import Layout, row_digest
 
 SHARD_BYTES = 64 * 2**20
 _NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}-([1-9][0-9]{0,11})-([0-9a-f]{32})\.arrow")

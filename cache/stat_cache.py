@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from cache.errors import StoreError
+from lpgnet.cache.errors import StoreError
 
 _log = logging.getLogger(__name__)
 _WAIT_SECONDS = 30.0

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from cache.errors import MissingRowError, StoreError
-from cache.files import make_folder, publish_bytes, readable_errors, remove_abandoned, sync_folder
-from cache.index import Index, key_array
-from cache.keys import KEY_BYTES, check_key
-from cache.layout import Layout
-from cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
+from lpgnet.cache.errors import MissingRowError, StoreError
+from lpgnet.cache.files import make_folder, publish_bytes, readable_errors, remove_abandoned, sync_folder
+from lpgnet.cache.index import Index, key_array
+from lpgnet.cache.keys import KEY_BYTES, check_key
+from lpgnet.cache.layout import Layout
+from lpgnet.cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
 
 DESCRIPTION_NAME = "encoder.json"
 FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .devices import audio_budget
-from .exactness import Lengths, own_frames
-from .items import Item, refuse_bad, waveform_flags, waveform_problem
-from .spec import EncoderSpec
-from .taps import Taps
-from .torch_encoder import Piece, Pieces, TorchEncoder
-from .windows import Frames, cut
+from lpgnet.feature_extractors.devices import audio_budget
+from lpgnet.feature_extractors.exactness import Lengths, own_frames
+from lpgnet.feature_extractors.items import Item, refuse_bad, waveform_flags, waveform_problem
+from lpgnet.feature_extractors.spec import EncoderSpec
+from lpgnet.feature_extractors.taps import Taps
+from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder
+from lpgnet.feature_extractors.windows import Frames, cut
 
 # Two windows of a long utterance share so much, of which each counts its half: a second of context at a border.
 OVERLAP_SECONDS = 2.0

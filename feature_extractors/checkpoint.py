@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import EncoderError, one_line
-from .spec import DigestFile
+from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.spec import DigestFile
 
 # In the order in which transformers looks for them: one file, or an index that names several.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import EncoderError, one_line
-from .items import Embedding, Encoder, Item, TextItem
-from .registry import load_encoder, resolve_spec
+from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.items import Embedding, Encoder, Item, TextItem
+from lpgnet.feature_extractors.registry import load_encoder, resolve_spec
 
 # Relative to the embedding's norm, as the feature store expects of two extractions of one utterance.
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .errors import EncoderError, ItemError
-from .items import Embedding, Item, refuse_bad, waveform_flags, waveform_problem
-from .registry import unknown_model
-from .spec import EncoderSpec, Settings, make_spec
+from lpgnet.feature_extractors.errors import EncoderError, ItemError
+from lpgnet.feature_extractors.items import Embedding, Item, refuse_bad, waveform_flags, waveform_problem
+from lpgnet.feature_extractors.registry import unknown_model
+from lpgnet.feature_extractors.spec import EncoderSpec, Settings, make_spec
 
 
 def functionals_spec(name: str, known: list[str], settings: Settings, sampling_rate: int) -> EncoderSpec:

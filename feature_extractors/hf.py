@@ -1,9 +1,9 @@
 """The family `hf`: a model of the Hugging Face hub, of its cache, or of a local folder; audio or text by its files."""
 
-from .checkpoint import Checkpoint, find_checkpoint
-from .errors import EncoderError
-from .items import Encoder
-from .spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
+from lpgnet.feature_extractors.checkpoint import Checkpoint, find_checkpoint
+from lpgnet.feature_extractors.errors import EncoderError
+from lpgnet.feature_extractors.items import Encoder
+from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
 
 KNOWN = (
     "facebook/wav2vec2-base",
@@ -51,10 +51,10 @@ class HuggingFace:
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
         checkpoint = find_checkpoint(model, spec.name)
         if spec.modality == "audio":
-            from .hf_audio import load_audio
+            from lpgnet.feature_extractors.hf_audio import load_audio
 
             return load_audio(checkpoint, spec, device)
-        from .hf_text import load_text
+        from lpgnet.feature_extractors.hf_text import load_text
 
         return load_text(checkpoint, spec, device)
 

@@ -5,14 +5,14 @@ from typing import Any
 import transformers
 from torch import Tensor, nn
 
-from .audio_encoder import Alone, AudioEncoder, Features, FixedLength, FrontEnd, Waveforms
-from .checkpoint import Checkpoint
-from .errors import EncoderError, one_line
-from .exactness import Lengths, cure
-from .spec import EncoderSpec
-from .taps import Taps, find_blocks
-from .weights import load_model, quiet
-from .windows import Frames
+from lpgnet.feature_extractors.audio_encoder import Alone, AudioEncoder, Features, FixedLength, FrontEnd, Waveforms
+from lpgnet.feature_extractors.checkpoint import Checkpoint
+from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.exactness import Lengths, cure
+from lpgnet.feature_extractors.spec import EncoderSpec
+from lpgnet.feature_extractors.taps import Taps, find_blocks
+from lpgnet.feature_extractors.weights import load_model, quiet
+from lpgnet.feature_extractors.windows import Frames
 
 # Architectures whose padded batches are proved exact by tests; any other runs one utterance at a time.
 WAVEFORM_TYPES = frozenset({"wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat"})

@@ -9,15 +9,15 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from .checkpoint import Checkpoint
-from .devices import text_budget
-from .errors import EncoderError, ItemError, one_line
-from .items import Item, TextItem, as_text, refuse_bad, text_problem
-from .spec import EncoderSpec
-from .taps import Taps, find_blocks
-from .torch_encoder import Piece, Pieces, TorchEncoder
-from .weights import load_model, quiet
-from .windows import cut
+from lpgnet.feature_extractors.checkpoint import Checkpoint
+from lpgnet.feature_extractors.devices import text_budget
+from lpgnet.feature_extractors.errors import EncoderError, ItemError, one_line
+from lpgnet.feature_extractors.items import Item, TextItem, as_text, refuse_bad, text_problem
+from lpgnet.feature_extractors.spec import EncoderSpec
+from lpgnet.feature_extractors.taps import Taps, find_blocks
+from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder
+from lpgnet.feature_extractors.weights import load_model, quiet
+from lpgnet.feature_extractors.windows import cut
 
 # Architectures whose padded batches are proved exact by tests; any other runs one text at a time.
 BATCHED_TYPES = frozenset(

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .errors import ItemError
-from .spec import EncoderSpec
+from lpgnet.feature_extractors.errors import ItemError
+from lpgnet.feature_extractors.spec import EncoderSpec
 
 # Peak below -80 dB of full scale: digital silence, or a microphone that was off.
 SILENCE_PEAK = 1e-4

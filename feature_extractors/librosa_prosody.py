@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .functionals import FunctionalsEncoder, functionals_spec
-from .items import Encoder
-from .spec import DigestFile, EncoderSpec, Settings
+from lpgnet.feature_extractors.functionals import FunctionalsEncoder, functionals_spec
+from lpgnet.feature_extractors.items import Encoder
+from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings
 
 SAMPLING_RATE = 16_000
 HOP, WINDOW = 160, 400

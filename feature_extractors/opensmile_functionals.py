@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import EncoderError
-from .functionals import FunctionalsEncoder, functionals_spec
-from .items import Encoder
-from .spec import DigestFile, EncoderSpec, Settings
+from lpgnet.feature_extractors.errors import EncoderError
+from lpgnet.feature_extractors.functionals import FunctionalsEncoder, functionals_spec
+from lpgnet.feature_extractors.items import Encoder
+from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings
 
 SAMPLING_RATE = 16_000
 LICENCE = "openSMILE is free for research and private use only; commercial use needs a licence of audEERING GmbH"

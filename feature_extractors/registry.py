@@ -8,17 +8,17 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from .errors import EncoderError, one_line
-from .items import Encoder
-from .spec import DigestFile, EncoderSpec, Settings, canonical_layers, checked, digest_file
+from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.items import Encoder
+from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, canonical_layers, checked, digest_file
 
 ENTRY_POINTS = "lpgnet.encoders"
 # Imported when first used, so that looking a name up costs no library that another family needs.
 OWN_FAMILIES = {
-    "hf": "feature_extractors.hf:HuggingFace",
-    "torchaudio": "feature_extractors.torchaudio_bundles:Bundles",
-    "librosa": "feature_extractors.librosa_prosody:Librosa",
-    "opensmile": "feature_extractors.opensmile_functionals:OpenSmile",
+    "hf": "lpgnet.feature_extractors.hf:HuggingFace",
+    "torchaudio": "lpgnet.feature_extractors.torchaudio_bundles:Bundles",
+    "librosa": "lpgnet.feature_extractors.librosa_prosody:Librosa",
+    "opensmile": "lpgnet.feature_extractors.opensmile_functionals:OpenSmile",
 }
 
 
@@ -54,7 +54,7 @@ def resolve_spec(
     unless `precision` is `auto`.
 
     `modality` (`audio` or `text`) is checked against what the model is for. `digest_file` may remember what
-    `feature_extractors.digest_file` returned for a file. Raises `EncoderError`.
+    `lpgnet.feature_extractors.digest_file` returned for a file. Raises `EncoderError`.
     """
     settings = Settings(
         modality=modality,
@@ -103,7 +103,7 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
     """`fp32` or `bf16`; `auto` is bf16 where the processor or the GPU has instructions for it."""
     if precision != "auto":
         return precision
-    from .devices import has_bfloat16
+    from lpgnet.feature_extractors.devices import has_bfloat16
 
     return "bf16" if has_bfloat16(device) else "fp32"
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import EncoderError
+from lpgnet.feature_extractors.errors import EncoderError
 
 # Raised whenever the golden outputs in tests/feature_extractors change; old embeddings are then not found.
 ENCODER_VERSION = 1

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import EncoderError
-from .spec import Layers, check_layers
+from lpgnet.feature_extractors.errors import EncoderError
+from lpgnet.feature_extractors.spec import Layers, check_layers
 
 Sink = Callable[[int, Tensor], None]
 

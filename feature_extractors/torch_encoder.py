@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import EncoderError, ItemError
-from .items import Embedding, Item
-from .pooling import Part, join, pool
-from .spec import EncoderSpec
-from .taps import Taps, cast_products
-from .windows import batches
+from lpgnet.feature_extractors.errors import EncoderError, ItemError
+from lpgnet.feature_extractors.items import Embedding, Item
+from lpgnet.feature_extractors.pooling import Part, join, pool
+from lpgnet.feature_extractors.spec import EncoderSpec
+from lpgnet.feature_extractors.taps import Taps, cast_products
+from lpgnet.feature_extractors.windows import batches
 
 
 @dataclass(frozen=True)

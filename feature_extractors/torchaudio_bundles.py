@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import EncoderError, one_line
-from .items import Encoder
-from .registry import unknown_model
-from .spec import DigestFile, EncoderSpec, Settings, make_spec
+from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.items import Encoder
+from lpgnet.feature_extractors.registry import unknown_model
+from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, make_spec
 
 SAMPLING_RATE = 16_000
 URL = "https://download.pytorch.org/torchaudio/models/"
@@ -60,10 +60,10 @@ class Bundles:
 def _encoder(spec: EncoderSpec, bundle: Any, network: Any, device: str) -> Encoder:
     from torch import Tensor
 
-    from .audio_encoder import AudioEncoder, Waveforms
-    from .exactness import Lengths, cure, fold_weight_norms
-    from .taps import Taps
-    from .windows import Frames
+    from lpgnet.feature_extractors.audio_encoder import AudioEncoder, Waveforms
+    from lpgnet.feature_extractors.exactness import Lengths, cure, fold_weight_norms
+    from lpgnet.feature_extractors.taps import Taps
+    from lpgnet.feature_extractors.windows import Frames
 
     # The wrapper would normalise a whole padded batch at once; we normalise each utterance.
     network = network.model if bundle._normalize_waveform else network

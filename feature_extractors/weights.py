@@ -9,9 +9,9 @@ import torch
 import transformers
 from torch import nn
 
-from .checkpoint import Checkpoint
-from .errors import EncoderError, one_line
-from .exactness import fold_weight_norms
+from lpgnet.feature_extractors.checkpoint import Checkpoint
+from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.exactness import fold_weight_norms
 
 # Masking vectors are made only for training; without them a checkpoint need not have one.
 TRAINING_ONLY = ("mask_time_prob", "mask_feature_prob")

@@ -5,14 +5,14 @@
 2961945
 """
 
-from model.base import EmotionModel, EmotionOutput
-from model.concat import ConcatForEmotionRecognition
-from model.configuration import ConcatConfig, EmotionConfig, LPGNetConfig, SDTConfig
-from model.distillation import LossSettings, LossTerms, loss_counts, self_distillation
-from model.errors import ModelError
-from model.lpgnet import LPGNetForEmotionRecognition, LPGNetModel
-from model.registry import MODEL_TYPES, build_model, load_model
-from model.sdt import SDTForEmotionRecognition
+from lpgnet.model.base import EmotionModel, EmotionOutput
+from lpgnet.model.concat import ConcatForEmotionRecognition
+from lpgnet.model.configuration import ConcatConfig, EmotionConfig, LPGNetConfig, SDTConfig
+from lpgnet.model.distillation import LossSettings, LossTerms, loss_counts, self_distillation
+from lpgnet.model.errors import ModelError
+from lpgnet.model.lpgnet import LPGNetForEmotionRecognition, LPGNetModel
+from lpgnet.model.registry import MODEL_TYPES, build_model, load_model
+from lpgnet.model.sdt import SDTForEmotionRecognition
 
 __all__ = [
     "MODEL_TYPES",

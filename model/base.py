@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from model.configuration import EmotionConfig
-from model.distillation import LossTerms, loss_counts, self_distillation
-from model.errors import ModelError
+from lpgnet.model.configuration import EmotionConfig
+from lpgnet.model.distillation import LossTerms, loss_counts, self_distillation
+from lpgnet.model.errors import ModelError
 
 
 @dataclass

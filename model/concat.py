@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from model.base import EmotionModel, EmotionOutput, InputMix
-from model.configuration import ConcatConfig
+from lpgnet.model.base import EmotionModel, EmotionOutput, InputMix
+from lpgnet.model.configuration import ConcatConfig
 
 
 class ConcatForEmotionRecognition(EmotionModel):

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from torch import nn
 from transformers import PretrainedConfig
 
-from model.distillation import LossSettings
-from model.errors import ModelError
+from lpgnet.model.distillation import LossSettings
+from lpgnet.model.errors import ModelError
 
 INHERITED_FIELDS = {field.name for field in dataclasses.fields(PretrainedConfig)}
 

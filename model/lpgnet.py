@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from model.base import EmotionModel, EmotionOutput, InputMix, StackedLayerNorm, StackedLinear, by_name
-from model.configuration import LPGNetConfig
+from lpgnet.model.base import EmotionModel, EmotionOutput, InputMix, StackedLayerNorm, StackedLinear, by_name
+from lpgnet.model.configuration import LPGNetConfig
 
 
 def attend(

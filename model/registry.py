@@ -6,11 +6,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from model.base import EmotionModel
-from model.concat import ConcatForEmotionRecognition
-from model.errors import ModelError
-from model.lpgnet import LPGNetForEmotionRecognition
-from model.sdt import SDTForEmotionRecognition
+from lpgnet.model.base import EmotionModel
+from lpgnet.model.concat import ConcatForEmotionRecognition
+from lpgnet.model.errors import ModelError
+from lpgnet.model.lpgnet import LPGNetForEmotionRecognition
+from lpgnet.model.sdt import SDTForEmotionRecognition
 
 MODEL_TYPES: dict[str, type[EmotionModel]] = {
     "lpgnet": LPGNetForEmotionRecognition,

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from model.base import EmotionModel, EmotionOutput, InputMix, StackedLayerNorm, StackedLinear, by_name
-from model.configuration import SDTConfig
-from model.lpgnet import attend, fuse
+from lpgnet.model.base import EmotionModel, EmotionOutput, InputMix, StackedLayerNorm, StackedLinear, by_name
+from lpgnet.model.configuration import SDTConfig
+from lpgnet.model.lpgnet import attend, fuse
 
 
 def sinusoidal_positions(length: int, size: int, device: torch.device) -> Tensor:

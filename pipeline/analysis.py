@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import EvaluationConfig
-from pipeline.dialogues import NO_LABEL
-from pipeline.inference import FUSED, Prediction
-from pipeline.metrics import NAMES, bootstrap_differences, bootstrap_intervals, dialogue_confusions, scores
-from pipeline.predictions import Outcome, words_seen
+from lpgnet.pipeline.config import EvaluationConfig
+from lpgnet.pipeline.dialogues import NO_LABEL
+from lpgnet.pipeline.inference import FUSED, Prediction
+from lpgnet.pipeline.metrics import NAMES, bootstrap_differences, bootstrap_intervals, dialogue_confusions, scores
+from lpgnet.pipeline.predictions import Outcome, words_seen
 
 # The test predictions of each run: one run, or one a seed with all folds together.
 Runs = Sequence[Sequence[Outcome]]

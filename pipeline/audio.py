@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from cache import file_digest
-from pipeline.errors import PipelineError
+from lpgnet.cache import file_digest
+from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     import soundfile

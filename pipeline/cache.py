@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from cache import (
+from lpgnet.cache import (
     Damage,
     FeatureStore,
     StatCache,
@@ -20,12 +20,12 @@ from cache import (
     repair,
     verify,
 )
-from pipeline.cli import module_main
-from pipeline.console import say, show, show_table
-from pipeline.embeddings import MODALITIES, imported_key, make_plan
-from pipeline.errors import PipelineError, shorten
-from pipeline.features import IMPORTED, imported_spec, read_summaries
-from pipeline.manifest import Manifest, read_manifest
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.console import say, show, show_table
+from lpgnet.pipeline.embeddings import MODALITIES, imported_key, make_plan
+from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.features import IMPORTED, imported_spec, read_summaries
+from lpgnet.pipeline.manifest import Manifest, read_manifest
 
 DEFAULT_STORE = "work/store"
 

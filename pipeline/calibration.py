@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from pipeline.inference import FUSED, Prediction, labelled
+from lpgnet.pipeline.inference import FUSED, Prediction, labelled
 
 BINS = 15
 # A temperature beyond these comes from too little development data, not from a model.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from pipeline.errors import PipelineError, UsageError, did_you_mean
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
 
 STAGES = {
     "prepare": "a corpus as it was distributed -> manifest",
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_stage(stage: str, arguments: Sequence[str]) -> int:
     """Import a stage and run it; its errors become one line on standard error and an exit code."""
     try:
-        return int(import_module(f"pipeline.{stage}").main(list(arguments)) or 0)
+        return int(import_module(f"lpgnet.pipeline.{stage}").main(list(arguments)) or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -87,7 +87,7 @@ def _fail(error: Exception) -> int:
 
 
 def module_main(stage: str) -> None:
-    """The end of every stage's file: lets `python -m pipeline.STAGE` do what `lpgnet STAGE` does."""
+    """The end of every stage's file: lets `python -m lpgnet.pipeline.STAGE` do what `lpgnet STAGE` does."""
     sys.exit(run_stage(stage, sys.argv[1:]))
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from pipeline.analysis import confusions, labelled_only
-from pipeline.cli import module_main
-from pipeline.config import EvaluationConfig
-from pipeline.console import show, show_table
-from pipeline.dialogues import NO_LABEL
-from pipeline.errors import PipelineError, shorten
-from pipeline.manifest import parse_object, read_text
-from pipeline.metrics import NAMES, Difference, bootstrap_differences, mean_scores
-from pipeline.predictions import PREDICTIONS_FILE, Outcome, read_predictions
-from pipeline.tables import MEASURED_FILE
+from lpgnet.pipeline.analysis import confusions, labelled_only
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import EvaluationConfig
+from lpgnet.pipeline.console import show, show_table
+from lpgnet.pipeline.dialogues import NO_LABEL
+from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.manifest import parse_object, read_text
+from lpgnet.pipeline.metrics import NAMES, Difference, bootstrap_differences, mean_scores
+from lpgnet.pipeline.predictions import PREDICTIONS_FILE, Outcome, read_predictions
+from lpgnet.pipeline.tables import MEASURED_FILE
 
 
 @dataclass(frozen=True)

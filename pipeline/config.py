@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 import yaml
 
-from pipeline.errors import UsageError, did_you_mean, shorten
+from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.processes import current_launch
+from lpgnet.pipeline.processes import current_launch
 
 
 def resolve_device(device: str) -> str:

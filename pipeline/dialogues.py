@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.embeddings import Embeddings
-from pipeline.errors import PipelineError, did_you_mean
-from pipeline.manifest import Manifest, Utterance
+from lpgnet.pipeline.embeddings import Embeddings
+from lpgnet.pipeline.errors import PipelineError, did_you_mean
+from lpgnet.pipeline.manifest import Manifest, Utterance
 
 NO_LABEL = -100
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache import FeatureStore, StatCache, audio_key, text_key
-from pipeline.audio import AudioInfo, Segment, describe, is_address, locate, segment_of
-from pipeline.errors import PipelineError
-from pipeline.manifest import Utterance
+from lpgnet.cache import FeatureStore, StatCache, audio_key, text_key
+from lpgnet.pipeline.audio import AudioInfo, Segment, describe, is_address, locate, segment_of
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.manifest import Utterance
 
 if TYPE_CHECKING:
-    from feature_extractors import EncoderSpec
+    from lpgnet.feature_extractors import EncoderSpec
 
 MODALITIES = ("text", "audio")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from feature_extractors import check_encoder, list_encoders
-from pipeline.cli import module_main
-from pipeline.console import show, show_table
-from pipeline.devices import resolve_device
+from lpgnet.feature_extractors import check_encoder, list_encoders
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.console import show, show_table
+from lpgnet.pipeline.devices import resolve_device
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model import EmotionModel, load_model
-from pipeline.analysis import score, score_conditions, score_speakers, speaker_gap
-from pipeline.calibration import describe_calibration
-from pipeline.cli import module_main
-from pipeline.config import Config, parse_config
-from pipeline.console import show, show_table
-from pipeline.errors import PipelineError
-from pipeline.inference import FUSED, predict_dialogues, temperature_of
-from pipeline.manifest import write_atomically
-from pipeline.metrics import NAMES
-from pipeline.missing import hide_all_but, kept_modalities, measure_missing, missing_curves
-from pipeline.predictions import PREDICTIONS_FILE, Outcome, describe_test, words_seen, write_predictions
-from pipeline.processes import make_accelerator
-from pipeline.reports.card import write_card
-from pipeline.reports.crossval import with_interval
-from pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
-from pipeline.runs import LoadedCorpus, best_folder, check_same_protocol, load_corpus, run_inputs, training_cost
-from pipeline.splits import Split, make_split, overlapping_speakers
+from lpgnet.model import EmotionModel, load_model
+from lpgnet.pipeline.analysis import score, score_conditions, score_speakers, speaker_gap
+from lpgnet.pipeline.calibration import describe_calibration
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.console import show, show_table
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.inference import FUSED, predict_dialogues, temperature_of
+from lpgnet.pipeline.manifest import write_atomically
+from lpgnet.pipeline.metrics import NAMES
+from lpgnet.pipeline.missing import hide_all_but, kept_modalities, measure_missing, missing_curves
+from lpgnet.pipeline.predictions import PREDICTIONS_FILE, Outcome, describe_test, words_seen, write_predictions
+from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.reports.card import write_card
+from lpgnet.pipeline.reports.crossval import with_interval
+from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
+from lpgnet.pipeline.runs import LoadedCorpus, best_folder, check_same_protocol, load_corpus, run_inputs, training_cost
+from lpgnet.pipeline.splits import Split, make_split, overlapping_speakers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli import module_main
-from pipeline.config import ExportConfig, parse_config
-from pipeline.console import show
-from pipeline.errors import PipelineError, UsageError
-from pipeline.predict import BUNDLED_ENCODERS, model_folder
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import ExportConfig, parse_config
+from lpgnet.pipeline.console import show
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.predict import BUNDLED_ENCODERS, model_folder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,8 +41,8 @@ def export(model: Path, out: Path, *, bundle_encoders: bool) -> None:
 
 
 def _bundle(source: Path, folder: Path) -> None:
-    from feature_extractors.checkpoint import find_checkpoint
-    from model import load_model
+    from lpgnet.feature_extractors.checkpoint import find_checkpoint
+    from lpgnet.model import load_model
 
     for modality, spec in load_model(source).config.encoders.items():
         family, _, name = spec["name"].partition(":")

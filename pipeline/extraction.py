@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.audio import Segment, read_segment
-from pipeline.embeddings import Problem, Request, Words
-from pipeline.errors import PipelineError
+from lpgnet.pipeline.audio import Segment, read_segment
+from lpgnet.pipeline.embeddings import Problem, Request, Words
+from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from feature_extractors import Embedding, Encoder
+    from lpgnet.feature_extractors import Embedding, Encoder
 
 # What is decoded, embedded and handed on together: enough to fill batches, little enough to keep in memory.
 CHUNK_COST = {"audio": 60.0, "text": 50_000.0}
@@ -119,7 +119,7 @@ def _encode_good(
     encoder: Encoder, pairs: list[tuple[Request, Any]], extraction: Extraction, batch_budget: int | None
 ) -> list[tuple[Request, Embedding]]:
     """Encode a chunk; items that the encoder refuses are set aside as problems and the rest encoded."""
-    from feature_extractors import ItemError
+    from lpgnet.feature_extractors import ItemError
 
     try:
         embeddings = encoder.encode([item for _, item in pairs], batch_budget=batch_budget) if pairs else []
@@ -195,7 +195,7 @@ def decode(request: Request, sampling_rate: int | None) -> np.ndarray | Any:
     """The encoder's item for a request: a waveform or a TextItem, or a Problem where it cannot be read."""
     source = request.source
     if isinstance(source, Words):
-        from feature_extractors import TextItem
+        from lpgnet.feature_extractors import TextItem
 
         return TextItem(source.text, context=source.context)
     try:

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache import FeatureStore, StatCache
-from pipeline.cli import module_main
-from pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig, parse_config
-from pipeline.console import progress_bar, quiet_transformers, say, show
-from pipeline.devices import resolve_device
-from pipeline.embeddings import MODALITIES, Plan, Problem, Request, make_plan, plan_imported
-from pipeline.errors import PipelineError, UsageError
-from pipeline.extraction import Extraction, cost, embed, merge
-from pipeline.manifest import Manifest, parse_object, read_manifest, read_text, write_atomically
-from pipeline.processes import Launch, balance, current_launch, end_cleanly_when_terminated, make_accelerator
+from lpgnet.cache import FeatureStore, StatCache
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig, parse_config
+from lpgnet.pipeline.console import progress_bar, quiet_transformers, say, show
+from lpgnet.pipeline.devices import resolve_device
+from lpgnet.pipeline.embeddings import MODALITIES, Plan, Problem, Request, make_plan, plan_imported
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.extraction import Extraction, cost, embed, merge
+from lpgnet.pipeline.manifest import Manifest, parse_object, read_manifest, read_text, write_atomically
+from lpgnet.pipeline.processes import Launch, balance, current_launch, end_cleanly_when_terminated, make_accelerator
 
 if TYPE_CHECKING:
-    from feature_extractors import Encoder, EncoderSpec
+    from lpgnet.feature_extractors import Encoder, EncoderSpec
 
 FEATURES_FILE = "features.json"
 # Names embeddings that `lpgnet cache import` brought into the store.
@@ -164,7 +164,7 @@ def imported_spec(name: str, modality: str) -> EncoderSpec:
     Args:
         name: `imported:FILE`.
     """
-    from feature_extractors import Settings, digest_file, make_spec
+    from lpgnet.feature_extractors import Settings, digest_file, make_spec
 
     file = Path(name.removeprefix(IMPORTED))
     if not file.is_file():
@@ -175,7 +175,7 @@ def imported_spec(name: str, modality: str) -> EncoderSpec:
 
 
 def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:
-    from feature_extractors import digest_file, resolve_spec
+    from lpgnet.feature_extractors import digest_file, resolve_spec
 
     settings = encoder_config(config, modality)
     return resolve_spec(
@@ -198,7 +198,7 @@ def _precision(config: Config, modality: str) -> str:
     known = _auto_precisions(config, modality)
     if settings.name in known:
         return known[settings.name]
-    from feature_extractors import resolve_precision
+    from lpgnet.feature_extractors import resolve_precision
 
     return resolve_precision("auto", resolve_device(config.features.device))
 
@@ -245,7 +245,7 @@ def _extract(
     config: Config, prepared: Prepared, requests: list[Request], extraction: Extraction, *, shown: bool
 ) -> None:
     """Embed requests and write them to the store, a shard at a time, with a progress bar where it is `shown`."""
-    from feature_extractors import load_encoder
+    from lpgnet.feature_extractors import load_encoder
 
     quiet_transformers()
     spec, settings, device = prepared.spec, config.features, resolve_device(config.features.device)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from model import EmotionModel
-from pipeline.dialogues import NO_LABEL, Dialogue, collate
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.dialogues import NO_LABEL, Dialogue, collate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError, did_you_mean
+from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
 MANIFEST_FILE = "manifest.jsonl"
 CORPUS_FILE = "corpus.json"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model import EmotionModel
-from pipeline.config import Config, EvaluationConfig
-from pipeline.dialogues import Dialogue, hide_modality
-from pipeline.errors import UsageError
-from pipeline.inference import predict_dialogues
-from pipeline.metrics import scores, total_confusion
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.config import Config, EvaluationConfig
+from lpgnet.pipeline.dialogues import Dialogue, hide_modality
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.inference import predict_dialogues
+from lpgnet.pipeline.metrics import scores, total_confusion
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from model import EmotionModel, load_model
-from pipeline.audio import describe
-from pipeline.cli import module_main
-from pipeline.config import PredictionConfig, check_prediction, parse_config
-from pipeline.console import quiet_transformers, say, show, show_table
-from pipeline.devices import resolve_device
-from pipeline.dialogues import NO_LABEL, make_dialogue
-from pipeline.embeddings import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
-from pipeline.errors import PipelineError, UsageError, shorten
-from pipeline.extraction import Extraction, embed
-from pipeline.inference import FUSED, Prediction, predict_in_windows, temperature_of
-from pipeline.manifest import MANIFEST_FILE, Utterance
-from pipeline.recordings.media import decodable
-from pipeline.recordings.sources import DialogueSource, RecordingSource, Source, find_sources
-from pipeline.recordings.transcripts import Transcript, find_transcript
-from pipeline.recordings.turns import TurnFinder, Turns, TurnSettings
-from pipeline.recordings.voice_activity import SpeechSettings
-from pipeline.reports.page import PageSettings
-from pipeline.reports.timeline import Timeline, TimelineRow, check_formats, output_paths, write_timeline
-from pipeline.runs import BEST_FOLDER
-from pipeline.stamps import is_fresh, stat_of, write_stamp
+from lpgnet.model import EmotionModel, load_model
+from lpgnet.pipeline.audio import describe
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import PredictionConfig, check_prediction, parse_config
+from lpgnet.pipeline.console import quiet_transformers, say, show, show_table
+from lpgnet.pipeline.devices import resolve_device
+from lpgnet.pipeline.dialogues import NO_LABEL, make_dialogue
+from lpgnet.pipeline.embeddings import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
+from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
+from lpgnet.pipeline.extraction import Extraction, embed
+from lpgnet.pipeline.inference import FUSED, Prediction, predict_in_windows, temperature_of
+from lpgnet.pipeline.manifest import MANIFEST_FILE, Utterance
+from lpgnet.pipeline.recordings.media import decodable
+from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, Source, find_sources
+from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
+from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, TurnSettings
+from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
+from lpgnet.pipeline.reports.page import PageSettings
+from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow, check_formats, output_paths, write_timeline
+from lpgnet.pipeline.runs import BEST_FOLDER
+from lpgnet.pipeline.stamps import is_fresh, stat_of, write_stamp
 
 if TYPE_CHECKING:
-    from feature_extractors import Encoder
-    from pipeline.recordings.speech_models import SpeechModel
+    from lpgnet.feature_extractors import Encoder
+    from lpgnet.pipeline.recordings.speech_models import SpeechModel
 
 # Where `export --bundle-encoders` puts them, in the model's folder.
 BUNDLED_ENCODERS = "encoders"
@@ -351,7 +351,7 @@ class EmotionPipeline:
         return TurnFinder(settings, aligner=loader(config.aligner), recogniser=loader(config.asr))
 
     def _speech_model(self, name: str) -> SpeechModel:
-        from pipeline.recordings.speech_models import load_speech_model
+        from lpgnet.pipeline.recordings.speech_models import load_speech_model
 
         if name not in self._speech_models:
             self._speech_models[name] = load_speech_model(name, device=self.device)
@@ -468,7 +468,7 @@ def model_folder(folder: Path) -> Path:
 
 def _load_encoder(spec: dict[str, Any], bundled: Path, elsewhere: str | None, device: str) -> Encoder:
     """The encoder of a checkpoint: where the user points, else in the model's folder, else by its name."""
-    from feature_extractors import load_encoder, resolve_spec
+    from lpgnet.feature_extractors import load_encoder, resolve_spec
 
     name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else spec["name"])
     settings = {key: spec[key] for key in ("modality", "layers", "pooling", "precision", "trust_remote_code")}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.dialogues import NO_LABEL
-from pipeline.errors import PipelineError
-from pipeline.inference import Prediction
-from pipeline.manifest import Utterance, parse_object, read_text, write_atomically
-from pipeline.splits import Split
+from lpgnet.pipeline.dialogues import NO_LABEL
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.inference import Prediction
+from lpgnet.pipeline.manifest import Utterance, parse_object, read_text, write_atomically
+from lpgnet.pipeline.splits import Split
 
 PREDICTIONS_FILE = "predictions.jsonl"
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.cli import module_main
-from pipeline.config import Config, parse_config
-from pipeline.console import say, show, show_table
-from pipeline.corpora import compare_counts, read_corpus, sources
-from pipeline.errors import shorten
-from pipeline.manifest import (
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.console import say, show, show_table
+from lpgnet.pipeline.corpora import compare_counts, read_corpus, sources
+from lpgnet.pipeline.errors import shorten
+from lpgnet.pipeline.manifest import (
     CORPUS_FILE,
     MANIFEST_FILE,
     Corpus,
@@ -19,7 +19,7 @@ from pipeline.manifest import (
     count_by,
     write_manifest,
 )
-from pipeline.stamps import is_fresh, stat_of, write_stamp
+from lpgnet.pipeline.stamps import is_fresh, stat_of, write_stamp
 
 STAMP_FILE = "prepare.json"
 

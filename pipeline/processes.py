@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.console import quiet_transformers
-from pipeline.errors import UsageError
+from lpgnet.pipeline.console import quiet_transformers
+from lpgnet.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from model import MODEL_TYPES, EmotionModel, build_model
-from pipeline.config import Config
-from pipeline.console import say
-from pipeline.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
-from pipeline.embeddings import Plan, read_embeddings
-from pipeline.errors import PipelineError, UsageError
-from pipeline.features import encoded_modalities, prepare_modality, skipped_utterances
-from pipeline.manifest import MANIFEST_FILE, parse_object, read_manifest, read_text, write_atomically
-from pipeline.processes import current_launch
-from pipeline.splits import Split
-from pipeline.stamps import is_fresh, write_stamp
+from lpgnet.model import MODEL_TYPES, EmotionModel, build_model
+from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.console import say
+from lpgnet.pipeline.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
+from lpgnet.pipeline.embeddings import Plan, read_embeddings
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.features import encoded_modalities, prepare_modality, skipped_utterances
+from lpgnet.pipeline.manifest import MANIFEST_FILE, parse_object, read_manifest, read_text, write_atomically
+from lpgnet.pipeline.processes import current_launch
+from lpgnet.pipeline.splits import Split
+from lpgnet.pipeline.stamps import is_fresh, write_stamp
 
 if TYPE_CHECKING:
-    from feature_extractors import EncoderSpec
+    from lpgnet.feature_extractors import EncoderSpec
 
 INPUTS_FILE = "inputs.json"
 LOG_FILE = "metrics.jsonl"

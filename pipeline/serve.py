@@ -12,15 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from pipeline.audio import describe
-from pipeline.cli import module_main
-from pipeline.config import ServeConfig, check_prediction, parse_config
-from pipeline.console import say
-from pipeline.errors import PipelineError, UsageError
-from pipeline.predict import EmotionPipeline
-from pipeline.recordings.media import decodable
-from pipeline.reports.page import PageSettings
-from pipeline.reports.timeline import HTML, check_formats, output_paths, write_timeline
+from lpgnet.pipeline.audio import describe
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import ServeConfig, check_prediction, parse_config
+from lpgnet.pipeline.console import say
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.predict import EmotionPipeline
+from lpgnet.pipeline.recordings.media import decodable
+from lpgnet.pipeline.reports.page import PageSettings
+from lpgnet.pipeline.reports.timeline import HTML, check_formats, output_paths, write_timeline
 
 if TYPE_CHECKING:
     import gradio

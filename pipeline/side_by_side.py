@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from pipeline import console
+from lpgnet.pipeline import console
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue

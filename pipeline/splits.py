@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline.config import SplitsConfig
-from pipeline.dialogues import NO_LABEL, Dialogue
-from pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.config import SplitsConfig
+from lpgnet.pipeline.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.errors import PipelineError, shorten
 
 SPLIT_NAMES = ("train", "dev", "test")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.manifest import write_atomically
+from lpgnet.pipeline.manifest import write_atomically
 
 
 def stat_of(paths: Iterable[Path]) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import (
+from lpgnet.pipeline.config import (
     Config,
     CrossvalConfig,
     EvaluationConfig,
@@ -19,14 +19,14 @@ from pipeline.config import (
     config_from,
     parse_config,
 )
-from pipeline.errors import UsageError
-from pipeline.evaluate import METRICS_FILE, evaluate_run
-from pipeline.predictions import PREDICTIONS_FILE
-from pipeline.processes import make_accelerator
-from pipeline.runs import LoadedCorpus, load_corpus, run_inputs
-from pipeline.splits import Split, make_folds, make_split
-from pipeline.stamps import is_fresh, write_stamp
-from pipeline.train import train_run
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluate import METRICS_FILE, evaluate_run
+from lpgnet.pipeline.predictions import PREDICTIONS_FILE
+from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.runs import LoadedCorpus, load_corpus, run_inputs
+from lpgnet.pipeline.splits import Split, make_folds, make_split
+from lpgnet.pipeline.stamps import is_fresh, write_stamp
+from lpgnet.pipeline.train import train_run
 
 MEASURED_FILE = "measured.json"
 # Raised whenever what a measured run's folder holds changes: the run is measured again, and not trained.

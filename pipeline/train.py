@@ -16,28 +16,37 @@ from accelerate.utils import broadcast
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model import EmotionModel
-from pipeline.calibration import fit_temperature
-from pipeline.checkpoints import CHECKPOINT_FOLDER, Progress, Trainee, load_checkpoint, save_checkpoint
-from pipeline.cli import module_main
-from pipeline.config import Config, TrainingConfig, parse_config
-from pipeline.console import progress_bar, say, show
-from pipeline.dialogues import Dialogue, DialogueBatch, collate
-from pipeline.errors import UsageError
-from pipeline.inference import Prediction, predict_dialogues
-from pipeline.manifest import write_atomically
-from pipeline.metrics import NAMES, measure, total_confusion
-from pipeline.processes import make_accelerator
-from pipeline.reports.plots import plot_training
-from pipeline.runs import BEST_FOLDER, DONE_FILE, LOG_FILE, is_done, load_corpus, make_model, open_run, run_inputs
-from pipeline.splits import Split, make_split
-from pipeline.stamps import write_stamp
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.calibration import fit_temperature
+from lpgnet.pipeline.checkpoints import CHECKPOINT_FOLDER, Progress, Trainee, load_checkpoint, save_checkpoint
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.config import Config, TrainingConfig, parse_config
+from lpgnet.pipeline.console import progress_bar, say, show
+from lpgnet.pipeline.dialogues import Dialogue, DialogueBatch, collate
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.inference import Prediction, predict_dialogues
+from lpgnet.pipeline.manifest import write_atomically
+from lpgnet.pipeline.metrics import NAMES, measure, total_confusion
+from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.reports.plots import plot_training
+from lpgnet.pipeline.runs import (
+    BEST_FOLDER,
+    DONE_FILE,
+    LOG_FILE,
+    is_done,
+    load_corpus,
+    make_model,
+    open_run,
+    run_inputs,
+)
+from lpgnet.pipeline.splits import Split, make_split
+from lpgnet.pipeline.stamps import write_stamp
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch.optim.lr_scheduler import LRScheduler
 
-    from pipeline.runs import LoadedCorpus
+    from lpgnet.pipeline.runs import LoadedCorpus
 
 SELECTION = "weighted_f1"
 

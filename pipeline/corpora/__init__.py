@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpora import iemocap, meld, table
-from pipeline.corpora.base import PublishedCounts, ReadCorpus, differences
-from pipeline.errors import UsageError, did_you_mean
-from pipeline.manifest import Utterance, check_utterances
+from lpgnet.pipeline.corpora import iemocap, meld, table
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences
+from lpgnet.pipeline.errors import UsageError, did_you_mean
+from lpgnet.pipeline.manifest import Utterance, check_utterances
 
 __all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "read_corpus", "sources"]
 

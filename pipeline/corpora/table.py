@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, inside_root
-from pipeline.corpora.text import TABLE_SUFFIXES, named_rows, read_utf8
-from pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
-from pipeline.manifest import Utterance, utterance_from
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, inside_root
+from lpgnet.pipeline.corpora.text import TABLE_SUFFIXES, named_rows, read_utf8
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
+from lpgnet.pipeline.manifest import Utterance, utterance_from
 
 VERSION = 1
 PUBLISHED_COUNTS: PublishedCounts = {}

@@ -14,11 +14,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pipeline.audio import Segment, read_segment
-from pipeline.errors import PipelineError
-from pipeline.recordings.speech_models import SpeechModel
-from pipeline.recordings.transcripts import Turn, Word
-from pipeline.recordings.voice_activity import Span, SpeechSettings, find_speech
+from lpgnet.pipeline.audio import Segment, read_segment
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.speech_models import SpeechModel
+from lpgnet.pipeline.recordings.transcripts import Turn, Word
+from lpgnet.pipeline.recordings.voice_activity import Span, SpeechSettings, find_speech
 
 # What the model hears at once; words that end in the last seconds of it are left to the next window.
 WINDOW_SECONDS = 30.0

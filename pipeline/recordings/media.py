@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError
 
 EXTRA = "media"
 # After four bytes of length in MP4 and QuickTime; at the beginning of Matroska and WebM; after RIFF's header in AVI.

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from pipeline.audio import Segment, read_segment
-from pipeline.recordings.speech_models import SpeechModel
-from pipeline.recordings.transcripts import Turn
+from lpgnet.pipeline.audio import Segment, read_segment
+from lpgnet.pipeline.recordings.speech_models import SpeechModel
+from lpgnet.pipeline.recordings.transcripts import Turn
 
 # Turns that a model which pads to a fixed length, or masks what it pads, hears together.
 BATCH_TURNS = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,8 +46,8 @@ def load_speech_model(name: str, *, device: str) -> SpeechModel:
         raise PipelineError(f"'{name}': name a model of transformers, as hf:openai/whisper-small or hf:./folder")
     from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer
 
-    from feature_extractors.checkpoint import find_checkpoint
-    from feature_extractors.weights import quiet
+    from lpgnet.feature_extractors.checkpoint import find_checkpoint
+    from lpgnet.feature_extractors.weights import quiet
 
     checkpoint = find_checkpoint(name.removeprefix(FAMILY), name)
     try:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.corpora.text import read_any_text
-from pipeline.errors import PipelineError
-from pipeline.recordings.transcripts_base import Cue, Source, Transcript, Turn, Word, keep_sound
-from pipeline.recordings.transcripts_columns import read_ctm, read_rttm, read_stm, read_uem
-from pipeline.recordings.transcripts_subtitles import read_srt, read_vtt
-from pipeline.recordings.transcripts_tables import read_json, read_lines, read_table
-from pipeline.recordings.transcripts_tiers import read_eaf, read_textgrid
+from lpgnet.pipeline.corpora.text import read_any_text
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.transcripts_base import Cue, Source, Transcript, Turn, Word, keep_sound
+from lpgnet.pipeline.recordings.transcripts_columns import read_ctm, read_rttm, read_stm, read_uem
+from lpgnet.pipeline.recordings.transcripts_subtitles import read_srt, read_vtt
+from lpgnet.pipeline.recordings.transcripts_tables import read_json, read_lines, read_table
+from lpgnet.pipeline.recordings.transcripts_tiers import read_eaf, read_textgrid
 
 __all__ = ["FORMATS", "Transcript", "Turn", "Word", "find_transcript", "read_transcript"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.corpora.text import split_lines
-from pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.corpora.text import split_lines
+from lpgnet.pipeline.errors import PipelineError, shorten
 
 # A pause of this many seconds between two words of one speaker ends a turn, where a format has words alone.
 TURN_GAP_SECONDS = 0.5

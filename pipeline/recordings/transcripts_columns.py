@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.errors import PipelineError, shorten
-from pipeline.recordings.transcripts_base import Cue, Source, Turn, Word, time_at, turns_from_words
+from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.recordings.transcripts_base import Cue, Source, Turn, Word, time_at, turns_from_words
 
 _NO_VALUE = "<NA>"
 # STM's ways to say that nobody is to be scored here.

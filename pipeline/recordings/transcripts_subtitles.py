@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Iterator
 
-from pipeline.recordings.transcripts_base import Cue, Source, Turn, split_names, squeeze, time_at
+from lpgnet.pipeline.recordings.transcripts_base import Cue, Source, Turn, split_names, squeeze, time_at
 
 _TIMING = re.compile(r"\s*(?P<start>[-\d]\S*)\s*-->\s*(?P<end>\S+)(?:\s.*)?")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from pipeline.corpora.text import named_rows
-from pipeline.errors import PipelineError, did_you_mean, shorten
-from pipeline.recordings.transcripts_base import Cue, Source, Turn, Word, split_names, squeeze, time_at
+from lpgnet.pipeline.corpora.text import named_rows
+from lpgnet.pipeline.errors import PipelineError, did_you_mean, shorten
+from lpgnet.pipeline.recordings.transcripts_base import Cue, Source, Turn, Word, split_names, squeeze, time_at
 
 # No turn lasts so many seconds as a rule, and hardly one so few milliseconds: between them the unit is plain.
 _LONG_TURN = 100

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from pipeline.errors import PipelineError, shorten
-from pipeline.recordings.transcripts_base import Cue, Source, Turn, Word, squeeze, time_at, turns_from_words
+from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.recordings.transcripts_base import Cue, Source, Turn, Word, squeeze, time_at, turns_from_words
 
 _TOKEN = re.compile(
     r'"(?P<string>[^"]*(?:""[^"]*)*)"|(?<!\S)(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)|<(?P<flag>\w+)>'

@@ -8,14 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.audio import AudioInfo, Segment, segment_of
-from pipeline.errors import PipelineError, shorten
-from pipeline.recordings.transcripts import FORMATS, Transcript, Turn, read_transcript
-from pipeline.recordings.transcripts_base import Word
+from lpgnet.pipeline.audio import AudioInfo, Segment, segment_of
+from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.recordings.transcripts import FORMATS, Transcript, Turn, read_transcript
+from lpgnet.pipeline.recordings.transcripts_base import Word
 
 if TYPE_CHECKING:
-    from pipeline.recordings.speech_models import SpeechModel
-    from pipeline.recordings.voice_activity import Span, SpeechSettings
+    from lpgnet.pipeline.recordings.speech_models import SpeechModel
+    from lpgnet.pipeline.recordings.voice_activity import Span, SpeechSettings
 
 _UEM = FORMATS[".uem"].name
 
@@ -113,7 +113,7 @@ class TurnFinder:
                 f"{transcript.path}: its turns have no times; give a transcript with times, such as SRT, or a CTC "
                 "model that aligns them: --aligner hf:MODEL"
             )
-        from pipeline.recordings.alignment import align
+        from lpgnet.pipeline.recordings.alignment import align
 
         model = self.aligner()
         self._choices.append(f"times: by forced alignment with {model.name}")
@@ -140,7 +140,7 @@ class TurnFinder:
         return turns
 
     def _speech(self, segment: Segment) -> list[Span]:
-        from pipeline.recordings.voice_activity import find_speech
+        from lpgnet.pipeline.recordings.voice_activity import find_speech
 
         return find_speech(segment, self.settings.speech)
 
@@ -165,7 +165,7 @@ class TurnFinder:
                 f"beside it ({', '.join(list(FORMATS)[:4])}, ...) or by --transcript. Let a model recognise them "
                 "(--asr hf:openai/whisper-small), or go by the voice alone (--modalities audio)"
             )
-        from pipeline.recordings.recognition import recognise
+        from lpgnet.pipeline.recordings.recognition import recognise
 
         model = self.recogniser()
         segments = [

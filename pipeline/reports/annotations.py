@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
-from pipeline.reports.rows import Timeline, TimelineRow, cut_to, printable, tiers
+from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, cut_to, printable, tiers
 
 EMOTION = "emotion"
 _MEDIA_TYPES = {".wav": "audio/x-wav", ".mp3": "audio/mpeg", ".mp4": "video/mp4", ".m4a": "audio/mp4"}

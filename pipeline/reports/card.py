@@ -7,11 +7,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from model import EmotionModel
-from pipeline.config import Config
-from pipeline.manifest import write_atomically
-from pipeline.metrics import NAMES
-from pipeline.reports.crossval import percent, with_interval
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.manifest import write_atomically
+from lpgnet.pipeline.metrics import NAMES
+from lpgnet.pipeline.reports.crossval import percent, with_interval
 
 TEMPLATE = "card.md"
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.manifest import write_atomically
-from pipeline.metrics import NAMES
-from pipeline.missing import missing_curves
-from pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
-from pipeline.reports.published import PUBLISHED
+from lpgnet.pipeline.manifest import write_atomically
+from lpgnet.pipeline.metrics import NAMES
+from lpgnet.pipeline.missing import missing_curves
+from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
+from lpgnet.pipeline.reports.published import PUBLISHED
 
 TEMPLATE = "crossval.html"
 

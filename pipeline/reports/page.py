@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.audio import describe, read_blocks, segment_of
-from pipeline.errors import PipelineError
-from pipeline.recordings.media import needs_decoding
-from pipeline.reports.rows import Timeline, TimelineRow
+from lpgnet.pipeline.audio import describe, read_blocks, segment_of
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.media import needs_decoding
+from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 
 TEMPLATE = "timeline.html"
 # Colours and patterns in the page's style; more classes than that begin again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 
-from pipeline.reports.rows import Timeline, TimelineRow, printable
+from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, printable
 
 
 def to_srt(timeline: Timeline) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 from dataclasses import asdict
 
-from pipeline.reports.rows import Timeline
+from lpgnet.pipeline.reports.rows import Timeline
 
 
 def to_json_lines(timeline: Timeline) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline.errors import PipelineError, UsageError, did_you_mean
-from pipeline.manifest import write_atomically
-from pipeline.reports.annotations import to_eaf, to_rttm, to_text_grid
-from pipeline.reports.page import PageSettings, to_html
-from pipeline.reports.rows import Timeline, TimelineRow
-from pipeline.reports.subtitles import to_srt, to_vtt
-from pipeline.reports.tables import to_csv, to_json_lines
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
+from lpgnet.pipeline.manifest import write_atomically
+from lpgnet.pipeline.reports.annotations import to_eaf, to_rttm, to_text_grid
+from lpgnet.pipeline.reports.page import PageSettings, to_html
+from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
+from lpgnet.pipeline.reports.subtitles import to_srt, to_vtt
+from lpgnet.pipeline.reports.tables import to_csv, to_json_lines
 
 __all__ = ["FORMATS", "Timeline", "TimelineRow", "check_formats", "output_paths", "write_timeline"]
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import FeatureStore
+from lpgnet.cache import FeatureStore
 
 
 @pytest.fixture

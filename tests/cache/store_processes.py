@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import FeatureStore, StatCache
-from cache.files import part_file
+from lpgnet.cache import FeatureStore, StatCache
+from lpgnet.cache.files import part_file
 
 
 def write_until_killed(root: str, confirmed: str, seed: int) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cache import text_key
+from lpgnet.cache import text_key
 
 FINGERPRINT = "0123456789abcdef"
 _SHAPE = (3, 8)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import DamagedRowError, FeatureStore, StoreError, repair, verify
-from cache.shards import Shard
+from lpgnet.cache import DamagedRowError, FeatureStore, StoreError, repair, verify
+from lpgnet.cache.shards import Shard
 
 Fill = Callable[..., FeatureStore]
 ROWS = 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import FeatureStore, StoreError, export_rows, import_rows
+from lpgnet.cache import FeatureStore, StoreError, export_rows, import_rows
 
 Fill = Callable[..., FeatureStore]
 IDS = {f"dialogue/{number}": row_key(number) for number in range(6)}
@@ -54,8 +54,8 @@ def test_a_folder_that_datasets_loads(
 ) -> None:
     datasets = pytest.importorskip("datasets")
     store, target = filled(range(6), frames=frames, dtype=dtype), tmp_path / "out"
-    monkeypatch.setattr("cache.exchange._ROWS_AT_ONCE", 2)
-    monkeypatch.setattr("cache.exchange._FILE_BYTES", 200)
+    monkeypatch.setattr("lpgnet.cache.exchange._ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("lpgnet.cache.exchange._FILE_BYTES", 200)
     export_rows(store, target, IDS, "datasets")
     assert len(list((target / "data").iterdir())) > 1
     rows = datasets.load_dataset(str(target), split="train", cache_dir=str(tmp_path / "cache"))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import FeatureStore, StoreError, compact, gc, repair, verify
-from cache.files import ABANDONED_SECONDS, PART_SUFFIX, machine_name, remove_abandoned
+from lpgnet.cache import FeatureStore, StoreError, compact, gc, repair, verify
+from lpgnet.cache.files import ABANDONED_SECONDS, PART_SUFFIX, machine_name, remove_abandoned
 
 KILLS = int(os.environ.get("LPGNET_KILLS", "24"))
 Fill = Callable[..., FeatureStore]

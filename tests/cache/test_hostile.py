@@ -15,8 +15,8 @@ import pytest
 import xxhash
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import FeatureStore, StoreError, export_rows, import_rows, repair, verify
-from cache.shards import ShardName
+from lpgnet.cache import FeatureStore, StoreError, export_rows, import_rows, repair, verify
+from lpgnet.cache.shards import ShardName
 
 Fill = Callable[..., FeatureStore]
 HUGE = 10**12
@@ -211,7 +211,7 @@ def test_an_array_that_claims_more_than_it_has(tmp_path: Path, shape: tuple[int,
 
 
 def test_an_array_that_unpacks_to_more_than_any_utterance_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cache.exchange.ROW_BYTES", 2**24)
+    monkeypatch.setattr("lpgnet.cache.exchange.ROW_BYTES", 2**24)
     file = npz(tmp_path / "a.npz", npy_header((2**22,)) + bytes(2**24))
     assert file.stat().st_size < 2**17
     with little_memory(), pytest.raises(StoreError, match="more than any utterance"):

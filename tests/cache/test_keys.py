@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import StoreError, audio_key, file_digest, text_key
+from lpgnet.cache import StoreError, audio_key, file_digest, text_key
 
 DIGEST = "ab" * 32
 

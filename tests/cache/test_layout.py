@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cache import StoreError
-from cache.layout import Layout
+from lpgnet.cache import StoreError
+from lpgnet.cache.layout import Layout
 
 
 def layout(dtype: str) -> Layout:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import FeatureStore, StoreError, compact, gc, info, list_stores, verify
-from cache.index import Index, key_array
+from lpgnet.cache import FeatureStore, StoreError, compact, gc, info, list_stores, verify
+from lpgnet.cache.index import Index, key_array
 
 Fill = Callable[..., FeatureStore]
 

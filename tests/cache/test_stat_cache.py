@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache import FeatureStore, StatCache, StoreError, audio_key, file_digest, text_key
+from lpgnet.cache import FeatureStore, StatCache, StoreError, audio_key, file_digest, text_key
 
 Values = dict[str, Any]
 
@@ -34,7 +34,7 @@ class Reader:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trusts files however recently they changed, so that no test has to wait."""
-    monkeypatch.setattr("cache.stat_cache._SETTLED_NS", 0)
+    monkeypatch.setattr("lpgnet.cache.stat_cache._SETTLED_NS", 0)
 
 
 @pytest.fixture

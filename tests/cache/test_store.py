@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from store_rows import FINGERPRINT, row_key, row_values
 
-from cache import FeatureStore, MissingRowError, StoreError, text_key
-from cache.layout import Layout
+from lpgnet.cache import FeatureStore, MissingRowError, StoreError, text_key
+from lpgnet.cache.layout import Layout
 
 Fill = Callable[..., FeatureStore]
 DTYPES = ("float32", "float16", "bfloat16")

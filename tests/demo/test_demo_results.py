@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
+from lpgnet.pipeline import cli
 
 ROOT = Path(__file__).parents[2]
 RECORDING = ROOT / "examples" / "demo" / "recording"

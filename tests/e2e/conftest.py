@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
+from lpgnet.pipeline import cli
 from tests.e2e.workplace import DEMO, Run, Workplace, reduce_corpus, write_config
 
 

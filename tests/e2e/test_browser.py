@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.config import PredictionConfig, ServeConfig
-from pipeline.reports.page import PageSettings
-from pipeline.reports.rows import Timeline, TimelineRow
-from pipeline.reports.timeline import write_timeline
+from lpgnet.pipeline.config import PredictionConfig, ServeConfig
+from lpgnet.pipeline.reports.page import PageSettings
+from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
+from lpgnet.pipeline.reports.timeline import write_timeline
 from tests.e2e.workplace import DEMO, Workplace
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -198,8 +198,8 @@ def test_a_linked_recording_plays(browser: Any, timeline: Timeline, tmp_path: Pa
 def served(extracted: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page that is served with small limits."""
     pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
-    from pipeline import cli, serve
-    from pipeline.predict import EmotionPipeline
+    from lpgnet.pipeline import cli, serve
+    from lpgnet.pipeline.predict import EmotionPipeline
 
     assert cli.main(extracted.arguments("train", "--run", "served")) == 0
     model = str(extracted.folder / "work" / "small" / "runs" / "served")
@@ -258,8 +258,8 @@ def test_no_file_of_the_server_is_readable(served: str, tmp_path: Path) -> None:
 
 
 def test_limits(served: str, extracted: Workplace, tmp_path: Path) -> None:
-    from pipeline import serve
-    from pipeline.errors import PipelineError
+    from lpgnet.pipeline import serve
+    from lpgnet.pipeline.errors import PipelineError
 
     config = ServeConfig(max_megabytes=1, max_minutes=0.5)
     desk = serve.Desk(None, config, str(tmp_path))  # type: ignore[arg-type]
@@ -271,7 +271,7 @@ def test_limits(served: str, extracted: Workplace, tmp_path: Path) -> None:
 
 
 def test_old_files_are_swept_away(tmp_path: Path) -> None:
-    from pipeline.serve import KEPT_SECONDS, sweep
+    from lpgnet.pipeline.serve import KEPT_SECONDS, sweep
 
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

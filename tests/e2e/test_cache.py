@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cache import FeatureStore, info
+from lpgnet.cache import FeatureStore, info
 from tests.e2e.workplace import Run, Workplace, fails, read_table
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import soundfile
 
-from cache import FeatureStore
+from lpgnet.cache import FeatureStore
 from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_table
 
 
@@ -55,7 +55,7 @@ def test_one_process_of_two_is_killed(workplace: Workplace, run: Run) -> None:
         "--nproc_per_node",
         "2",
         "-m",
-        "pipeline.features",
+        "lpgnet.pipeline.features",
     ]
     command = [*launcher, *workplace.arguments("features", *options)[1:]]
     process = subprocess.Popen(command, cwd=workplace.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline import cli
-from pipeline.errors import UsageError
-from pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
-from pipeline.predict import EmotionPipeline
-from pipeline.recordings.transcripts import read_transcript
-from pipeline.reports.timeline import check_formats, output_paths
+from lpgnet.pipeline import cli
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.predict import EmotionPipeline
+from lpgnet.pipeline.recordings.transcripts import read_transcript
+from lpgnet.pipeline.reports.timeline import check_formats, output_paths
 from tests.e2e.workplace import DEMO, ROOT, Run, Workplace
 
 RECORDING = DEMO / "recording" / "recording.flac"
@@ -174,7 +174,7 @@ def test_recordings_of_every_kind(
     """The same speech gives the same turns with emotions in any coding, and a report that plays it."""
     import soxr
 
-    from pipeline.reports.page import PageSettings, to_html
+    from lpgnet.pipeline.reports.page import PageSettings, to_html
 
     waveform = soxr.resample(short[0], short[1], rate)
     path = tmp_path / f"call.{suffix}"

@@ -65,7 +65,8 @@ def test_what_is_done_is_not_done_again(workplace: Workplace, run: Run) -> None:
 def test_nothing_to_do_imports_no_torch(workplace: Workplace) -> None:
     arguments = workplace.arguments("features")
     code = (
-        f"import sys; from pipeline.cli import main; assert main({arguments!r}) == 0; sys.exit('torch' in sys.modules)"
+        f"import sys; from lpgnet.pipeline.cli import main; assert main({arguments!r}) == 0; "
+        "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
 
@@ -81,7 +82,12 @@ def test_a_killed_run_resumes_to_identical_weights(workplace: Workplace) -> None
     options = ["--training.epochs", "8", "--training.patience", "8"]
     whole = workplace.launch("train", *options, "--run", "whole")
     assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, "-m", "pipeline.train", *workplace.arguments("train", *options, "--run", "killed")[1:]]
+    command = [
+        sys.executable,
+        "-m",
+        "lpgnet.pipeline.train",
+        *workplace.arguments("train", *options, "--run", "killed")[1:],
+    ]
     process = subprocess.Popen(command, cwd=workplace.folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     checkpoints = run_folder(workplace, "killed") / "checkpoints"
     while not list(checkpoints.glob("epoch-0000[2-7].safetensors")) and process.poll() is None:

@@ -34,7 +34,7 @@ class Workplace:
         python = [sys.executable, "-m"]
         if processes > 1:
             python += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
-        command = [*python, f"pipeline.{stage}", *self.arguments(stage, *more)[1:]]
+        command = [*python, f"lpgnet.pipeline.{stage}", *self.arguments(stage, *more)[1:]]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from feature_extractors import EncoderError, TextItem, load_encoder
+from lpgnet.feature_extractors import EncoderError, TextItem, load_encoder
 from tests.feature_extractors.conftest import WHISPER_SECONDS, Checkpoints, voice
 
 LENGTHS = (16_000, 8_000, 24_000)

@@ -10,7 +10,7 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs" / "encoders.md"
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from feature_extractors import check_encoder, list_encoders
+from lpgnet.feature_extractors import check_encoder, list_encoders
 print(list_encoders("peak"))
 print(*(verdict for verdict in check_encoder("peak:simple")), sep="\\n")
 """

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from feature_extractors import EncoderError, check_encoder, load_encoder, resolve_spec
-from feature_extractors.librosa_prosody import NAMES
+from lpgnet.feature_extractors import EncoderError, check_encoder, load_encoder, resolve_spec
+from lpgnet.feature_extractors.librosa_prosody import NAMES
 from tests.feature_extractors.conftest import voice
 
 RATE = 16_000

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from feature_extractors import TextItem, load_encoder
-from feature_extractors.spec import ENCODER_VERSION
+from lpgnet.feature_extractors import TextItem, load_encoder
+from lpgnet.feature_extractors.spec import ENCODER_VERSION
 from tests.feature_extractors.conftest import AUDIO, TEXT, build, feature_extractor, word_tokenizer
 
 

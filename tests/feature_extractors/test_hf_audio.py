@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_extractors import EncoderError, ItemError, load_encoder
+from lpgnet.feature_extractors import EncoderError, ItemError, load_encoder
 from tests.feature_extractors.conftest import AUDIO, WHISPER_SECONDS, Checkpoints, feature_extractor, relative, voice
 
 LENGTHS = (16_000, 3_000, 40_123, 8_000, 24_001)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_extractors import ItemError, TextItem, load_encoder
+from lpgnet.feature_extractors import ItemError, TextItem, load_encoder
 from tests.feature_extractors.conftest import TEXT, Checkpoints, relative, word_tokenizer
 
 TEXTS = ("a b c", "d", "e f g h i j k l m n o p q r", "s t", "u v w x y z a b")

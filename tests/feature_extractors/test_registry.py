@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_extractors import (
+from lpgnet.feature_extractors import (
     Embedding,
     EncoderError,
     EncoderSpec,

@@ -16,8 +16,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from feature_extractors import EncoderError, load_encoder, resolve_spec
-from feature_extractors.checkpoint import needed
+from lpgnet.feature_extractors import EncoderError, load_encoder, resolve_spec
+from lpgnet.feature_extractors.checkpoint import needed
 from tests.feature_extractors.conftest import AUDIO, Checkpoints, relative, voice
 
 

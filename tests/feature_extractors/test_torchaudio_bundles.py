@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchaudio import pipelines
 
-from feature_extractors import EncoderError, load_encoder, resolve_spec
-from feature_extractors.torchaudio_bundles import BUNDLES
+from lpgnet.feature_extractors import EncoderError, load_encoder, resolve_spec
+from lpgnet.feature_extractors.torchaudio_bundles import BUNDLES
 from tests.feature_extractors.conftest import relative, shaken, voice
 
 SHAPE: dict[str, Any] = {

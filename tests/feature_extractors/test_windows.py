@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_extractors.pooling import Part, join, pool
-from feature_extractors.windows import Frames, Window, batches, cut
+from lpgnet.feature_extractors.pooling import Part, join, pool
+from lpgnet.feature_extractors.windows import Frames, Window, batches, cut
 
 WAV2VEC = Frames.of_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 

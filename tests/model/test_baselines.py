@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model import EmotionModel, build_model
-from model.sdt import sinusoidal_positions
+from lpgnet.model import EmotionModel, build_model
+from lpgnet.model.sdt import sinusoidal_positions
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import EmotionModel, LPGNetConfig, LPGNetModel, ModelError, build_model, load_model
+from lpgnet.model import EmotionModel, LPGNetConfig, LPGNetModel, ModelError, build_model, load_model
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
 SMALL: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model import LossSettings, build_model, loss_counts, self_distillation
+from lpgnet.model import LossSettings, build_model, loss_counts, self_distillation
 
 LOG3 = math.log(3.0)
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model import build_model
+from lpgnet.model import build_model
 
 SIZES = {"text": [1, 4], "audio": [2, 4]}
 

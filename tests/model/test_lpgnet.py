@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from model import LPGNetConfig, LPGNetForEmotionRecognition, ModelError, build_model
-from model.lpgnet import MaskedBatchNorm, attend
+from lpgnet.model import LPGNetConfig, LPGNetForEmotionRecognition, ModelError, build_model
+from lpgnet.model.lpgnet import MaskedBatchNorm, attend
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.inference import Prediction
-from pipeline.predictions import PREDICTIONS_FILE, Outcome, write_predictions
+from lpgnet.pipeline.inference import Prediction
+from lpgnet.pipeline.predictions import PREDICTIONS_FILE, Outcome, write_predictions
 
 CLASSES = ["no", "yes"]
 

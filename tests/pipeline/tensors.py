@@ -5,16 +5,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from feature_extractors import EncoderSpec
-from pipeline.config import Config, EvaluationConfig, ModelConfig, TrainingConfig
-from pipeline.dialogues import NO_LABEL, Dialogue, make_dialogue
-from pipeline.embeddings import Embeddings
-from pipeline.evaluate import evaluate_run
-from pipeline.manifest import Utterance
-from pipeline.processes import make_accelerator
-from pipeline.runs import LoadedCorpus
-from pipeline.splits import Split
-from pipeline.train import train_run
+from lpgnet.feature_extractors import EncoderSpec
+from lpgnet.pipeline.config import Config, EvaluationConfig, ModelConfig, TrainingConfig
+from lpgnet.pipeline.dialogues import NO_LABEL, Dialogue, make_dialogue
+from lpgnet.pipeline.embeddings import Embeddings
+from lpgnet.pipeline.evaluate import evaluate_run
+from lpgnet.pipeline.manifest import Utterance
+from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.runs import LoadedCorpus
+from lpgnet.pipeline.splits import Split
+from lpgnet.pipeline.train import train_run
 
 TURNS = 8
 Rule = Literal["text", "random", "previous", "xor"]

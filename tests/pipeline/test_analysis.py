@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from model import load_model
-from pipeline.analysis import score, score_conditions, score_speakers, speaker_gap
-from pipeline.config import EvaluationConfig
-from pipeline.dialogues import hide_modality, make_dialogue
-from pipeline.errors import UsageError
-from pipeline.evaluate import evaluate_run
-from pipeline.inference import Prediction, predict_dialogues
-from pipeline.manifest import Utterance
-from pipeline.missing import add_missing, kept_modalities, missing_curves
-from pipeline.predictions import describe_test, read_predictions, words_seen, write_predictions
-from pipeline.processes import make_accelerator
-from pipeline.splits import Split
+from lpgnet.model import load_model
+from lpgnet.pipeline.analysis import score, score_conditions, score_speakers, speaker_gap
+from lpgnet.pipeline.config import EvaluationConfig
+from lpgnet.pipeline.dialogues import hide_modality, make_dialogue
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluate import evaluate_run
+from lpgnet.pipeline.inference import Prediction, predict_dialogues
+from lpgnet.pipeline.manifest import Utterance
+from lpgnet.pipeline.missing import add_missing, kept_modalities, missing_curves
+from lpgnet.pipeline.predictions import describe_test, read_predictions, words_seen, write_predictions
+from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.splits import Split
 from tests.pipeline.predicted import CLASSES, outcome
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train, train_and_test
 

@@ -10,8 +10,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.audio import Segment, describe, locate, read_segment, segment_of
-from pipeline.errors import PipelineError
+from lpgnet.pipeline.audio import Segment, describe, locate, read_segment, segment_of
+from lpgnet.pipeline.errors import PipelineError
 
 RATE = 16000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal((2 * RATE, 2))).astype(np.float32)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.calibration import (
+from lpgnet.pipeline.calibration import (
     HIGHEST,
     LOWEST,
     Reliability,
@@ -14,7 +14,7 @@ from pipeline.calibration import (
     log_probabilities,
     reliability,
 )
-from pipeline.inference import Prediction
+from lpgnet.pipeline.inference import Prediction
 
 
 def predictions_of(probabilities: np.ndarray, labels: np.ndarray) -> list[Prediction]:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import cli
-from pipeline.compare import McNemar, check_comparable, differences, mcnemar, read_measured
-from pipeline.errors import PipelineError
-from pipeline.metrics import bootstrap_differences, bootstrap_intervals, scores
-from pipeline.predictions import Outcome
-from pipeline.stamps import write_stamp
-from pipeline.tables import MEASURED_FILE
+from lpgnet.pipeline import cli
+from lpgnet.pipeline.compare import McNemar, check_comparable, differences, mcnemar, read_measured
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.metrics import bootstrap_differences, bootstrap_intervals, scores
+from lpgnet.pipeline.predictions import Outcome
+from lpgnet.pipeline.stamps import write_stamp
+from lpgnet.pipeline.tables import MEASURED_FILE
 from tests.pipeline.predicted import outcome, write_run
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
-from pipeline.errors import UsageError
+from lpgnet.pipeline.config import Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
+from lpgnet.pipeline.errors import UsageError
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(CONFIG_FOLDER.glob("**/*.yaml"))

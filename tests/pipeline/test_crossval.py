@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
-from pipeline.crossval import describe_table, read_runs, table_folder
-from pipeline.errors import UsageError
-from pipeline.evaluate import measure_predictions, write_results
-from pipeline.predictions import Outcome
-from pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
-from pipeline.side_by_side import run_side_by_side
-from pipeline.tables import Job, Row, make_rows
+from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
+from lpgnet.pipeline.crossval import describe_table, read_runs, table_folder
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluate import measure_predictions, write_results
+from lpgnet.pipeline.predictions import Outcome
+from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
+from lpgnet.pipeline.side_by_side import run_side_by_side
+from lpgnet.pipeline.tables import Job, Row, make_rows
 from tests.pipeline.predicted import outcome
 from tests.pipeline.work import fail_on_two
 

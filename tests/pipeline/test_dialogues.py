@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dialogues import (
+from lpgnet.pipeline.dialogues import (
     class_numbers,
     collate,
     inverse_frequency,
@@ -14,9 +14,9 @@ from pipeline.dialogues import (
     make_dialogues,
     standardization,
 )
-from pipeline.embeddings import Embeddings
-from pipeline.errors import PipelineError
-from pipeline.manifest import Corpus, Manifest, Utterance
+from lpgnet.pipeline.embeddings import Embeddings
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.manifest import Corpus, Manifest, Utterance
 
 LABELS = {"ang": "angry", "hap": "happy", "exc": "happy", "xxx": None}
 

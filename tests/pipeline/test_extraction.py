@@ -14,14 +14,14 @@ import psutil
 import pytest
 import soundfile
 
-from cache import FeatureStore, StatCache
-from feature_extractors import Embedding, Encoder, load_encoder
-from pipeline import audio
-from pipeline.audio import Segment, read_segment
-from pipeline.embeddings import Problem, Request, plan_audio, pool_frames
-from pipeline.errors import PipelineError
-from pipeline.extraction import Extraction, embed, merge
-from pipeline.manifest import Utterance
+from lpgnet.cache import FeatureStore, StatCache
+from lpgnet.feature_extractors import Embedding, Encoder, load_encoder
+from lpgnet.pipeline import audio
+from lpgnet.pipeline.audio import Segment, read_segment
+from lpgnet.pipeline.embeddings import Problem, Request, plan_audio, pool_frames
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.extraction import Extraction, embed, merge
+from lpgnet.pipeline.manifest import Utterance
 
 RATE = 16_000
 HOURS = 3
@@ -30,9 +30,9 @@ FIXTURES = Path(__file__).parents[2] / "examples" / "demo" / "corpus" / "audio"
 # Embeds few turns, many, and one of an hour by the stage itself; the most memory that it had by then (KB) is printed.
 STAGE = """
 import resource, sys
-from pipeline.config import AudioEncoderConfig, Config, EncodersConfig, FeaturesConfig
-from pipeline.features import extract_features
-from pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, FeaturesConfig
+from lpgnet.pipeline.features import extract_features
+from lpgnet.pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
 
 recording, encoder, folder = sys.argv[1:]
 config = Config(
@@ -53,12 +53,12 @@ for seconds, count in ((0.3, 400), (0.3, 4000), (3600, 1)):
 # Embeds a minute and then what a pipe never gives, and is ended by a signal meanwhile.
 ENDED = """
 import sys
-from cache import FeatureStore
-from feature_extractors import load_encoder
-from pipeline.audio import Segment
-from pipeline.embeddings import Request
-from pipeline.extraction import Extraction, embed
-from pipeline.processes import end_cleanly_when_terminated
+from lpgnet.cache import FeatureStore
+from lpgnet.feature_extractors import load_encoder
+from lpgnet.pipeline.audio import Segment
+from lpgnet.pipeline.embeddings import Request
+from lpgnet.pipeline.extraction import Extraction, embed
+from lpgnet.pipeline.processes import end_cleanly_when_terminated
 
 if __name__ == "__main__":
     end_cleanly_when_terminated()
@@ -147,7 +147,7 @@ def test_workers_give_what_the_stage_itself_decodes(encoder: Encoder, noise: Pat
 
 def test_decoding_imports_nothing_heavy() -> None:
     """A worker imports the module of the function that it runs: what it drags in costs every worker its memory."""
-    code = "import pipeline.extraction, sys; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    code = "import lpgnet.pipeline.extraction, sys; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

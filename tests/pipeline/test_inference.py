@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model import EmotionModel, build_model
-from pipeline.dialogues import NO_LABEL, Dialogue
-from pipeline.inference import FUSED, Prediction, predict_dialogues, predict_in_windows
-from pipeline.manifest import Utterance
+from lpgnet.model import EmotionModel, build_model
+from lpgnet.pipeline.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.inference import FUSED, Prediction, predict_dialogues, predict_in_windows
+from lpgnet.pipeline.manifest import Utterance
 
 TURNS = 90
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
-from pipeline.manifest import (
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.manifest import (
     Corpus,
     Manifest,
     Utterance,

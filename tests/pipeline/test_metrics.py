@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
-from pipeline.inference import Prediction
-from pipeline.metrics import bootstrap_intervals, dialogue_confusions, draw_dialogues, measure, scores
+from lpgnet.pipeline.inference import Prediction
+from lpgnet.pipeline.metrics import bootstrap_intervals, dialogue_confusions, draw_dialogues, measure, scores
 
 CLASSES = ["angry", "happy", "sad"]
 PAIRS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.processes import Launch, balance, current_launch
+from lpgnet.pipeline.processes import Launch, balance, current_launch
 
 
 @given(costs=st.lists(st.floats(0.1, 30), max_size=60), parts=st.integers(1, 5))
@@ -31,7 +31,15 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
 def test_accelerate_launch_without_gpus_is_told_apart() -> None:
     if any(name.startswith("nvidia") for name in os.listdir("/dev")):
         pytest.skip("accelerate starts as many processes as asked for where there are GPUs")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "-m", "pipeline.train"]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--num_processes",
+        "2",
+        "-m",
+        "lpgnet.pipeline.train",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert "asked for 2 processes and started one" in done.stderr
     assert "torch.distributed.run --nproc_per_node 2" in done.stderr

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import SplitsConfig
-from pipeline.dialogues import Dialogue, make_dialogue
-from pipeline.errors import PipelineError
-from pipeline.manifest import Utterance
-from pipeline.splits import Split, check_leaks, make_folds, make_split, overlapping_speakers
+from lpgnet.pipeline.config import SplitsConfig
+from lpgnet.pipeline.dialogues import Dialogue, make_dialogue
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.manifest import Utterance
+from lpgnet.pipeline.splits import Split, check_leaks, make_folds, make_split, overlapping_speakers
 
 
 def dialogue(

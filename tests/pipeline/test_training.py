@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model import load_model
-from pipeline.config import Config, TrainingConfig
-from pipeline.dialogues import collate
-from pipeline.processes import make_accelerator
-from pipeline.runs import make_model
-from pipeline.train import Trainer, drop_modalities, make_scheduler, steps_per_epoch
+from lpgnet.model import load_model
+from lpgnet.pipeline.config import Config, TrainingConfig
+from lpgnet.pipeline.dialogues import collate
+from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.runs import make_model
+from lpgnet.pipeline.train import Trainer, drop_modalities, make_scheduler, steps_per_epoch
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train, train_and_test
 
 CHANCE = 0.5

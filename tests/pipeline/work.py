@@ -1,6 +1,6 @@
 """Work for other processes, in a module that imports little."""
 
-from pipeline.errors import UsageError
+from lpgnet.pipeline.errors import UsageError
 
 
 def fail_on_two(number: int) -> None:

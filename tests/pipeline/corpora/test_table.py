@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpora import ReadCorpus, read_corpus, sources
-from pipeline.errors import PipelineError, UsageError
-from pipeline.manifest import Utterance
+from lpgnet.pipeline.corpora import ReadCorpus, read_corpus, sources
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.manifest import Utterance
 
 
 def read(folder: Path, text: str, *, name: str = "table.csv", **options: Any) -> ReadCorpus:

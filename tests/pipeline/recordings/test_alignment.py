@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.audio import Segment, describe, segment_of
-from pipeline.errors import PipelineError
-from pipeline.recordings import alignment
-from pipeline.recordings.alignment import Alphabet, align
-from pipeline.recordings.speech_models import SpeechModel, load_speech_model
-from pipeline.recordings.transcripts import Turn
+from lpgnet.pipeline.audio import Segment, describe, segment_of
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings import alignment
+from lpgnet.pipeline.recordings.alignment import Alphabet, align
+from lpgnet.pipeline.recordings.speech_models import SpeechModel, load_speech_model
+from lpgnet.pipeline.recordings.transcripts import Turn
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo"
 NAME = f"hf:{DEMO / 'encoders' / 'audio'}"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.errors import PipelineError
-from pipeline.recordings.media import decodable, needs_decoding
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.media import decodable, needs_decoding
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.audio import describe, segment_of
-from pipeline.errors import PipelineError
-from pipeline.recordings.recognition import LONGEST_SECONDS, _pieces, recognise
-from pipeline.recordings.speech_models import load_speech_model
-from pipeline.recordings.transcripts import Turn
+from lpgnet.pipeline.audio import describe, segment_of
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.recognition import LONGEST_SECONDS, _pieces, recognise
+from lpgnet.pipeline.recordings.speech_models import load_speech_model
+from lpgnet.pipeline.recordings.transcripts import Turn
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo"
 RECORDING = DEMO / "recording" / "recording.flac"

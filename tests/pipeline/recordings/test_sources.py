@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
-from pipeline.recordings.sources import DialogueSource, RecordingSource, find_sources
+from lpgnet.pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, find_sources
 
 
 def touch(path: Path) -> Path:

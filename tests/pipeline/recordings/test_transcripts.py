@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
-from pipeline.errors import PipelineError
-from pipeline.recordings.transcripts import FORMATS, Transcript, Turn, Word, find_transcript, read_transcript
-from pipeline.recordings.transcripts_base import parse_time
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.transcripts import FORMATS, Transcript, Turn, Word, find_transcript, read_transcript
+from lpgnet.pipeline.recordings.transcripts_base import parse_time
 
 SHARED = Path(os.environ.get("LPGNET_SHARED", Path(__file__).parents[4] / "shared"))
 CONVERSATION = SHARED / "data" / "conversation"

@@ -10,12 +10,12 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audio import describe
-from pipeline.errors import PipelineError
-from pipeline.recordings.transcripts import Turn
-from pipeline.recordings.transcripts_base import Word
-from pipeline.recordings.turns import HeardTurn, TurnFinder, Turns, TurnSettings, join_tiny, split_long
-from pipeline.recordings.voice_activity import SpeechSettings
+from lpgnet.pipeline.audio import describe
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.transcripts import Turn
+from lpgnet.pipeline.recordings.transcripts_base import Word
+from lpgnet.pipeline.recordings.turns import HeardTurn, TurnFinder, Turns, TurnSettings, join_tiny, split_long
+from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo" / "recording"
 AUDIO_ALONE = TurnSettings(SpeechSettings(), wants_words=False)

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audio import describe, segment_of
-from pipeline.config import PredictionConfig
-from pipeline.recordings import voice_activity
-from pipeline.recordings.voice_activity import (
+from lpgnet.pipeline.audio import describe, segment_of
+from lpgnet.pipeline.config import PredictionConfig
+from lpgnet.pipeline.recordings import voice_activity
+from lpgnet.pipeline.recordings.voice_activity import (
     FRAME_SECONDS,
     SileroNetwork,
     Span,

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
-from pipeline.errors import PipelineError, UsageError
-from pipeline.recordings.transcripts import read_transcript
-from pipeline.reports.page import PageSettings, clock, to_html
-from pipeline.reports.rows import Timeline, TimelineRow, tiers
-from pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.recordings.transcripts import read_transcript
+from lpgnet.pipeline.reports.page import PageSettings, clock, to_html
+from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, tiers
+from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
