@@ -44,10 +44,10 @@ from transformers import (
 
 from lpgnet.feature_extractors import Encoder, load_encoder, resolve_precision
 from lpgnet.feature_extractors.exactness import Lengths
-from lpgnet.pipeline.audio import Segment
-from lpgnet.pipeline.console import quiet_transformers
-from lpgnet.pipeline.embeddings import Request, Words
-from lpgnet.pipeline.extraction import Extraction, cost, embed
+from lpgnet.pipeline.common.console import quiet_transformers
+from lpgnet.pipeline.corpora.audio import Segment
+from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed
+from lpgnet.pipeline.embeddings.plan import Request, Words
 
 RATE = 16_000
 BATCH = 8

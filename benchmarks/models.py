@@ -26,14 +26,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lpgnet.feature_extractors import EncoderSpec
 from lpgnet.model import EmotionModel
+from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, ModelConfig, TrainingConfig
-from lpgnet.pipeline.dialogues import NO_LABEL, Dialogue, collate
-from lpgnet.pipeline.inference import predict_dialogues
-from lpgnet.pipeline.manifest import Utterance
-from lpgnet.pipeline.processes import make_accelerator
-from lpgnet.pipeline.runs import LoadedCorpus, make_model
-from lpgnet.pipeline.splits import Split
-from lpgnet.pipeline.train import Trainer
+from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.evaluation.inference import predict_dialogues
+from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, collate
+from lpgnet.pipeline.training.runs import LoadedCorpus, make_model
+from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.trainer import Trainer
 
 DIALOGUES, UTTERANCES, LABELLED = 151, 10_039, 5_531
 SIZES = {"text": (1, 768), "audio": (13, 768)}

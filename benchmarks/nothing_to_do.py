@@ -18,8 +18,8 @@ import numpy as np
 import soundfile
 
 from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.features import encoded_modalities, prepare_modality
-from lpgnet.pipeline.manifest import read_manifest
 
 UTTERANCES, DIALOGUES = 10_039, 151
 ROUNDS = 5

@@ -21,11 +21,11 @@ from lpgnet.cache import (
     verify,
 )
 from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.console import say, show, show_table
-from lpgnet.pipeline.embeddings import MODALITIES, imported_key, make_plan
+from lpgnet.pipeline.common.console import say, show, show_table
+from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
+from lpgnet.pipeline.embeddings.plan import MODALITIES, imported_key, make_plan
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.features import IMPORTED, imported_spec, read_summaries
-from lpgnet.pipeline.manifest import Manifest, read_manifest
 
 DEFAULT_STORE = "work/store"
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from lpgnet.pipeline.analysis import confusions, labelled_only
 from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import show, show_table
+from lpgnet.pipeline.common.files import parse_object, read_text
 from lpgnet.pipeline.config import EvaluationConfig
-from lpgnet.pipeline.console import show, show_table
-from lpgnet.pipeline.dialogues import NO_LABEL
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.manifest import parse_object, read_text
-from lpgnet.pipeline.metrics import NAMES, Difference, bootstrap_differences, mean_scores
-from lpgnet.pipeline.predictions import PREDICTIONS_FILE, Outcome, read_predictions
-from lpgnet.pipeline.tables import MEASURED_FILE
+from lpgnet.pipeline.evaluation.analysis import confusions, labelled_only
+from lpgnet.pipeline.evaluation.metrics import NAMES, Difference, bootstrap_differences, mean_scores
+from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
+from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
+from lpgnet.pipeline.training.dialogues import NO_LABEL
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lpgnet.pipeline.analysis import (
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import progress_bar, show, show_table
+from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.common.processes import current_launch
+from lpgnet.pipeline.common.side_by_side import default_workers, one_thread, run_side_by_side
+from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluate import METRICS_FILE
+from lpgnet.pipeline.evaluation.analysis import (
     Runs,
     confusions,
     labelled_only,
@@ -17,21 +25,13 @@ from lpgnet.pipeline.analysis import (
     score_speakers,
     speaker_gap,
 )
-from lpgnet.pipeline.calibration import Reliability
-from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.console import progress_bar, show, show_table
-from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.evaluate import METRICS_FILE
-from lpgnet.pipeline.inference import FUSED
-from lpgnet.pipeline.manifest import write_atomically
-from lpgnet.pipeline.metrics import NAMES, bootstrap_differences
-from lpgnet.pipeline.missing import add_missing
-from lpgnet.pipeline.predictions import PREDICTIONS_FILE, Outcome, read_predictions, words_seen
-from lpgnet.pipeline.processes import current_launch
+from lpgnet.pipeline.evaluation.calibration import Reliability
+from lpgnet.pipeline.evaluation.inference import FUSED
+from lpgnet.pipeline.evaluation.metrics import NAMES, bootstrap_differences
+from lpgnet.pipeline.evaluation.missing import add_missing
+from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions, words_seen
+from lpgnet.pipeline.evaluation.tables import Job, Row, is_measured, make_jobs, make_rows, run_job, runs_folder
 from lpgnet.pipeline.reports.crossval import caption, table, write_reports
-from lpgnet.pipeline.side_by_side import default_workers, one_thread, run_side_by_side
-from lpgnet.pipeline.tables import Job, Row, is_measured, make_jobs, make_rows, run_job, runs_folder
 
 RESULTS_FILE = "results.json"
 

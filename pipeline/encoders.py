@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from lpgnet.feature_extractors import check_encoder, list_encoders
 from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.console import show, show_table
-from lpgnet.pipeline.devices import resolve_device
+from lpgnet.pipeline.common.console import show, show_table
+from lpgnet.pipeline.common.processes import resolve_device
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,23 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.model import EmotionModel, load_model
-from lpgnet.pipeline.analysis import score, score_conditions, score_speakers, speaker_gap
-from lpgnet.pipeline.calibration import describe_calibration
 from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import show, show_table
+from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.console import show, show_table
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.inference import FUSED, predict_dialogues, temperature_of
-from lpgnet.pipeline.manifest import write_atomically
-from lpgnet.pipeline.metrics import NAMES
-from lpgnet.pipeline.missing import hide_all_but, kept_modalities, measure_missing, missing_curves
-from lpgnet.pipeline.predictions import PREDICTIONS_FILE, Outcome, describe_test, words_seen, write_predictions
-from lpgnet.pipeline.processes import make_accelerator
+from lpgnet.pipeline.evaluation.analysis import score, score_conditions, score_speakers, speaker_gap
+from lpgnet.pipeline.evaluation.calibration import describe_calibration
+from lpgnet.pipeline.evaluation.inference import FUSED, predict_dialogues, temperature_of
+from lpgnet.pipeline.evaluation.metrics import NAMES
+from lpgnet.pipeline.evaluation.missing import hide_all_but, kept_modalities, measure_missing, missing_curves
+from lpgnet.pipeline.evaluation.predictions import (
+    PREDICTIONS_FILE,
+    Outcome,
+    describe_test,
+    words_seen,
+    write_predictions,
+)
 from lpgnet.pipeline.reports.card import write_card
 from lpgnet.pipeline.reports.crossval import with_interval
 from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
-from lpgnet.pipeline.runs import LoadedCorpus, best_folder, check_same_protocol, load_corpus, run_inputs, training_cost
-from lpgnet.pipeline.splits import Split, make_split, overlapping_speakers
+from lpgnet.pipeline.training.runs import (
+    LoadedCorpus,
+    best_folder,
+    check_same_protocol,
+    load_corpus,
+    run_inputs,
+    training_cost,
+)
+from lpgnet.pipeline.training.splits import Split, make_split, overlapping_speakers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import show
 from lpgnet.pipeline.config import ExportConfig, parse_config
-from lpgnet.pipeline.console import show
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.predict import BUNDLED_ENCODERS, model_folder
 

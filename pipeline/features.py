@@ -13,14 +13,21 @@ import numpy as np
 
 from lpgnet.cache import FeatureStore, StatCache
 from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import progress_bar, quiet_transformers, say, show
+from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
+from lpgnet.pipeline.common.processes import (
+    Launch,
+    balance,
+    current_launch,
+    end_cleanly_when_terminated,
+    make_accelerator,
+    resolve_device,
+)
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig, parse_config
-from lpgnet.pipeline.console import progress_bar, quiet_transformers, say, show
-from lpgnet.pipeline.devices import resolve_device
-from lpgnet.pipeline.embeddings import MODALITIES, Plan, Problem, Request, make_plan, plan_imported
+from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
+from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge
+from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, Problem, Request, make_plan, plan_imported
 from lpgnet.pipeline.errors import PipelineError, UsageError
-from lpgnet.pipeline.extraction import Extraction, cost, embed, merge
-from lpgnet.pipeline.manifest import Manifest, parse_object, read_manifest, read_text, write_atomically
-from lpgnet.pipeline.processes import Launch, balance, current_launch, end_cleanly_when_terminated, make_accelerator
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder, EncoderSpec

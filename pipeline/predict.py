@@ -15,17 +15,17 @@ import numpy as np
 import torch
 
 from lpgnet.model import EmotionModel, load_model
-from lpgnet.pipeline.audio import describe
 from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import quiet_transformers, say, show, show_table
+from lpgnet.pipeline.common.processes import resolve_device
+from lpgnet.pipeline.common.stamps import is_fresh, stat_of, write_stamp
 from lpgnet.pipeline.config import PredictionConfig, check_prediction, parse_config
-from lpgnet.pipeline.console import quiet_transformers, say, show, show_table
-from lpgnet.pipeline.devices import resolve_device
-from lpgnet.pipeline.dialogues import NO_LABEL, make_dialogue
-from lpgnet.pipeline.embeddings import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
+from lpgnet.pipeline.corpora.audio import describe
+from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, Utterance
+from lpgnet.pipeline.embeddings.extraction import Extraction, embed
+from lpgnet.pipeline.embeddings.plan import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
-from lpgnet.pipeline.extraction import Extraction, embed
-from lpgnet.pipeline.inference import FUSED, Prediction, predict_in_windows, temperature_of
-from lpgnet.pipeline.manifest import MANIFEST_FILE, Utterance
+from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_in_windows, temperature_of
 from lpgnet.pipeline.recordings.media import decodable
 from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, Source, find_sources
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
@@ -33,8 +33,8 @@ from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, TurnSettings
 from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
 from lpgnet.pipeline.reports.page import PageSettings
 from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow, check_formats, output_paths, write_timeline
-from lpgnet.pipeline.runs import BEST_FOLDER
-from lpgnet.pipeline.stamps import is_fresh, stat_of, write_stamp
+from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
+from lpgnet.pipeline.training.runs import BEST_FOLDER
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder

@@ -7,19 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import say, show, show_table
+from lpgnet.pipeline.common.stamps import is_fresh, stat_of, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.console import say, show, show_table
 from lpgnet.pipeline.corpora import compare_counts, read_corpus, sources
+from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Corpus, Manifest, count_by, write_manifest
 from lpgnet.pipeline.errors import shorten
-from lpgnet.pipeline.manifest import (
-    CORPUS_FILE,
-    MANIFEST_FILE,
-    Corpus,
-    Manifest,
-    count_by,
-    write_manifest,
-)
-from lpgnet.pipeline.stamps import is_fresh, stat_of, write_stamp
 
 STAMP_FILE = "prepare.json"
 

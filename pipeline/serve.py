@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from lpgnet.pipeline.audio import describe
 from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.config import ServeConfig, check_prediction, parse_config
-from lpgnet.pipeline.console import say
+from lpgnet.pipeline.corpora.audio import describe
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.predict import EmotionPipeline
 from lpgnet.pipeline.recordings.media import decodable

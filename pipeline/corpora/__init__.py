@@ -10,8 +10,8 @@ from typing import Any
 
 from lpgnet.pipeline.corpora import iemocap, meld, table
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences
+from lpgnet.pipeline.corpora.manifest import Utterance, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
-from lpgnet.pipeline.manifest import Utterance, check_utterances
 
 __all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "read_corpus", "sources"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import cast
 
+from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.manifest import Utterance
 
 # {("session", "label"): {("Ses01", "ang"): 229}}: how many utterances have these values of these fields.
 PublishedCounts = Mapping[tuple[str, ...], Mapping[tuple[str, ...], int]]

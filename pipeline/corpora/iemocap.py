@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
+from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.text import read_any_text
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
-from lpgnet.pipeline.manifest import Utterance
 
 VERSION = 1
 _LABELS = ("ang", "hap", "exc", "sad", "neu")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
+from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.text import named_rows, read_any_text
 from lpgnet.pipeline.errors import PipelineError, did_you_mean, shorten
-from lpgnet.pipeline.manifest import Utterance
 
 VERSION = 1
 

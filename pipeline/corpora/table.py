@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, inside_root
+from lpgnet.pipeline.corpora.manifest import Utterance, utterance_from
 from lpgnet.pipeline.corpora.text import TABLE_SUFFIXES, named_rows, read_utf8
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
-from lpgnet.pipeline.manifest import Utterance, utterance_from
 
 VERSION = 1
 PUBLISHED_COUNTS: PublishedCounts = {}

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lpgnet.pipeline.common.files import parse_object
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.manifest import parse_object
 
 # UTF-32's little-endian mark begins with UTF-16's, so it stands first.
 _MARKS = (

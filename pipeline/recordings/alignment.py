@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lpgnet.pipeline.audio import Segment, read_segment
+from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.speech_models import SpeechModel
 from lpgnet.pipeline.recordings.transcripts import Turn, Word

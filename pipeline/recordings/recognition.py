@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from lpgnet.pipeline.audio import Segment, read_segment
+from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.recordings.speech_models import SpeechModel
 from lpgnet.pipeline.recordings.transcripts import Turn
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lpgnet.pipeline.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
+from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
 from lpgnet.pipeline.recordings.transcripts import find_transcript
 
 # Suffixes that make a file of a folder a recording; a file that is named itself may have any.

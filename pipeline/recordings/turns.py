@@ -8,10 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpgnet.pipeline.audio import AudioInfo, Segment, segment_of
+from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, segment_of
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.recordings.transcripts import FORMATS, Transcript, Turn, read_transcript
-from lpgnet.pipeline.recordings.transcripts_base import Word
+from lpgnet.pipeline.recordings.transcripts.base import Word
 
 if TYPE_CHECKING:
     from lpgnet.pipeline.recordings.speech_models import SpeechModel

@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lpgnet.model import EmotionModel
+from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.config import Config
-from lpgnet.pipeline.manifest import write_atomically
-from lpgnet.pipeline.metrics import NAMES
+from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.reports.crossval import percent, with_interval
 
 TEMPLATE = "card.md"

@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lpgnet.pipeline.manifest import write_atomically
-from lpgnet.pipeline.metrics import NAMES
-from lpgnet.pipeline.missing import missing_curves
+from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.evaluation.metrics import NAMES
+from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
 

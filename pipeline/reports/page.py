@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lpgnet.pipeline.audio import describe, read_blocks, segment_of
+from lpgnet.pipeline.corpora.audio import describe, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.media import needs_decoding
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow

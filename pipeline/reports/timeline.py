@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
-from lpgnet.pipeline.manifest import write_atomically
 from lpgnet.pipeline.reports.annotations import to_eaf, to_rttm, to_text_grid
 from lpgnet.pipeline.reports.page import PageSettings, to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow

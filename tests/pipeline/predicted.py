@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lpgnet.pipeline.inference import Prediction
-from lpgnet.pipeline.predictions import PREDICTIONS_FILE, Outcome, write_predictions
+from lpgnet.pipeline.evaluation.inference import Prediction
+from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, write_predictions
 
 CLASSES = ["no", "yes"]
 

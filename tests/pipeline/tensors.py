@@ -6,15 +6,15 @@ from typing import Any, Literal
 import numpy as np
 
 from lpgnet.feature_extractors import EncoderSpec
+from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, EvaluationConfig, ModelConfig, TrainingConfig
-from lpgnet.pipeline.dialogues import NO_LABEL, Dialogue, make_dialogue
-from lpgnet.pipeline.embeddings import Embeddings
+from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.evaluate import evaluate_run
-from lpgnet.pipeline.manifest import Utterance
-from lpgnet.pipeline.processes import make_accelerator
-from lpgnet.pipeline.runs import LoadedCorpus
-from lpgnet.pipeline.splits import Split
-from lpgnet.pipeline.train import train_run
+from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, make_dialogue
+from lpgnet.pipeline.training.runs import LoadedCorpus
+from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.trainer import train_run
 
 TURNS = 8
 Rule = Literal["text", "random", "previous", "xor"]

@@ -40,7 +40,9 @@ def test_cache_needs_no_torch() -> None:
     assert not any({"torch", "transformers"} & imported(path) for path in (ROOT / "cache").rglob("*.py"))
 
 
-@pytest.mark.parametrize("module", ["cache", "feature_extractors", "pipeline.cli", "lpgnet.pipeline.features"])
+@pytest.mark.parametrize(
+    "module", ["lpgnet", "lpgnet.cache", "lpgnet.feature_extractors", "lpgnet.pipeline.cli", "lpgnet.pipeline.features"]
+)
 def test_what_must_start_fast_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -8,8 +8,8 @@ import pytest
 
 from lpgnet.pipeline.corpora import compare_counts, read_corpus, sources
 from lpgnet.pipeline.corpora.iemocap import PUBLISHED_COUNTS
+from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, UsageError
-from lpgnet.pipeline.manifest import Utterance
 
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 IMPRO = "Ses01F_impro01"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lpgnet.pipeline.corpora import compare_counts, read_corpus, sources
+from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.meld import PUBLISHED_COUNTS
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.manifest import Utterance
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
 END = '8,21,"00:16:16,059","00:16:21,731"'

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lpgnet.pipeline.corpora import ReadCorpus, read_corpus, sources
+from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, UsageError
-from lpgnet.pipeline.manifest import Utterance
 
 
 def read(folder: Path, text: str, *, name: str = "table.csv", **options: Any) -> ReadCorpus:

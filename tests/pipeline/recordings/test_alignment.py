@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lpgnet.pipeline.audio import Segment, describe, segment_of
+from lpgnet.pipeline.corpora.audio import Segment, describe, segment_of
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings import alignment
 from lpgnet.pipeline.recordings.alignment import Alphabet, align

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpgnet.pipeline.audio import describe, segment_of
+from lpgnet.pipeline.corpora.audio import describe, segment_of
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.recognition import LONGEST_SECONDS, _pieces, recognise
 from lpgnet.pipeline.recordings.speech_models import load_speech_model

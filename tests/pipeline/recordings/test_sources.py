@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lpgnet.pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
 from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, find_sources
 
 

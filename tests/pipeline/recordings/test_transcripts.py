@@ -14,7 +14,7 @@ from praatio import textgrid
 
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.transcripts import FORMATS, Transcript, Turn, Word, find_transcript, read_transcript
-from lpgnet.pipeline.recordings.transcripts_base import parse_time
+from lpgnet.pipeline.recordings.transcripts.base import parse_time
 
 SHARED = Path(os.environ.get("LPGNET_SHARED", Path(__file__).parents[4] / "shared"))
 CONVERSATION = SHARED / "data" / "conversation"

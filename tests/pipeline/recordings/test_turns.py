@@ -10,10 +10,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpgnet.pipeline.audio import describe
+from lpgnet.pipeline.corpora.audio import describe
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.transcripts import Turn
-from lpgnet.pipeline.recordings.transcripts_base import Word
+from lpgnet.pipeline.recordings.transcripts.base import Word
 from lpgnet.pipeline.recordings.turns import HeardTurn, TurnFinder, Turns, TurnSettings, join_tiny, split_long
 from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
 

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpgnet.pipeline.audio import describe, segment_of
 from lpgnet.pipeline.config import PredictionConfig
+from lpgnet.pipeline.corpora.audio import describe, segment_of
 from lpgnet.pipeline.recordings import voice_activity
 from lpgnet.pipeline.recordings.voice_activity import (
     FRAME_SECONDS,

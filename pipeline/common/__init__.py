@@ -1,0 +1,1 @@
+"""What every room uses: the console, files, stamps, processes."""

@@ -1,0 +1,87 @@
+"""Work on several items at once, in processes of one thread each, so that how many there are changes no result."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from lpgnet.pipeline.common import console
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
+Item = TypeVar("Item")
+
+
+def default_workers(device: str) -> int:
+    """One process a GPU, or one a CPU core that this process may use."""
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute as a worker process does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run_side_by_side(work: Callable[[Item], None], items: Sequence[Item], *, workers: int) -> Iterable[Item]:
+    """Do the work on every item in new processes; yields each item when it is done.
+
+    The first error ends the processes and is raised; what other items had written by then stays.
+
+    Args:
+        work: a function at the top level of a module.
+    """
+    context = multiprocessing.get_context("spawn")
+    slots = context.SimpleQueue()
+    for slot in range(workers):
+        slots.put(slot)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(slots,)) as pool:
+        futures = {pool.submit(work, item): item for item in items}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _start_worker(slots: SimpleQueue[int]) -> None:
+    torch.set_num_threads(1)
+    console.messages.quiet = True
+    Thread(target=_end_with_parent, daemon=True).start()
+    _take_gpu(slots.get())
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers, and they would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _take_gpu(slot: int) -> None:
+    """Let this process see one GPU only; before CUDA has started in it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    if names:
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]

@@ -1,0 +1,186 @@
+"""The manifest: one utterance a line, dialogues contiguous and in turn order; validated whenever it is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
+from lpgnet.pipeline.errors import PipelineError, did_you_mean
+
+MANIFEST_FILE = "manifest.jsonl"
+CORPUS_FILE = "corpus.json"
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One turn of a dialogue.
+
+    Attributes:
+        audio: path relative to the corpus root, or None where there is no recording.
+        start, end: seconds in that file; None means from its beginning, or to its end.
+        channel: 0-based channel, or None for all channels mixed down.
+        text: the words, or None where there is no transcript.
+        label: the corpus's own code; the config maps it to a class.
+        extra: ratings and whatever else the corpus has.
+    """
+
+    dialogue_id: str
+    utterance_id: str
+    audio: str | None = None
+    start: float | None = None
+    end: float | None = None
+    channel: int | None = None
+    text: str | None = None
+    speaker: str | None = None
+    session: str | None = None
+    condition: str | None = None
+    label: str | None = None
+    split: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a manifest was read from: its name, its root folder or address, its reader and the reader's version."""
+
+    name: str
+    root: str
+    reader: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A corpus and its utterances."""
+
+    corpus: Corpus
+    utterances: tuple[Utterance, ...]
+
+    def dialogues(self) -> Iterator[tuple[str, list[Utterance]]]:
+        """Each dialogue's id and its utterances in turn order."""
+        for dialogue_id, turns in groupby(self.utterances, key=lambda utterance: utterance.dialogue_id):
+            yield dialogue_id, list(turns)
+
+
+_NAMES = tuple(entry.name for entry in fields(Utterance))
+_STRINGS = ("audio", "text", "speaker", "session", "condition", "label", "split")
+
+
+def check_utterances(utterances: Sequence[Utterance], *, source: str) -> None:
+    """Check what no single line shows: unique ids and contiguous dialogues.
+
+    Raises:
+        PipelineError: names the source, the row and the id.
+    """
+    seen: dict[str, int] = {}
+    closed: set[str] = set()
+    for row, utterance in enumerate(utterances, start=1):
+        where = f"{source}, row {row}"
+        if utterance.utterance_id in seen:
+            first = seen[utterance.utterance_id]
+            raise PipelineError(
+                f"{where}: utterance_id '{utterance.utterance_id}' is already that of row {first}; ids must be unique"
+            )
+        seen[utterance.utterance_id] = row
+        if utterance.dialogue_id in closed:
+            raise PipelineError(
+                f"{where}: dialogue '{utterance.dialogue_id}' goes on after another began; keep its rows together"
+            )
+        if row > 1 and utterances[row - 2].dialogue_id != utterance.dialogue_id:
+            closed.add(utterances[row - 2].dialogue_id)
+
+
+def utterance_from(values: dict[str, Any], *, where: str) -> Utterance:
+    """Build an utterance from the fields of one row; `where` names the file and the line in errors.
+
+    Raises:
+        PipelineError: a field is unknown, missing or of the wrong type, or the times make no sense.
+    """
+    for name in values:
+        if name not in _NAMES:
+            raise PipelineError(f"{where}: unknown field '{name}'{did_you_mean(name, _NAMES)}")
+    for name in ("dialogue_id", "utterance_id"):
+        if not isinstance(values.get(name), str) or not values[name]:
+            raise PipelineError(f"{where}: field '{name}' must be a non-empty string, not {values.get(name)!r}")
+    _check_types(values, where=where)
+    _check_times(values, where=where)
+    return Utterance(**{name: value for name, value in values.items() if name != "extra" or value is not None})
+
+
+def _check_types(values: dict[str, Any], *, where: str) -> None:
+    for name in _STRINGS:
+        if not isinstance(values.get(name), str | None):
+            raise PipelineError(f"{where}: field '{name}' must be a string or null, not {values[name]!r}")
+    channel = values.get("channel")
+    if channel is not None and (not isinstance(channel, int) or isinstance(channel, bool) or channel < 0):
+        raise PipelineError(f"{where}: field 'channel' must be 0, 1, ... or null, not {channel!r}")
+    if not isinstance(values.get("extra") or {}, dict):
+        raise PipelineError(f"{where}: field 'extra' must be an object, not {values['extra']!r}")
+    if values.get("split") not in (*SPLITS, None):
+        raise PipelineError(
+            f"{where}: field 'split' must be one of {', '.join(SPLITS)} or null, not {values['split']!r}"
+        )
+
+
+def _check_times(values: dict[str, Any], *, where: str) -> None:
+    for name in ("start", "end"):
+        time = values.get(name)
+        number = isinstance(time, int | float) and not isinstance(time, bool) and math.isfinite(time)
+        if time is not None and (not number or time < 0):
+            raise PipelineError(f"{where}: field '{name}' must be seconds from 0 on or null, not {time!r}")
+    start, end = values.get("start"), values.get("end")
+    if start is not None and end is not None and end <= start:
+        raise PipelineError(
+            f"{where}: utterance '{values['utterance_id']}' ends at {end} s, not after its start at {start} s; "
+            "correct the times"
+        )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.jsonl` and `corpus.json`, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(asdict(utterance), ensure_ascii=False) for utterance in manifest.utterances)
+    write_atomically(folder / MANIFEST_FILE, "".join(f"{line}\n" for line in lines))
+    write_atomically(folder / CORPUS_FILE, json.dumps(asdict(manifest.corpus), indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate a manifest.
+
+    Raises:
+        PipelineError: the files are missing, are no UTF-8 JSON Lines, or a row is wrong; names file, line and field.
+    """
+    path = folder / MANIFEST_FILE
+    utterances = tuple(_read_rows(path))
+    if not utterances:
+        raise PipelineError(f"{path}: has no utterances; run the prepare stage again")
+    check_utterances(utterances, source=str(path))
+    return Manifest(corpus=_read_corpus(folder / CORPUS_FILE), utterances=utterances)
+
+
+def _read_rows(path: Path) -> Iterator[Utterance]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            yield utterance_from(parse_object(line, where=f"{path}, line {number}"), where=f"{path}, line {number}")
+
+
+def _read_corpus(path: Path) -> Corpus:
+    values = parse_object(read_text(path), where=str(path))
+    try:
+        return Corpus(**values)
+    except TypeError as error:
+        raise PipelineError(f"{path}: {error}; run the prepare stage again") from None
+
+
+def count_by(utterances: Iterable[Utterance], name: str) -> dict[str, int]:
+    """How many utterances have each value of a field, most frequent first; None counts as `-`."""
+    counts = Counter(getattr(utterance, name) or "-" for utterance in utterances)
+    return dict(counts.most_common())

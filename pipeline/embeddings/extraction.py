@@ -1,0 +1,204 @@
+"""Extraction: requests -> embeddings, decoding ahead of the encoder and keeping the good when some are bad."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lpgnet.pipeline.corpora.audio import Segment, read_segment
+from lpgnet.pipeline.embeddings.plan import Problem, Request, Words
+from lpgnet.pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from lpgnet.feature_extractors import Embedding, Encoder
+
+# What is decoded, embedded and handed on together: enough to fill batches, little enough to keep in memory.
+CHUNK_COST = {"audio": 60.0, "text": 50_000.0}
+# A GPU takes batches of minutes, so it gets chunks of half an hour to sort.
+GPU_FACTOR = 30
+# Chunks that are decoded while the encoder works on another.
+CHUNKS_AHEAD = 2
+
+
+@dataclass
+class Extraction:
+    """What an extraction did: filled while `embed` runs.
+
+    Attributes:
+        problems: utterances that could not be embedded.
+        flags: how many embeddings carry each flag of the encoder (padded, silent, ...).
+        size: samples or tokens of the utterances themselves that went through the encoder.
+        padding: those computed beside them.
+        seconds_waited: that the encoder stood still for decoding.
+    """
+
+    computed: int = 0
+    audio_seconds: float = 0.0
+    size: int = 0
+    padding: int = 0
+    seconds_waited: float = 0.0
+    flags: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def merge(extractions: Sequence[Extraction]) -> Extraction:
+    """What several processes did together; the one that waited longest says how long."""
+    flags: Counter[str] = Counter()
+    for extraction in extractions:
+        flags.update(extraction.flags)
+    return Extraction(
+        computed=sum(one.computed for one in extractions),
+        audio_seconds=sum(one.audio_seconds for one in extractions),
+        size=sum(one.size for one in extractions),
+        padding=sum(one.padding for one in extractions),
+        seconds_waited=max(one.seconds_waited for one in extractions),
+        flags=dict(flags),
+        problems=[problem for one in extractions for problem in one.problems],
+    )
+
+
+def cost(request: Request) -> float:
+    """Seconds of audio, or characters of text with its context: what chunks and parts are measured in."""
+    source = request.source
+    if isinstance(source, Segment):
+        return source.seconds
+    return float(len(source.text) + sum(map(len, source.context)))
+
+
+def embed(
+    encoder: Encoder,
+    requests: Sequence[Request],
+    extraction: Extraction,
+    *,
+    device: str,
+    workers: int,
+    batch_budget: int | None,
+) -> Iterator[tuple[Request, Embedding]]:
+    """Embed requests chunk by chunk, in memory bounded by the chunk and not by the corpus.
+
+    Args:
+        extraction: is filled with counts and problems as the work goes on.
+        device: where the encoder computes.
+        workers: processes that decode and resample ahead; 0 decodes here.
+        batch_budget: padded samples or tokens in a batch; None leaves it to the encoder.
+
+    Raises:
+        PipelineError: a decoding process ended.
+    """
+    factor = 1 if device == "cpu" else GPU_FACTOR
+    chunks = _chunks(requests, factor * CHUNK_COST[encoder.spec.modality])
+    for chunk, items in _decoded(chunks, encoder, workers, extraction):
+        extraction.problems += [item for item in items if isinstance(item, Problem)]
+        pairs = [(request, item) for request, item in zip(chunk, items, strict=True) if not isinstance(item, Problem)]
+        for request, embedding in _encode_good(encoder, pairs, extraction, batch_budget):
+            _count(request, embedding, extraction)
+            yield request, embedding
+
+
+def _count(request: Request, embedding: Embedding, extraction: Extraction) -> None:
+    extraction.computed += 1
+    extraction.size += embedding.size
+    extraction.padding += embedding.padding
+    for flag in embedding.flags:
+        extraction.flags[flag] = extraction.flags.get(flag, 0) + 1
+    if isinstance(request.source, Segment):
+        extraction.audio_seconds += request.source.seconds
+
+
+def _encode_good(
+    encoder: Encoder, pairs: list[tuple[Request, Any]], extraction: Extraction, batch_budget: int | None
+) -> list[tuple[Request, Embedding]]:
+    """Encode a chunk; items that the encoder refuses are set aside as problems and the rest encoded."""
+    from lpgnet.feature_extractors import ItemError
+
+    try:
+        embeddings = encoder.encode([item for _, item in pairs], batch_budget=batch_budget) if pairs else []
+        return [(request, embedding) for (request, _), embedding in zip(pairs, embeddings, strict=True)]
+    except ItemError as error:
+        bad = error.problems
+    extraction.problems += [Problem(pairs[place][0].utterance_id, why) for place, why in bad.items()]
+    good = [pair for place, pair in enumerate(pairs) if place not in bad]
+    return _encode_good(encoder, good, extraction, batch_budget)
+
+
+def _chunks(requests: Sequence[Request], most: float) -> Iterator[list[Request]]:
+    """Cut requests, in order, where their cost reaches `most`."""
+    chunk: list[Request] = []
+    total = 0.0
+    for request in requests:
+        chunk.append(request)
+        total += cost(request)
+        if total >= most:
+            yield chunk
+            chunk, total = [], 0.0
+    if chunk:
+        yield chunk
+
+
+def _decoded(
+    chunks: Iterable[list[Request]], encoder: Encoder, workers: int, extraction: Extraction
+) -> Iterator[tuple[list[Request], list[Any]]]:
+    """Each chunk with its decoded items; a file that cannot be decoded gives a Problem in their place."""
+    rate = encoder.sampling_rate
+    with ExitStack() as stack:
+        pool = _start_decoders(workers, stack) if rate is not None and workers > 0 else None
+        ahead: deque[tuple[list[Request], list[Future[Any]] | None]] = deque()
+        for chunk in chunks:
+            ahead.append((chunk, _submit(pool, chunk, rate)))
+            if len(ahead) > (CHUNKS_AHEAD if pool else 0):
+                yield _collect(*ahead.popleft(), rate, extraction)
+        while ahead:
+            yield _collect(*ahead.popleft(), rate, extraction)
+
+
+def _start_decoders(workers: int, stack: ExitStack) -> Executor:
+    # A fork of a process with torch's threads in it may hang.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_stage)
+    stack.callback(pool.shutdown, cancel_futures=True)
+    return pool
+
+
+def _leave_interrupts_to_the_stage() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _submit(pool: Executor | None, chunk: list[Request], rate: int | None) -> list[Future[Any]] | None:
+    return [pool.submit(decode, request, rate) for request in chunk] if pool else None
+
+
+def _collect(
+    chunk: list[Request], futures: list[Future[Any]] | None, rate: int | None, extraction: Extraction
+) -> tuple[list[Request], list[Any]]:
+    started = perf_counter()
+    try:
+        items = [future.result() for future in futures] if futures else [decode(request, rate) for request in chunk]
+    except BrokenProcessPool:
+        raise PipelineError(
+            "a decoding process ended, most likely for want of memory; what is done is kept: run again with fewer "
+            "--features.workers, or with 0 to decode in the stage itself"
+        ) from None
+    extraction.seconds_waited += perf_counter() - started
+    return chunk, items
+
+
+def decode(request: Request, sampling_rate: int | None) -> np.ndarray | Any:
+    """The encoder's item for a request: a waveform or a TextItem, or a Problem where it cannot be read."""
+    source = request.source
+    if isinstance(source, Words):
+        from lpgnet.feature_extractors import TextItem
+
+        return TextItem(source.text, context=source.context)
+    try:
+        return read_segment(source, sampling_rate or source.sampling_rate)
+    except PipelineError as error:
+        return Problem(request.utterance_id, str(error))

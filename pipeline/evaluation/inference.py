@@ -1,0 +1,152 @@
+"""A model's predictions on dialogues, one process's or several's, in the dialogues' order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, collate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+FUSED = "fused"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one utterance.
+
+    Attributes:
+        label: class number, -100 for none.
+        probabilities: of each class, by head: `fused` and the branch heads.
+        weights: of each modality in gate 2; empty where the model has none.
+    """
+
+    utterance_id: str
+    dialogue_id: str
+    label: int
+    probabilities: dict[str, list[float]]
+    weights: dict[str, float]
+
+    def guess(self, head: str = FUSED) -> int:
+        """The class number that a head finds likeliest."""
+        values = self.probabilities[head]
+        return values.index(max(values))
+
+
+@torch.inference_mode()
+def predict_dialogues(
+    model: EmotionModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    accelerator: Accelerator | None = None,
+    batch_size: int = 16,
+    temperature: float = 1.0,
+) -> list[Prediction]:
+    """Predict every utterance of the dialogues; with several processes each takes a share and all get all.
+
+    Dialogues of like length share a batch, which leaves little padding; the batches are the same for any number of
+    processes.
+
+    Args:
+        temperature: the logits are divided by it before the softmax (calibration).
+    """
+    rank, size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    model.eval()
+    by_length = sorted(dialogues, key=len)
+    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+    predictions = [
+        prediction for batch in batches[rank::size] for prediction in _predict_batch(model, batch, temperature)
+    ]
+    if size > 1:
+        from accelerate.utils import gather_object
+
+        predictions = gather_object(predictions)
+    by_id = {prediction.utterance_id: prediction for prediction in predictions}
+    return [by_id[utterance.utterance_id] for dialogue in dialogues for utterance in dialogue.utterances]
+
+
+def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperature: float) -> Iterator[Prediction]:
+    batch = collate(dialogues).to(model.device)
+    output = model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers)
+    heads = {FUSED: output.logits, **output.branch_logits}
+    probabilities = {name: (logits.float() / temperature).softmax(-1).cpu() for name, logits in heads.items()}
+    weights = {name: values.float().cpu() for name, values in (output.modality_weights or {}).items()}
+    for row, dialogue in enumerate(dialogues):
+        for column, utterance in enumerate(dialogue.utterances):
+            yield Prediction(
+                utterance_id=utterance.utterance_id,
+                dialogue_id=dialogue.dialogue_id,
+                label=int(dialogue.labels[column]),
+                probabilities={name: values[row, column].tolist() for name, values in probabilities.items()},
+                weights={name: float(values[row, column]) for name, values in weights.items()},
+            )
+
+
+def predict_in_windows(
+    model: EmotionModel, dialogue: Dialogue, *, window: int, overlap: int, temperature: float = 1.0
+) -> list[Prediction]:
+    """Predict a dialogue of any length in memory that its length does not raise: in overlapping windows of turns.
+
+    Where two windows overlap, one fades into the other, so that no turn sees the context of the next jump.
+
+    Args:
+        window: turns that the model reads at once; a dialogue of no more is read whole.
+        overlap: turns that a window shares with the one before, at most half of it.
+    """
+    if len(dialogue) <= window:
+        return predict_dialogues(model, [dialogue], temperature=temperature)
+    found: list[Prediction] = []
+    for start in (*range(0, len(dialogue) - window, window - overlap), len(dialogue) - window):
+        predictions = predict_dialogues(model, [_excerpt(dialogue, start, start + window)], temperature=temperature)
+        shared = len(found) - start
+        faded = [
+            _fade(*pair, (n + 1) / (shared + 1)) for n, pair in enumerate(zip(found[start:], predictions, strict=False))
+        ]
+        found[start:] = [*faded, *predictions[shared:]]
+    return found
+
+
+def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
+    """Some successive utterances of a dialogue, as a dialogue; speakers are numbered anew by first appearance."""
+    numbers: dict[int, int] = {}
+    speakers = [numbers.setdefault(int(speaker), len(numbers)) for speaker in dialogue.speakers[start:end]]
+    return replace(
+        dialogue,
+        utterances=dialogue.utterances[start:end],
+        inputs={name: values[start:end] for name, values in dialogue.inputs.items()},
+        present={name: values[start:end] for name, values in dialogue.present.items()},
+        labels=dialogue.labels[start:end],
+        speakers=torch.tensor(speakers),
+    )
+
+
+def _fade(before: Prediction, after: Prediction, share: float) -> Prediction:
+    """One window's prediction of an utterance mixed with the next one's, of which `share` is taken."""
+
+    def mixed(old: float, new: float) -> float:
+        return (1 - share) * old + share * new
+
+    return replace(
+        after,
+        probabilities={
+            head: [mixed(*pair) for pair in zip(before.probabilities[head], values, strict=True)]
+            for head, values in after.probabilities.items()
+        },
+        weights={name: mixed(before.weights[name], value) for name, value in after.weights.items()},
+    )
+
+
+def labelled(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The predictions of utterances that have a class."""
+    return [prediction for prediction in predictions if prediction.label != NO_LABEL]
+
+
+def temperature_of(model: EmotionModel) -> float:
+    """What the model's logits are divided by before the softmax."""
+    return float(getattr(model.config, "calibration_temperature", 1.0))

@@ -1,0 +1,96 @@
+"""Missing modalities: what is left of a model's scores when utterances lack words or sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.config import Config, EvaluationConfig
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluation.inference import predict_dialogues
+from lpgnet.pipeline.evaluation.metrics import scores, total_confusion
+from lpgnet.pipeline.training.dialogues import Dialogue, hide_modality
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# By modality: the share of utterances that lack it, and the accuracy then.
+Curves = dict[str, list[tuple[float, float]]]
+
+
+def kept_modalities(model: EmotionModel, config: EvaluationConfig) -> list[str]:
+    """The modalities that the model gets.
+
+    Raises:
+        UsageError: it would get none that it was trained on.
+    """
+    names = model.config.modality_names
+    kept = [name for name in names if config.modalities is None or name in config.modalities]
+    if not kept:
+        raise UsageError(
+            f"evaluation.modalities leaves the model nothing: it was trained on {' and '.join(names)}; name one of them"
+        )
+    return kept
+
+
+def hide_all_but(dialogues: Sequence[Dialogue], kept: Sequence[str], model: EmotionModel) -> Sequence[Dialogue]:
+    """The dialogues without the model's other modalities."""
+    for name in model.config.modality_names:
+        if name not in kept:
+            dialogues = hide_modality(dialogues, name, 1.0)
+    return dialogues
+
+
+def measure_missing(
+    model: EmotionModel,
+    dialogues: Sequence[Dialogue],
+    modalities: Sequence[str],
+    config: Config,
+    accelerator: Accelerator,
+) -> dict[str, list[dict[str, Any]]]:
+    """The confusion matrix by the share of utterances that lack a modality, for each of several modalities."""
+    if len(modalities) < 2:
+        return {}
+
+    def confusion(name: str, share: float) -> list[list[int]]:
+        predictions = predict_dialogues(model, hide_modality(dialogues, name, share), accelerator=accelerator)
+        return total_confusion(predictions, config.classes).tolist()
+
+    return {
+        name: [{"share": share, "confusion": confusion(name, share)} for share in config.evaluation.missing_shares]
+        for name in modalities
+    }
+
+
+def add_missing(measured: Sequence[dict[str, list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:
+    """What `measure_missing` gave for several runs, their confusion matrices summed."""
+    return {
+        name: [
+            {
+                "share": point["share"],
+                "confusion": np.sum([run[name][place]["confusion"] for run in measured], axis=0).tolist(),
+            }
+            for place, point in enumerate(points)
+        ]
+        for name, points in measured[0].items()
+    }
+
+
+def missing_curves(missing: dict[str, list[dict[str, Any]]], confusion: Sequence[Sequence[int]]) -> Curves:
+    """Accuracy by the share of utterances that lack each modality, from none on.
+
+    Args:
+        missing: what `measure_missing` gave.
+        confusion: (C, C) with nothing missing.
+    """
+    return {
+        name: [(0.0, _accuracy(confusion)), *((point["share"], _accuracy(point["confusion"])) for point in points)]
+        for name, points in missing.items()
+    }
+
+
+def _accuracy(confusion: Sequence[Sequence[int]]) -> float:
+    return float(scores(np.array(confusion))["wa"])

@@ -1,0 +1,117 @@
+"""Predictions on a test split, with what an analysis needs to know of the utterances, as a run folder keeps them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
+from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.evaluation.inference import Prediction
+from lpgnet.pipeline.training.dialogues import NO_LABEL
+from lpgnet.pipeline.training.splits import Split
+
+PREDICTIONS_FILE = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A prediction on a test utterance.
+
+    Attributes:
+        condition: scripted, improvised, ..., where the corpus tells it.
+        speaker_seen: whether the speaker is in training or development too.
+        text_seen: whether the words stand verbatim in training or development; None without words.
+    """
+
+    prediction: Prediction
+    speaker: str | None
+    condition: str | None
+    speaker_seen: bool
+    text_seen: bool | None
+
+
+def describe_test(split: Split, predictions: Sequence[Prediction]) -> list[Outcome]:
+    """Join predictions with what is known of their utterances."""
+    utterances = {u.utterance_id: u for dialogue in split.test for u in dialogue.utterances}
+    known = [u for dialogue in (*split.train, *split.dev) for u in dialogue.utterances]
+    speakers, texts = {u.speaker for u in known}, {_words(u) for u in known}
+    return [
+        Outcome(
+            prediction=prediction,
+            speaker=(utterance := utterances[prediction.utterance_id]).speaker,
+            condition=utterance.condition,
+            speaker_seen=utterance.speaker is not None and utterance.speaker in speakers,
+            text_seen=None if (words := _words(utterance)) is None else words in texts,
+        )
+        for prediction in predictions
+    ]
+
+
+def _words(utterance: Utterance) -> str | None:
+    """The text, but for case and white space."""
+    return " ".join(utterance.text.split()).casefold() if utterance.text else None
+
+
+def write_predictions(path: Path, outcomes: Sequence[Outcome], classes: Sequence[str]) -> None:
+    """Write one JSON object an utterance."""
+    write_atomically(path, "".join(json.dumps(_row(one, classes), ensure_ascii=False) + "\n" for one in outcomes))
+
+
+def _row(outcome: Outcome, classes: Sequence[str]) -> dict[str, Any]:
+    prediction = outcome.prediction
+    return {
+        "utterance_id": prediction.utterance_id,
+        "dialogue_id": prediction.dialogue_id,
+        "speaker": outcome.speaker,
+        "condition": outcome.condition,
+        "speaker_seen": outcome.speaker_seen,
+        "text_seen": outcome.text_seen,
+        "true": classes[prediction.label] if prediction.label != NO_LABEL else None,
+        "predicted": classes[prediction.guess()],
+        "probabilities": {
+            head: dict(zip(classes, values, strict=True)) for head, values in prediction.probabilities.items()
+        },
+        "modality_weights": prediction.weights,
+    }
+
+
+def read_predictions(path: Path) -> tuple[list[Outcome], list[str]]:
+    """Read what `write_predictions` wrote: the predictions, and the classes in their order.
+
+    Raises:
+        PipelineError: the file is missing or holds something else; names file and line.
+    """
+    outcomes: list[Outcome] = []
+    classes: list[str] = []
+    # Not splitlines: a speaker may be named with a character that ends lines elsewhere.
+    for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), start=1):
+        where = f"{path}, line {number}"
+        try:
+            row = parse_object(line, where=where)
+            classes = classes or list(next(iter(row["probabilities"].values())))
+            outcomes.append(_outcome(row, classes))
+        except (KeyError, ValueError, AttributeError, StopIteration):
+            raise PipelineError(f"{where}: is no prediction; evaluate the run again") from None
+    return outcomes, classes
+
+
+def _outcome(row: dict[str, Any], classes: Sequence[str]) -> Outcome:
+    prediction = Prediction(
+        utterance_id=row["utterance_id"],
+        dialogue_id=row["dialogue_id"],
+        label=NO_LABEL if row["true"] is None else classes.index(row["true"]),
+        probabilities={head: [values[name] for name in classes] for head, values in row["probabilities"].items()},
+        weights=row["modality_weights"],
+    )
+    return Outcome(prediction, row["speaker"], row["condition"], row["speaker_seen"], row["text_seen"])
+
+
+def words_seen(outcomes: Sequence[Outcome]) -> float | None:
+    """The share of labelled utterances whose words stand verbatim in training; None where none has words."""
+    seen = [one.text_seen for one in outcomes if one.prediction.label != NO_LABEL and one.text_seen is not None]
+    return sum(seen) / len(seen) if seen else None

@@ -1,0 +1,159 @@
+"""The runs of a table: rows x folds x seeds, each known by its configuration, its fold and its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lpgnet.pipeline.common.processes import make_accelerator
+from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
+from lpgnet.pipeline.config import (
+    Config,
+    CrossvalConfig,
+    EvaluationConfig,
+    ModelConfig,
+    SplitsConfig,
+    TrainingConfig,
+    config_from,
+    parse_config,
+)
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluate import METRICS_FILE, evaluate_run
+from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
+from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, run_inputs
+from lpgnet.pipeline.training.splits import Split, make_folds, make_split
+from lpgnet.pipeline.training.trainer import train_run
+
+MEASURED_FILE = "measured.json"
+# Raised whenever what a measured run's folder holds changes: the run is measured again, and not trained.
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table."""
+
+    name: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the table; its folder is `<row>/<fold>/seed<k>`."""
+
+    row: str
+    fold: str
+    config: Config
+    folder: Path
+
+
+def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
+    """A row for each model, then one for each overlay: the command with that file as one more `--config`.
+
+    Raises:
+        UsageError: an overlay is no file of the configuration, or two rows have one name.
+    """
+    if config.evaluation.modalities is not None:
+        raise UsageError("evaluation.modalities is for the evaluate stage: a table gives every model all its inputs")
+    models = [replace(config, model=replace(config.model, type=name)) for name in config.crossval.models]
+    rows = [Row(variant.model.type, variant) for variant in models]
+    for path in _overlay_files(config.crossval.overlays):
+        rows.append(Row(path.stem, parse_config("crossval", [*arguments, "--config", str(path)], Config)))
+    for row in rows:
+        if row.config.training.device != config.training.device:
+            raise UsageError(f"{row.name} changes training.device, which is one for a whole table; make two tables")
+    names = [row.name for row in rows]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two rows of the table are called {twice}; name the overlay's file otherwise")
+    if not rows:
+        raise UsageError("the table has no row; name a model in crossval.models")
+    return rows
+
+
+def _overlay_files(paths: Sequence[str]) -> list[Path]:
+    found = []
+    for path in map(Path, paths):
+        found += sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    return found
+
+
+def runs_folder(config: Config) -> Path:
+    """Where the runs of all tables of the experiment are."""
+    return config.folder / "crossval"
+
+
+def make_jobs(rows: Sequence[Row], folder: Path) -> list[Job]:
+    """Every run of the table."""
+    return [
+        Job(row.name, split.name, _seeded(row.config, seed), folder / row.name / split.name / f"seed{seed}")
+        for row in rows
+        for split in splits_of(row.config)
+        for seed in range(row.config.crossval.seeds)
+    ]
+
+
+def _seeded(config: Config, seed: int) -> Config:
+    return replace(config, training=replace(config.training, seed=seed))
+
+
+def splits_of(config: Config) -> list[Split]:
+    """The folds of a row."""
+    dialogues = corpus_of(config).dialogues
+    one = config.crossval.folds == "one"
+    return [make_split(dialogues, config.splits)] if one else make_folds(dialogues, config.splits)
+
+
+def corpus_of(config: Config) -> LoadedCorpus:
+    """The row's corpus, which a process loads once for all rows that read the same."""
+    read = replace(
+        config,
+        run="default",
+        splits=SplitsConfig(),
+        model=ModelConfig(),
+        training=TrainingConfig(drop_unlabelled=config.training.drop_unlabelled),
+        evaluation=EvaluationConfig(),
+        crossval=CrossvalConfig(),
+    )
+    return _load(json.dumps(asdict(read)))
+
+
+@lru_cache(maxsize=1)
+def _load(config: str) -> LoadedCorpus:
+    return load_corpus(config_from(json.loads(config)))
+
+
+def is_measured(job: Job) -> bool:
+    """Whether the run is trained and measured with just this configuration and data."""
+    files = (job.folder / METRICS_FILE, job.folder / PREDICTIONS_FILE)
+    return is_fresh(job.folder / MEASURED_FILE, _stamp_of(job)) and all(file.exists() for file in files)
+
+
+def _stamp_of(job: Job) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "missing_shares": job.config.evaluation.missing_shares,
+        **run_inputs(job.config, corpus_of(job.config), _split_of(job)),
+    }
+
+
+def _split_of(job: Job) -> Split:
+    return next(split for split in splits_of(job.config) if split.name == job.fold)
+
+
+def run_job(job: Job) -> None:
+    """Train one run from where it stopped, and measure it."""
+    from accelerate.state import AcceleratorState
+
+    corpus, split = corpus_of(job.config), _split_of(job)
+    # Accelerate keeps the precision of a process's first run otherwise; rows may differ in it.
+    AcceleratorState._reset_state()
+    accelerator = make_accelerator(job.config.training.device, job.config.training.mixed_precision)
+    train_run(job.config, corpus, split, job.folder, accelerator)
+    evaluate_run(job.config, corpus, split, job.folder, accelerator)
+    if accelerator.is_main_process:
+        write_stamp(job.folder / MEASURED_FILE, _stamp_of(job))
+    accelerator.wait_for_everyone()

@@ -1,0 +1,1 @@
+"""A trained model with its encoders, labelling new recordings."""

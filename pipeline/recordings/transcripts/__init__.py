@@ -1,0 +1,75 @@
+"""Transcripts of recordings: any of the formats that people have becomes turns with times, speakers and words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpgnet.pipeline.corpora.text import read_any_text
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, Transcript, Turn, Word, keep_sound
+from lpgnet.pipeline.recordings.transcripts.columns import read_ctm, read_rttm, read_stm, read_uem
+from lpgnet.pipeline.recordings.transcripts.subtitles import read_srt, read_vtt
+from lpgnet.pipeline.recordings.transcripts.tables import read_json, read_lines, read_table
+from lpgnet.pipeline.recordings.transcripts.tiers import read_eaf, read_textgrid
+
+__all__ = ["FORMATS", "Transcript", "Turn", "Word", "find_transcript", "read_transcript"]
+
+_CAPITALS = {".textgrid": ".TextGrid"}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format's name for people, and its reader."""
+
+    name: str
+    read: Callable[[Source], list[Cue]]
+
+
+# By suffix; of several transcripts beside a recording the first in this order is taken: words with times, words, turns.
+FORMATS = {
+    ".srt": Format("SubRip", read_srt),
+    ".vtt": Format("WebVTT", read_vtt),
+    ".textgrid": Format("TextGrid", read_textgrid),
+    ".eaf": Format("EAF", read_eaf),
+    ".stm": Format("STM", read_stm),
+    ".ctm": Format("CTM", read_ctm),
+    ".json": Format("JSON", read_json),
+    ".jsonl": Format("JSON Lines", read_table),
+    ".csv": Format("CSV", read_table),
+    ".tsv": Format("TSV", read_table),
+    ".txt": Format("plain text", read_lines),
+    ".rttm": Format("RTTM", read_rttm),
+    ".uem": Format("UEM", read_uem),
+}
+# Looking up spellings costs the same in a folder of ten recordings and of ten thousand; listing it for each does not.
+_SPELLINGS = tuple(spelling for suffix in FORMATS for spelling in (suffix, _CAPITALS.get(suffix, suffix.upper())))
+
+
+def read_transcript(path: Path, *, recording: str | None = None) -> Transcript:
+    """Read a transcript, in the format that its suffix tells and whichever encoding it has.
+
+    Wrong cues (negative or reversed times, no words) are left out with a warning. Times after the recording's end are
+    not looked at: the file does not know the recording.
+
+    Args:
+        recording: name of the recording, without its suffix; needed where the file (STM, CTM, RTTM, UEM) holds several.
+
+    Raises:
+        PipelineError: the file is missing, of an unknown format or wrong; names the file and the cue or line.
+    """
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise PipelineError(f"{path}: is no known transcript format; known: {', '.join(FORMATS)}")
+    text, warnings = read_any_text(path)
+    source = Source(path=path, text=text, recording=recording, warnings=warnings)
+    turns = keep_sound(form.read(source), source)
+    return Transcript(turns=turns, warnings=tuple(source.warnings), path=path, format=form.name)
+
+
+def find_transcript(recording: Path) -> Path | None:
+    """The transcript beside a recording: `call.srt` or `call.wav.srt` for `call.wav`, in the order of `FORMATS`."""
+    names = (f"{name}{suffix}" for suffix in _SPELLINGS for name in (recording.stem, recording.name))
+    paths = (recording.with_name(name) for name in names)
+    return next((path for path in paths if path.is_file()), None)

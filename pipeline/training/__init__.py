@@ -1,0 +1,1 @@
+"""Cached embeddings -> a trained model: dialogues, splits, runs, checkpoints, the training loop."""

@@ -1,0 +1,186 @@
+"""Dialogues of embedded utterances, and the padded batches that the models take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
+from lpgnet.pipeline.embeddings.plan import Embeddings
+from lpgnet.pipeline.errors import PipelineError, did_you_mean
+
+NO_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One dialogue of L utterances.
+
+    Attributes:
+        inputs: (L, K_m, D_m) float32 by modality; zero where an utterance lacks it.
+        present: (L,) bool by modality.
+        labels: (L,) class numbers, -100 for none.
+        speakers: (L,) numbered by first appearance in the dialogue.
+    """
+
+    dialogue_id: str
+    utterances: tuple[Utterance, ...]
+    inputs: dict[str, Tensor]
+    present: dict[str, Tensor]
+    labels: Tensor
+    speakers: Tensor
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+
+@dataclass(frozen=True)
+class DialogueBatch:
+    """B dialogues padded to L utterances.
+
+    Attributes:
+        inputs: (B, L, K_m, D_m) float32 by modality.
+        masks: (B, L) bool by modality, true where the utterance has it.
+        mask: (B, L) bool, true for a real utterance.
+        labels: (B, L) class numbers, -100 for none.
+        speakers: (B, L), numbered by first appearance in the dialogue.
+        utterance_ids: of each dialogue, without padding.
+    """
+
+    inputs: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    mask: Tensor
+    labels: Tensor
+    speakers: Tensor
+    utterance_ids: tuple[tuple[str, ...], ...]
+
+    def to(self, device: torch.device | str) -> DialogueBatch:
+        """The batch on a device."""
+        return DialogueBatch(
+            inputs={name: values.to(device, non_blocking=True) for name, values in self.inputs.items()},
+            masks={name: values.to(device, non_blocking=True) for name, values in self.masks.items()},
+            mask=self.mask.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            speakers=self.speakers.to(device, non_blocking=True),
+            utterance_ids=self.utterance_ids,
+        )
+
+
+def class_numbers(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> list[int]:
+    """The class number of each utterance by the config's label map; -100 where it has none.
+
+    Raises:
+        PipelineError: a code that the map neither maps nor ignores.
+    """
+    classes = list(dict.fromkeys(name for name in labels.values() if name is not None))
+    unknown = [u for u in utterances if u.label is not None and u.label not in labels]
+    if unknown:
+        code = str(unknown[0].label)
+        raise PipelineError(
+            f"utterance {unknown[0].utterance_id}: label code '{code}' is not in the config's labels "
+            f"({len(unknown)} such utterances){did_you_mean(code, labels)}; map it to a class, or to null to ignore it"
+        )
+    names = [labels[u.label] if u.label is not None else None for u in utterances]
+    return [NO_LABEL if name is None else classes.index(name) for name in names]
+
+
+def make_dialogues(
+    manifest: Manifest, embeddings: Mapping[str, Embeddings], labels: Mapping[str, str | None], *, drop_unlabelled: bool
+) -> list[Dialogue]:
+    """Join a manifest with its embeddings; a dialogue left without utterances is left out.
+
+    Raises:
+        PipelineError: a label code that the map neither maps nor ignores.
+    """
+    dialogues = []
+    for dialogue_id, turns in manifest.dialogues():
+        numbers = class_numbers(turns, labels)
+        kept = [(u, n) for u, n in zip(turns, numbers, strict=True) if not drop_unlabelled or n != NO_LABEL]
+        if kept:
+            utterances, kept_numbers = zip(*kept, strict=True)
+            dialogues.append(make_dialogue(dialogue_id, utterances, kept_numbers, embeddings))
+    return dialogues
+
+
+def make_dialogue(
+    dialogue_id: str, utterances: Sequence[Utterance], numbers: Sequence[int], embeddings: Mapping[str, Embeddings]
+) -> Dialogue:
+    """One dialogue's tensors."""
+    speakers: dict[str | None, int] = {}
+    return Dialogue(
+        dialogue_id=dialogue_id,
+        utterances=tuple(utterances),
+        inputs={name: _rows(utterances, source) for name, source in embeddings.items()},
+        present={
+            name: torch.tensor([u.utterance_id in source for u in utterances]) for name, source in embeddings.items()
+        },
+        labels=torch.tensor(numbers, dtype=torch.long),
+        speakers=torch.tensor([speakers.setdefault(u.speaker, len(speakers)) for u in utterances]),
+    )
+
+
+def _rows(utterances: Sequence[Utterance], source: Embeddings) -> Tensor:
+    rows = np.zeros((len(utterances), *source.values.shape[1:]), np.float32)
+    for place, utterance in enumerate(utterances):
+        if utterance.utterance_id in source:
+            rows[place] = source[utterance.utterance_id]
+    return torch.from_numpy(rows)
+
+
+def hide_modality(dialogues: Sequence[Dialogue], modality: str, share: float, *, seed: int = 0) -> list[Dialogue]:
+    """The dialogues without one modality in a share of their utterances, drawn at random.
+
+    A larger share takes it from the utterances of a smaller one and from others.
+    """
+    generator = np.random.default_rng(seed)
+    hidden = [torch.from_numpy(generator.random(len(dialogue)) < share) for dialogue in dialogues]
+    return [
+        replace(dialogue, present={**dialogue.present, modality: dialogue.present[modality] & ~gone})
+        for dialogue, gone in zip(dialogues, hidden, strict=True)
+    ]
+
+
+def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
+    """Pad dialogues to the longest of them."""
+    names = dialogues[0].inputs.keys()
+    return DialogueBatch(
+        inputs={name: _pad([d.inputs[name] for d in dialogues], 0.0) for name in names},
+        masks={name: _pad([d.present[name] for d in dialogues], False) for name in names},
+        mask=_pad([torch.ones(len(d), dtype=torch.bool) for d in dialogues], False),
+        labels=_pad([d.labels for d in dialogues], NO_LABEL),
+        speakers=_pad([d.speakers for d in dialogues], 0),
+        utterance_ids=tuple(tuple(u.utterance_id for u in d.utterances) for d in dialogues),
+    )
+
+
+def _pad(rows: list[Tensor], value: float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (K, D) over the utterances that have the modality.
+
+    Raises:
+        PipelineError: none has it.
+    """
+    count = sum(int(dialogue.present[modality].sum()) for dialogue in dialogues)
+    if not count:
+        raise PipelineError(f"no training utterance has {modality}; leave it out of model.modalities")
+    # Dialogue by dialogue: all rows at once would be a second copy of the corpus.
+    parts = [(dialogue.inputs[modality], dialogue.present[modality]) for dialogue in dialogues]
+    zero = torch.zeros_like(parts[0][0][0], dtype=torch.float64)
+    mean = sum((values[present].double().sum(0) for values, present in parts), zero) / count
+    variance = sum(((values[present].double() - mean).square().sum(0) for values, present in parts), zero) / count
+    return mean.float(), variance.sqrt().float()
+
+
+def inverse_frequency(dialogues: Sequence[Dialogue], n_classes: int) -> list[float]:
+    """Weight of each class: the labelled utterances over the classes times the class's own; 0 where it has none."""
+    counts = torch.zeros(n_classes)
+    for dialogue in dialogues:
+        counts += torch.bincount(dialogue.labels[dialogue.labels != NO_LABEL], minlength=n_classes)
+    return [float(counts.sum() / (n_classes * count)) if count else 0.0 for count in counts]

@@ -1,0 +1,239 @@
+"""A run: its data, its model before training, and its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, fields
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from lpgnet.model import MODEL_TYPES, EmotionModel, build_model
+from lpgnet.pipeline.common.console import say
+from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
+from lpgnet.pipeline.common.processes import current_launch
+from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
+from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
+from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.features import encoded_modalities, prepare_modality, skipped_utterances
+from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
+from lpgnet.pipeline.training.splits import Split
+
+if TYPE_CHECKING:
+    from lpgnet.feature_extractors import EncoderSpec
+
+INPUTS_FILE = "inputs.json"
+LOG_FILE = "metrics.jsonl"
+ENVIRONMENT_FILE = "environment.json"
+DONE_FILE = "done.json"
+BEST_FOLDER = "best"
+
+
+@dataclass(frozen=True)
+class LoadedCorpus:
+    """Dialogues of embedded utterances, the encoders that embedded them, and a digest of what went in."""
+
+    dialogues: tuple[Dialogue, ...]
+    specs: dict[str, EncoderSpec]
+    digest: str
+
+
+def load_corpus(config: Config) -> LoadedCorpus:
+    """Join the manifest with its cached embeddings, held in memory once.
+
+    Raises:
+        PipelineError: an embedding is not cached, or a label code is neither mapped nor ignored.
+    """
+    if len(config.classes) < 2:
+        raise UsageError(
+            "key 'labels': map the corpus's codes to at least two classes, e.g. {ang: angry, neu: neutral}"
+        )
+    manifest = read_manifest(config.folder)
+    digest = hashlib.sha256((config.folder / MANIFEST_FILE).read_bytes())
+    embeddings, specs = {}, {}
+    for modality in encoded_modalities(config):
+        prepared = prepare_modality(config, manifest, modality)
+        plan = prepared.plan.without(skipped := skipped_utterances(config, modality))
+        _refuse_problems(plan, skipped, modality)
+        embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.store)
+        specs[modality] = prepared.spec
+        digest.update(b"".join(request.key for request in plan.requests))
+    dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
+    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest())
+
+
+def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
+    """An utterance whose file went away is no utterance without that modality: nobody chose to go on without it."""
+    if problems := [problem for problem in plan.problems if problem.utterance_id not in skipped]:
+        raise PipelineError(
+            f"{len(problems)} utterances cannot be found by their {modality}, such as {problems[0].utterance_id}: "
+            f"{problems[0].message}; run the features stage, which lists them and can skip them"
+        )
+
+
+def model_modalities(config: Config) -> list[str]:
+    """The modalities that the configured model takes; the types text and audio are LPGNet on that one alone."""
+    return [config.model.type] if config.model.type in ("text", "audio") else list(config.model.modalities)
+
+
+def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionModel:
+    """Build the configured model, its inputs standardised on the training dialogues.
+
+    Raises:
+        UsageError: a modality has no encoder.
+        PipelineError: no training utterance has a modality.
+    """
+    sizes = {}
+    for name in model_modalities(config):
+        if name not in corpus.specs:
+            raise UsageError(f"model.modalities names {name}, and encoders.{name}.name is null; name an encoder")
+        sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
+    torch.manual_seed(config.training.seed)
+    kind = "lpgnet" if config.model.type in ("text", "audio") else config.model.type
+    model = build_model(kind, input_sizes=sizes, **_labels(config), **_fields(config, split, kind))
+    model.config.update(_origin(config, corpus))
+    for name in sizes:
+        model.standardize_(name, *standardization(split.train, name))
+    return model
+
+
+def _labels(config: Config) -> dict[str, Any]:
+    names = dict(enumerate(config.classes))
+    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+
+
+def _fields(config: Config, split: Split, kind: str) -> dict[str, Any]:
+    """The fields of `model` that are set and that this type has: one configuration serves a table of several types."""
+    known = {entry.name for entry in fields(MODEL_TYPES[kind].config_class)} - {"modalities"}
+    if config.model.causal and kind == "sdt":
+        raise UsageError("key 'model.causal': sdt reads future turns; leave it out of a table of causal models")
+    values = {name: value for name, value in asdict(config.model).items() if value is not None and name in known}
+    if config.training.class_weights == "inverse":
+        values["class_weights"] = inverse_frequency(split.train, len(config.classes))
+    return values
+
+
+def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
+    """What a checkpoint says of its making: `predict` needs the encoders, people need the rest."""
+    names = model_modalities(config)
+    return {
+        "label_map": config.labels,
+        "encoders": {name: corpus.specs[name].to_dict() for name in names},
+        "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
+    }
+
+
+def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
+    """All that decides a run's outcome: a run with the same inputs is the same run."""
+    values = asdict(config)
+    training = {name: value for name, value in values["training"].items() if name not in ("device", "tracker")}
+    return {
+        **{name: values[name] for name in ("labels", "splits", "model")},
+        "training": training,
+        "fold": split.name,
+        "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
+        "data": corpus.digest,
+    }
+
+
+def is_done(folder: Path, inputs: dict[str, Any]) -> bool:
+    """Whether the run in this folder was trained to its end from just these inputs."""
+    return is_fresh(folder / DONE_FILE, inputs) and (folder / BEST_FOLDER / "config.json").exists()
+
+
+def open_run(folder: Path, inputs: dict[str, Any], config: Config) -> None:
+    """Make the run's folder ready: to go on where the same run stopped, else empty; another run is moved aside."""
+    if folder.exists() and not is_fresh(folder / INPUTS_FILE, inputs):
+        moved = _free_name(folder)
+        folder.rename(moved)
+        say(f"{folder} holds a run with another configuration or data; it is now {moved}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+    write_atomically(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
+    write_stamp(folder / INPUTS_FILE, inputs)
+
+
+def _free_name(folder: Path) -> Path:
+    return next(name for n in count(1) if not (name := folder.with_name(f"{folder.name}~{n}")).exists())
+
+
+def environment() -> dict[str, Any]:
+    """Versions, the commit and the device that a run was made with."""
+    packages = ("torch", "transformers", "accelerate", "datasets", "numpy", "lpgnet")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in packages},
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "processes": current_launch().size,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def training_cost(folder: Path) -> dict[str, Any] | None:
+    """How long a run trained and on what; None where its folder does not tell."""
+    log, made_with = folder / LOG_FILE, folder / ENVIRONMENT_FILE
+    if not (log.exists() and made_with.exists()):
+        return None
+    seconds = [json.loads(line)["train_seconds"] for line in read_text(log).splitlines()]
+    described = json.loads(read_text(made_with))
+    kept = {name: described[name] for name in ("device", "threads", "processes")}
+    return {"epochs": len(seconds), "seconds_per_epoch": median(seconds), **kept}
+
+
+def best_folder(folder: Path) -> Path:
+    """The run's best model.
+
+    Raises:
+        PipelineError: there is none yet.
+    """
+    if not (folder / BEST_FOLDER / "config.json").exists():
+        raise PipelineError(f"{folder}: has no trained model yet; run the train stage first")
+    return folder / BEST_FOLDER
+
+
+def check_same_protocol(folder: Path, inputs: dict[str, Any]) -> None:
+    """Refuse to measure a run on another split, with other labels or on other data than it was trained for.
+
+    Raises:
+        PipelineError: names what differs.
+    """
+    path = folder / INPUTS_FILE
+    trained = parse_object(read_text(path), where=str(path))
+    asked = json.loads(json.dumps(inputs))
+    differing = [name for name in ("labels", "splits", "fold", "data") if trained.get(name) != asked[name]]
+    if trained["training"]["drop_unlabelled"] != asked["training"]["drop_unlabelled"]:
+        differing.append("training.drop_unlabelled")
+    if differing:
+        raise PipelineError(
+            f"{folder}: was trained with other {' and '.join(differing)}, so its test split may hold what it has seen; "
+            f"evaluate it as it was trained ({folder / 'config.yaml'}), or train anew"
+        )
+    if not (folder / DONE_FILE).exists():
+        say(f"{folder}: the training is not finished; this is its best model so far")

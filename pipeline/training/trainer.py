@@ -1,0 +1,281 @@
+"""The training of one run: embeddings -> model, the epoch chosen on development data alone."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lpgnet.model import EmotionModel
+from lpgnet.pipeline.common.console import progress_bar, say
+from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.common.stamps import write_stamp
+from lpgnet.pipeline.config import Config, TrainingConfig
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluation.calibration import fit_temperature
+from lpgnet.pipeline.evaluation.inference import Prediction, predict_dialogues
+from lpgnet.pipeline.evaluation.metrics import NAMES, measure, total_confusion
+from lpgnet.pipeline.reports.plots import plot_training
+from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, Progress, Trainee, load_checkpoint, save_checkpoint
+from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate
+from lpgnet.pipeline.training.runs import (
+    BEST_FOLDER,
+    DONE_FILE,
+    LOG_FILE,
+    is_done,
+    make_model,
+    open_run,
+    run_inputs,
+)
+from lpgnet.pipeline.training.splits import Split
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from lpgnet.pipeline.training.runs import LoadedCorpus
+
+SELECTION = "weighted_f1"
+
+
+def train_run(config: Config, corpus: LoadedCorpus, split: Split, folder: Path, accelerator: Accelerator) -> None:
+    """Train one run to its end, from where it stopped; one that is done is left alone.
+
+    Afterwards the folder holds `best/` (a Hugging Face folder), `metrics.jsonl` and `training.png`.
+
+    Raises:
+        UsageError: the configuration does not fit the corpus.
+    """
+    inputs = run_inputs(config, corpus, split)
+    if is_done(folder, inputs):
+        say(f"train: up to date ({folder})") if accelerator.is_main_process else None
+        return
+    if len(split.train) < accelerator.num_processes:
+        raise UsageError(f"{len(split.train)} training dialogues are fewer than {accelerator.num_processes} processes")
+    if accelerator.is_main_process:
+        open_run(folder, inputs, config)
+    accelerator.wait_for_everyone()
+    Trainer(config, split, folder, accelerator, make_model(config, corpus, split)).fit()
+    if accelerator.is_main_process:
+        write_stamp(folder / DONE_FILE, inputs)
+    accelerator.wait_for_everyone()
+
+
+class Trainer:
+    """The loop of one run.
+
+    The order of dialogues and the dropout of an epoch follow from the seed, the epoch and the rank alone, so a run
+    that was stopped and resumed takes the same steps as one that was not.
+    """
+
+    def __init__(
+        self, config: Config, split: Split, folder: Path, accelerator: Accelerator, model: EmotionModel
+    ) -> None:
+        self.config = config
+        self.recipe = config.training
+        self.split = split
+        self.folder = folder
+        self.accelerator = accelerator
+        self.steps_per_epoch = steps_per_epoch(len(split.train), self.recipe.batch_size, accelerator.num_processes)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+        )
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.raw_model: EmotionModel = accelerator.unwrap_model(self.model)
+        self.average = _moving_average(self.raw_model, self.recipe.ema_decay)
+        self.scheduler = make_scheduler(optimizer, self.recipe, self.recipe.epochs * self.steps_per_epoch)
+        if self.recipe.compile:
+            self.model.compile()
+        self.progress = Progress()
+
+    @property
+    def evaluated(self) -> EmotionModel:
+        """The model that is evaluated and saved: the moving average of the weights where there is one."""
+        return cast(EmotionModel, self.average.module) if self.average is not None else self.raw_model
+
+    def fit(self) -> None:
+        """Train until the last epoch or until the development score has not risen for `patience` epochs."""
+        checkpoints = self.folder / CHECKPOINT_FOLDER
+        trainee = Trainee(self.raw_model, self.average, self.optimizer, self.scheduler, self.accelerator.scaler)
+        self.progress = load_checkpoint(checkpoints, trainee)
+        if self.progress.epoch and self.accelerator.is_main_process:
+            say(f"train: goes on after epoch {self.progress.epoch} ({self.folder})")
+        self._start_tracker()
+        with self._progress_bar() as bar:
+            task = bar.add_task(self.folder.name, total=self.recipe.epochs, completed=self.progress.epoch, scores="")
+            while not self._is_finished():
+                entry = self._epoch()
+                if self.accelerator.is_main_process:
+                    save_checkpoint(checkpoints, trainee, self.progress)
+                    self._write_log()
+                scores = f"loss {entry['loss']:.3f}, dev {SELECTION} {entry['dev'][SELECTION]:.3f}"
+                bar.update(task, completed=self.progress.epoch, scores=scores)
+        self._finish()
+
+    def _is_finished(self) -> bool:
+        done = self.progress
+        return done.epoch >= self.recipe.epochs or (
+            done.epoch > 0 and done.epoch - done.best_epoch >= self.recipe.patience
+        )
+
+    def _epoch(self) -> dict[str, Any]:
+        """One pass over the training dialogues and one over the development ones; returns the log's entry."""
+        started = perf_counter()
+        epoch = self.progress.epoch + 1
+        torch.manual_seed(_seed_of(self.recipe.seed, epoch, self.accelerator.process_index))
+        self.model.train()
+        losses = [self.step(dialogues) for dialogues in self.steps(epoch)]
+        trained = perf_counter()
+        predictions = self._predict_development()
+        metrics = measure(total_confusion(predictions, self.config.classes), self.config.classes)
+        dev = {name: getattr(metrics, name) for name in NAMES}
+        if dev[SELECTION] > self.progress.best_score:
+            self.progress.best_score, self.progress.best_epoch = dev[SELECTION], epoch
+            self._save_best(fit_temperature(predictions))
+        entry = {
+            "epoch": epoch,
+            "loss": float(np.mean(losses)),
+            "dev": dev,
+            "learning_rate": self.scheduler.get_last_lr()[0],
+            "train_seconds": round(trained - started, 3),
+        }
+        self.progress.epoch = epoch
+        self.progress.log.append(entry)
+        self.accelerator.log({"loss": entry["loss"], **{f"dev/{k}": v for k, v in dev.items()}}, step=epoch)
+        return entry
+
+    def steps(self, epoch: int) -> Iterator[list[Dialogue]]:
+        """The dialogues of each optimizer step, in this epoch's order: steps of as equal a size as can be."""
+        order = list(self.split.train)
+        random.Random(_seed_of(self.recipe.seed, epoch, 0)).shuffle(order)
+        for places in np.array_split(np.arange(len(order)), self.steps_per_epoch):
+            yield [order[place] for place in places]
+
+    def step(self, dialogues: list[Dialogue]) -> float:
+        """One optimizer step over this process's share of the dialogues; returns the step's loss.
+
+        The loss is divided by the counts of the whole step, so micro-batches and processes change nothing in it.
+        """
+        mine = dialogues[self.accelerator.process_index :: self.accelerator.num_processes]
+        batches = [self._prepare(part) for part in _parts(mine, self.recipe.micro_batches)]
+        counts = torch.stack([self.raw_model.loss_counts(b.labels, b.mask, b.masks) for b in batches]).sum(0)
+        counts = self.accelerator.reduce(counts, reduction="sum")
+        loss = torch.zeros((), device=self.accelerator.device)
+        for number, batch in enumerate(batches):
+            loss += self._accumulate(batch, counts, is_last=number == len(batches) - 1)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if not self.accelerator.optimizer_step_was_skipped:
+            self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.raw_model)
+        self.progress.step += 1
+        return float(self.accelerator.reduce(loss, reduction="sum"))
+
+    def _accumulate(self, batch: DialogueBatch, counts: Tensor, *, is_last: bool) -> Tensor:
+        """Add one micro-batch's gradients; processes exchange them with the last one only."""
+        with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+            output = self.model(batch.inputs, batch.masks, batch.mask, labels=batch.labels, speakers=batch.speakers)
+            loss = output.loss_terms.normalise(counts)
+            # Processes average their gradients; the counts are already those of all of them.
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+        return loss.detach()
+
+    def _prepare(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
+        batch = collate(dialogues).to(self.accelerator.device)
+        return drop_modalities(batch, self.recipe.modality_dropout, self.raw_model.config.modality_names)
+
+    def _predict_development(self) -> list[Prediction]:
+        if self.accelerator.num_processes > 1:
+            # Every process has counted its own BatchNorm statistics; those of the first are the ones that are saved.
+            for buffer in self.evaluated.buffers():
+                buffer.copy_(broadcast(buffer.clone()))
+        return predict_dialogues(
+            self.evaluated, self.split.dev, accelerator=self.accelerator, batch_size=self.recipe.batch_size
+        )
+
+    def _save_best(self, temperature: float) -> None:
+        if self.accelerator.is_main_process:
+            self.evaluated.config.update({"calibration_temperature": temperature})
+            self.evaluated.save_pretrained(self.folder / BEST_FOLDER)
+
+    def _write_log(self) -> None:
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.progress.log)
+        write_atomically(self.folder / LOG_FILE, lines)
+
+    def _start_tracker(self) -> None:
+        if self.recipe.tracker != "none":
+            self.accelerator.log_with = [self.recipe.tracker]
+            self.accelerator.project_configuration.logging_dir = str(self.folder / "logs")
+            self.accelerator.init_trackers(self.config.name)
+
+    def _progress_bar(self) -> Any:
+        bar = progress_bar("scores", unit="epochs")
+        bar.disable = not self.accelerator.is_main_process
+        return bar
+
+    def _finish(self) -> None:
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.accelerator.trackers = []
+        if self.accelerator.is_main_process:
+            plot_training(self.progress.log, self.folder / "training.png", best_epoch=self.progress.best_epoch)
+            best = self.progress
+            say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
+
+
+def steps_per_epoch(dialogues: int, batch_size: int, processes: int) -> int:
+    """Steps of at most `batch_size` dialogues where that can be, and of one dialogue a process in any case."""
+    return min(-(-dialogues // max(batch_size, processes)), dialogues // processes)
+
+
+def _moving_average(model: EmotionModel, decay: float) -> AveragedModel | None:
+    """An exponential moving average of the weights; BatchNorm's buffers are the last step's."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, recipe: TrainingConfig, steps: int) -> LRScheduler:
+    """The rate over all steps, as torch (one_cycle) and transformers (cosine, constant) define it."""
+    if recipe.schedule == "one_cycle":
+        # A warm-up of exactly one step makes torch divide by zero; this makes it a little longer.
+        share = recipe.warmup_share + 1e-6
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.learning_rate, steps, pct_start=share, cycle_momentum=False
+        )
+    from transformers import get_scheduler
+
+    name = {"cosine": "cosine", "constant": "constant_with_warmup"}[recipe.schedule]
+    warmup = round(recipe.warmup_share * steps)
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+
+
+def drop_modalities(batch: DialogueBatch, probability: float, names: Sequence[str]) -> DialogueBatch:
+    """Take one of the named modalities, drawn at random, from some of the utterances that have several of them."""
+    if not probability or len(names) < 2:
+        return batch
+    several = torch.stack([batch.masks[name] for name in names]).sum(0) > 1
+    losing = several & (torch.rand(batch.mask.shape, device=batch.mask.device) < probability)
+    which = torch.randint(len(names), batch.mask.shape, device=batch.mask.device)
+    masks = {name: batch.masks[name] & ~(losing & (which == place)) for place, name in enumerate(names)}
+    return DialogueBatch(batch.inputs, masks, batch.mask, batch.labels, batch.speakers, batch.utterance_ids)
+
+
+def _parts(dialogues: Sequence[Dialogue], count: int) -> list[list[Dialogue]]:
+    places = np.array_split(np.arange(len(dialogues)), min(count, len(dialogues)))
+    return [[dialogues[place] for place in part] for part in places]
+
+
+def _seed_of(seed: int, epoch: int, rank: int) -> int:
+    """One seed for each epoch and rank of a run, unrelated between neighbours."""
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])

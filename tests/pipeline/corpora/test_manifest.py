@@ -1,0 +1,121 @@
+"""The manifest survives a round trip, and what is wrong in it is told by file, line and field."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lpgnet.pipeline.corpora.manifest import (
+    Corpus,
+    Manifest,
+    Utterance,
+    check_utterances,
+    count_by,
+    read_manifest,
+    utterance_from,
+    write_manifest,
+)
+from lpgnet.pipeline.errors import PipelineError
+
+CORPUS = Corpus("test", "data", "table", 1)
+TEXTS = st.none() | st.text(max_size=20)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@st.composite
+def utterances(draw: st.DrawFn) -> Utterance:
+    start = draw(st.none() | st.floats(0, 1e5))
+    length = draw(st.floats(0.01, 50))
+    return Utterance(
+        dialogue_id=draw(NAMES),
+        utterance_id=draw(NAMES),
+        audio=draw(TEXTS),
+        start=start,
+        end=None if start is None else start + length,
+        channel=draw(st.none() | st.integers(0, 7)),
+        text=draw(TEXTS),
+        speaker=draw(TEXTS),
+        label=draw(TEXTS),
+        split=draw(st.sampled_from([None, "train", "dev", "test"])),
+        extra=draw(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3)),
+    )
+
+
+@given(utterance=utterances())
+def test_round_trip(utterance: Utterance, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("manifest")
+    manifest = Manifest(CORPUS, (utterance,))
+    write_manifest(folder, manifest)
+    assert read_manifest(folder) == manifest
+
+
+def write(folder: Path, *rows: object) -> None:
+    lines = "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "corpus.json").write_text(json.dumps(asdict(CORPUS)))
+
+
+ROW = {"dialogue_id": "d", "utterance_id": "d1"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", r"line 2: is not JSON"),
+        ("[]", r"line 2: is not a JSON object"),
+        ({**ROW, "utterance_id": ""}, r"line 2: field 'utterance_id' must be a non-empty string"),
+        ({**ROW, "spaeker": "Ann"}, r"line 2: unknown field 'spaeker'; did you mean 'speaker'\?"),
+        ({**ROW, "text": 3}, r"line 2: field 'text' must be a string or null, not 3"),
+        ({**ROW, "start": -1.0}, r"line 2: field 'start' must be seconds from 0 on or null"),
+        ({**ROW, "end": True}, r"line 2: field 'end' must be seconds"),
+        ({**ROW, "start": 2.0, "end": 1.5}, r"'d1' ends at 1.5 s, not after its start at 2.0 s"),
+        ({**ROW, "split": "valid"}, r"line 2: field 'split' must be one of train, dev, test"),
+        ({**ROW, "channel": -1}, r"line 2: field 'channel'"),
+        ({**ROW, "extra": "x"}, r"line 2: field 'extra' must be an object"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path: Path, row: object, message: str) -> None:
+    write(tmp_path, {"dialogue_id": "d", "utterance_id": "d0"}, row)
+    with pytest.raises(PipelineError, match=message) as caught:
+        read_manifest(tmp_path)
+    assert "manifest.jsonl" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_second_use_of_an_id_is_named(tmp_path: Path) -> None:
+    write(tmp_path, ROW, {**ROW, "text": "again"})
+    with pytest.raises(PipelineError, match=r"row 2: utterance_id 'd1' is already that of row 1"):
+        read_manifest(tmp_path)
+
+
+def test_a_dialogue_in_two_places_is_named() -> None:
+    rows = [Utterance(dialogue, f"u{number}") for number, dialogue in enumerate("aba")]
+    with pytest.raises(PipelineError, match="row 3: dialogue 'a' goes on after another began"):
+        check_utterances(rows, source="here")
+
+
+def test_a_wrong_encoding_is_named(tmp_path: Path) -> None:
+    write(tmp_path, ROW)
+    (tmp_path / "manifest.jsonl").write_bytes('{"dialogue_id": "caf\xe9", "utterance_id": "1"}\n'.encode("latin-1"))
+    with pytest.raises(PipelineError, match="is not UTF-8"):
+        read_manifest(tmp_path)
+
+
+def test_missing_and_empty(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no such file; run the stage that makes it first"):
+        read_manifest(tmp_path)
+    write(tmp_path)
+    with pytest.raises(PipelineError, match="has no utterances"):
+        read_manifest(tmp_path)
+
+
+def test_fields_left_out_are_null() -> None:
+    assert utterance_from(ROW, where="x") == Utterance("d", "d1")
+
+
+def test_counts() -> None:
+    rows = [Utterance("d", str(n), label=label) for n, label in enumerate(["b", "a", None, "b"])]
+    assert count_by(rows, "label") == {"b": 2, "a": 1, "-": 1}

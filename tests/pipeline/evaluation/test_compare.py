@@ -1,0 +1,135 @@
+"""Comparing runs: by hand, against a plain loop, and never on different utterances."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lpgnet.pipeline import cli
+from lpgnet.pipeline.common.stamps import write_stamp
+from lpgnet.pipeline.compare import McNemar, check_comparable, differences, mcnemar, read_measured
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.evaluation.metrics import bootstrap_differences, bootstrap_intervals, scores
+from lpgnet.pipeline.evaluation.predictions import Outcome
+from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
+from tests.pipeline.predicted import outcome, write_run
+
+
+def run_of(guesses: str, truths: str) -> list[Outcome]:
+    """Utterances in dialogues of two."""
+    return [outcome(f"d{n // 2}.{n}", int(t), int(g)) for n, (g, t) in enumerate(zip(guesses, truths, strict=True))]
+
+
+def test_mcnemar_by_hand() -> None:
+    truths = "11111111" + "00"
+    first, second = run_of("11111110" + "00", truths), run_of("00000111" + "00", truths)
+    # The first alone is right on 5, the second alone on 1: 2 * (C(6, 0) + C(6, 1)) / 2^6.
+    assert mcnemar(first, second) == McNemar(5, 1, pytest.approx(14 / 64))
+    assert mcnemar(second, first) == McNemar(1, 5, pytest.approx(14 / 64))
+    assert mcnemar(first, first) == McNemar(0, 0, 1.0)
+
+
+def test_unlabelled_utterances_decide_nothing() -> None:
+    first, second = run_of("11", "11"), run_of("10", "11")
+    context = outcome("d9.0", -100, 1)
+    assert mcnemar([*first, context], second) == mcnemar(first, second)
+
+
+def test_the_paired_bootstrap_is_a_plain_loop() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 6, size=(3, 9, 2, 2)) for _ in range(2))
+    found = bootstrap_differences(first, second, resamples=200, confidence=0.9, seed=4)["ua"]
+    drawn = np.random.default_rng(4).multinomial(9, np.full(9, 1 / 9), size=200)
+
+    def mean_ua(side: np.ndarray, weights: np.ndarray) -> float:
+        return float(np.mean([scores(sum(w * d for w, d in zip(weights, run, strict=True)))["ua"] for run in side]))
+
+    gaps = [mean_ua(first, weights) - mean_ua(second, weights) for weights in drawn]
+    assert found.interval == pytest.approx(tuple(np.quantile(gaps, [0.05, 0.95])))
+    assert found.value == pytest.approx(mean_ua(first, np.ones(9)) - mean_ua(second, np.ones(9)))
+
+
+def test_what_both_find_hard_does_not_widen_a_paired_interval() -> None:
+    rng = np.random.default_rng(1)
+    hard = rng.random(40) < 0.5
+    second = np.stack([np.diag([5, 5]) if easy else np.array([[1, 4], [4, 1]]) for easy in ~hard])
+    first = second + np.array([[1, 0], [0, 1]])
+    paired = bootstrap_differences(first[None], second[None], resamples=500, confidence=0.95)["wa"]
+    alone = bootstrap_intervals(first[None], resamples=500, confidence=0.95)["wa"]
+    assert paired.interval[0] > 0 and paired.p < 0.01
+    assert paired.interval[1] - paired.interval[0] < (alone[1] - alone[0]) / 3
+
+
+def test_a_run_is_as_good_as_itself(tmp_path: Path) -> None:
+    side = read_measured(write_run(tmp_path / "a", run_of("0110", "0101")))
+    for gap in differences(side, side, resamples=50, confidence=0.95).values():
+        assert gap.value == 0 and gap.interval == (0, 0) and gap.p == 1
+
+
+def write_row(folder: Path, *, seeds: int = 2) -> Path:
+    for fold in ("1", "2"):
+        for seed in range(seeds):
+            run = write_run(
+                folder / fold / f"seed{seed}", [outcome(f"f{fold}.0", 0, seed), outcome(f"f{fold}.1", 1, 1)]
+            )
+            write_stamp(run / MEASURED_FILE, {"fold": fold, "training": {"seed": seed, "epochs": 3}})
+    return folder
+
+
+def test_a_row_is_read_with_its_folds_together(tmp_path: Path) -> None:
+    row = read_measured(write_row(tmp_path / "lpgnet"))
+    assert list(row.runs) == ["seed0", "seed1"]
+    assert [one.prediction.utterance_id for one in row.runs["seed1"]] == ["f1.0", "f1.1", "f2.0", "f2.1"]
+    other = read_measured(write_row(tmp_path / "sdt"))
+    check_comparable(row, other)
+
+
+def test_a_row_of_several_configurations_is_refused(tmp_path: Path) -> None:
+    row = write_row(tmp_path / "lpgnet")
+    write_stamp(row / "1" / "seed0" / MEASURED_FILE, {"fold": "1", "training": {"seed": 0, "epochs": 9}})
+    with pytest.raises(PipelineError, match=r"seed0: was made with another configuration than .*seed1; run the table"):
+        read_measured(row)
+
+
+def test_a_run_that_was_moved_aside_is_left_out(tmp_path: Path) -> None:
+    row = write_row(tmp_path / "lpgnet")
+    (row / "1" / "seed1").rename(row / "1" / "seed1~1")
+    assert len(read_measured(row).runs["seed1"]) == 2
+
+
+def refused(first: Path, second: Path, match: str) -> None:
+    with pytest.raises(PipelineError, match=match) as caught:
+        check_comparable(read_measured(first), read_measured(second))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_test_utterances_are_named(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", run_of("0110", "0101"))
+    second = write_run(tmp_path / "b", run_of("01", "01"))
+    refused(first, second, r"2 are tested on one side only, such as d1.2, d1.3 \(d1.2 is in .*a, not in .*b\)")
+    refused(second, first, r"d1.2 is in .*a, not in .*b")
+
+
+def test_other_labels_classes_and_seeds_are_named(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", run_of("01", "01"))
+    refused(first, write_run(tmp_path / "b", run_of("01", "00")), "other labels in .* such as of d0.1")
+    refused(first, write_run(tmp_path / "c", run_of("01", "01"), ["no", "maybe"]), "has the classes no, yes, .* maybe")
+    refused(write_row(tmp_path / "d", seeds=2), write_row(tmp_path / "e", seeds=3), "has 2 seeds, .* has 3")
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_run(tmp_path / "a", run_of("0101" * 5, "0101" * 5))
+    second = write_run(tmp_path / "b", run_of("0111" * 5, "0101" * 5))
+    assert cli.main(["compare", str(first), str(second), "--resamples", "100"]) == 0
+    out = capsys.readouterr().out
+    assert "+0.250 [" in out
+    assert "only A right" in out
+    assert cli.main(["compare", str(first), str(tmp_path / "none")]) == 1
+    assert "holds no predictions; evaluate the run first" in capsys.readouterr().err
+
+
+def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", run_of("01", "01"))
+    (folder / "predictions.jsonl").write_text('{"utterance_id": "x"}\n')
+    with pytest.raises(PipelineError, match=r"predictions.jsonl, line 1: is no prediction; evaluate the run again"):
+        read_measured(folder)

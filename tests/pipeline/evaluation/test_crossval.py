@@ -1,0 +1,187 @@
+"""The table of a cross-validation: its rows, what it sums up, and reports that print any name as it is."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lpgnet.pipeline.common.side_by_side import run_side_by_side
+from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
+from lpgnet.pipeline.crossval import describe_table, read_runs, table_folder
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluate import measure_predictions, write_results
+from lpgnet.pipeline.evaluation.predictions import Outcome
+from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows
+from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
+from tests.pipeline.predicted import outcome
+from tests.pipeline.work import fail_on_two
+
+HOSTILE = "a&b_<script>alert(1)</script>"
+
+
+def write_overlay(folder: Path, name: str, text: str) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.yaml").write_text(text)
+    return str(folder)
+
+
+def test_a_row_a_model_and_a_row_an_overlay(tmp_path: Path) -> None:
+    folder = write_overlay(tmp_path / "o", "no-gate", "model: {path_gate: false, kernel_size: 5}\n")
+    write_overlay(tmp_path / "o", "a-faster", "training: {learning_rate: 0.01}\n")
+    arguments = ["--labels", "{a: a, b: b}", "--model.kernel_size", "1", "--model.hidden_size", "8"]
+    config = Config(crossval=CrossvalConfig(models=["lpgnet", "concat"], overlays=[folder]))
+    rows = make_rows(config, arguments)
+    assert [row.name for row in rows] == ["lpgnet", "concat", "a-faster", "no-gate"]
+    assert [row.config.model.type for row in rows] == ["lpgnet", "concat", "lpgnet", "lpgnet"]
+    assert rows[2].config.training.learning_rate == 0.01 and rows[2].config.model.kernel_size == 1
+    laid_over = rows[3].config.model
+    assert (laid_over.path_gate, laid_over.kernel_size, laid_over.hidden_size) == (False, 5, 8)
+
+
+def test_rows_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    folder = write_overlay(tmp_path / "o", "sdt", "model: {type: sdt}\n")
+    config = Config(crossval=CrossvalConfig(models=["sdt"], overlays=[folder]))
+    with pytest.raises(UsageError, match="two rows of the table are called sdt"):
+        make_rows(config, [])
+    folder = write_overlay(tmp_path / "p", "x", "model: {tpye: sdt}\n")
+    with pytest.raises(UsageError, match="did you mean 'type'"):
+        make_rows(Config(crossval=CrossvalConfig(overlays=[folder])), [])
+    with pytest.raises(UsageError, match=r"evaluation\.modalities is for the evaluate stage"):
+        make_rows(Config(evaluation=EvaluationConfig(modalities=["text"])), [])
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".."])
+def test_a_table_stays_in_its_experiment(name: str) -> None:
+    with pytest.raises(UsageError, match=r"crossval\.table"):
+        table_folder(Config(crossval=CrossvalConfig(table=name)))
+
+
+def runs(seed: int, fold: str, accuracy: float) -> list[Outcome]:
+    rng = np.random.default_rng([seed, int(fold)])
+    truth = np.random.default_rng(int(fold)).integers(0, 2, 24)
+    guess = np.where(rng.random(24) < accuracy, truth, 1 - truth)
+    return [
+        outcome(f"s{fold}d{n // 4}.{n}", int(truth[n]), int(guess[n]), speaker=f"{fold}{'FM'[n % 2]}", condition=kind)
+        for n in range(24)
+        for kind in ["scripted" if n < 12 else "improvised"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A table of two rows, two folds and two seeds, of runs whose predictions are made up."""
+    folder = tmp_path_factory.mktemp("table")
+    config = Config(
+        name="iemo_cap",
+        labels={"no": "no", "yes": "<i>&_"},
+        corpus=CorpusConfig(reader="iemocap"),
+        splits=SplitsConfig(scheme="session"),
+        evaluation=EvaluationConfig(bootstrap=200),
+        crossval=CrossvalConfig(seeds=2),
+    )
+    rows = [Row("lpgnet", config), Row(HOSTILE, config)]
+    jobs = []
+    for place, row in enumerate(rows):
+        for fold in ("1", "2"):
+            for seed in range(2):
+                run = Config(**{**vars(config), "training": type(config.training)(seed=seed)})
+                job = Job(row.name, fold, run, folder / str(place) / fold / f"seed{seed}")
+                write_made_up(job, runs(seed, fold, 0.9 - 0.3 * place))
+                jobs.append(job)
+    assert [len(run) for run in read_runs(jobs[:4])] == [48, 48]
+    return json.loads(json.dumps(describe_table(config, rows, jobs)))
+
+
+def write_made_up(job: Job, outcomes: list[Outcome]) -> None:
+    curve = [{"share": 1.0, "confusion": [[6, 6], [6, 6]]}]
+    measured = {
+        "fold": job.fold,
+        "classes": job.config.classes,
+        "parameters": 1234,
+        "training": {"seconds_per_epoch": 0.5},
+        **measure_predictions(job.config, outcomes, 1.5),
+        "missing": {"text": curve, "audio": curve},
+    }
+    write_results(measured, outcomes, job.folder)
+
+
+def test_the_sum_of_folds_and_the_mean_of_seeds(results: dict[str, Any]) -> None:
+    row = results["rows"][0]
+    assert row["n"] == 48 and np.sum(row["confusion"]) == 96
+    assert row["wa"] == pytest.approx(np.trace(row["confusion"]) / 96)
+    assert row["wa"] == pytest.approx(np.mean([fold["wa"] for fold in row["folds"].values()]))
+    assert row["intervals"]["wa"][0] < row["wa"] < row["intervals"]["wa"][1]
+    assert list(row["speakers"]) == ["1F", "1M", "2F", "2M"] and list(row["conditions"]) == ["improvised", "scripted"]
+    assert sum(row["calibration"]["after"]["counts"]) == 96 and row["calibration"]["temperatures"] == [1.5] * 4
+    assert row["missing"]["text"][0]["confusion"] == [[24, 24], [24, 24]]
+    assert "differences" not in row
+    gap = results["rows"][1]["differences"]["wa"]
+    assert gap["value"] == pytest.approx(results["rows"][1]["wa"] - row["wa"]) and gap["interval"][1] < 0
+
+
+def test_markdown_and_latex_print_names_as_they_are(results: dict[str, Any]) -> None:
+    lines = to_markdown(results).splitlines()
+    assert lines[0].startswith("| model | WA | UA | weighted F1 | macro F1 | weighted F1 less lpgnet | parameters |")
+    assert len({line.count("|") for line in lines[:4]}) == 1 and "±" in lines[2]
+    latex = to_latex(results)
+    assert r"a\&b\_\textless{}script\textgreater{}" in latex and r"iemo\_cap" in latex and r"$\pm$" in latex
+    assert escape_latex("50 % \\ $x^2$ ~ #1 {a}") == (
+        r"50 \% \textbackslash{} \$x\textasciicircum{}2\$ \textasciitilde{} \#1 \{a\}"
+    )
+
+
+class Page(HTMLParser):
+    """What a page asks for and says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.addresses: list[str] = []
+        self.alternatives: list[str | None] = []
+        self.words = ""
+        self._in_script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.addresses += [value for name in ("src", "href") if (value := values.get(name))]
+        self.alternatives += [values.get("alt")] if tag == "img" else []
+        self._in_script = tag == "script"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_script and data.strip():
+            self.scripts.append(data)
+        self.words += data
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: dict[str, Any]) -> None:
+    page = Page(to_html(results))
+    assert not any("alert(1)" in script for script in page.scripts)
+    assert HOSTILE in page.words
+    assert page.addresses and all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert all(page.alternatives) and len(page.alternatives) == 2 * 2 + 1
+    for heading in (
+        "Scores",
+        "Differences from lpgnet",
+        "F1 per class",
+        "Folds",
+        "Conditions",
+        "Speakers",
+        "Calibration",
+    ):
+        assert heading in page.words
+    assert "Published figures: not comparable without their protocol" in page.words and "87" in page.words
+
+
+def test_published_figures_are_for_iemocap_alone(results: dict[str, Any]) -> None:
+    other = json.loads(json.dumps(results))
+    other["protocol"]["corpus"]["reader"] = "meld"
+    assert "Published figures" not in Page(to_html(other)).words
+
+
+def test_an_error_of_one_process_is_raised_as_it_is() -> None:
+    with pytest.raises(UsageError, match="number 2 cannot be done"):
+        list(run_side_by_side(fail_on_two, [1, 2, 3], workers=2))

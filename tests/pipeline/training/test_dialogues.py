@@ -1,0 +1,98 @@
+"""Batches hold what the dialogues hold, and nothing of the padding."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
+from lpgnet.pipeline.embeddings.plan import Embeddings
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.training.dialogues import (
+    class_numbers,
+    collate,
+    inverse_frequency,
+    make_dialogue,
+    make_dialogues,
+    standardization,
+)
+
+LABELS = {"ang": "angry", "hap": "happy", "exc": "happy", "xxx": None}
+
+
+def embeddings(ids: list[str], *, seed: int = 0, shape: tuple[int, int] = (2, 3)) -> Embeddings:
+    values = np.random.default_rng(seed).standard_normal((len(ids), *shape)).astype(np.float32)
+    return Embeddings(values, {name: row for row, name in enumerate(ids)})
+
+
+def utterances(dialogue: str, count: int) -> list[Utterance]:
+    return [Utterance(dialogue, f"{dialogue}.{n}", label="ang", speaker="BAB"[n % 3]) for n in range(count)]
+
+
+@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5), missing=st.sets(st.integers(0, 5)))
+def test_a_batch_gives_every_dialogue_back(lengths: list[int], missing: set[int]) -> None:
+    turns = [utterances(f"d{number}", length) for number, length in enumerate(lengths)]
+    ids = [u.utterance_id for group in turns for u in group]
+    audio = embeddings([name for place, name in enumerate(ids) if place not in missing])
+    dialogues = [
+        make_dialogue(f"d{n}", group, list(range(len(group))), {"audio": audio}) for n, group in enumerate(turns)
+    ]
+    batch = collate(dialogues)
+    assert batch.mask.sum() == len(ids)
+    for row, dialogue in enumerate(dialogues):
+        length = len(dialogue)
+        assert torch.equal(batch.inputs["audio"][row, :length], dialogue.inputs["audio"])
+        assert torch.equal(batch.labels[row, :length], dialogue.labels)
+        assert not batch.inputs["audio"][row, length:].any()
+        assert not batch.masks["audio"][row, length:].any()
+        assert (batch.labels[row, length:] == -100).all()
+        for place, name in enumerate(batch.utterance_ids[row]):
+            assert bool(batch.masks["audio"][row, place]) == (name in audio)
+            expected = audio[name] if name in audio else np.zeros((2, 3))
+            assert np.array_equal(batch.inputs["audio"][row, place], expected)
+
+
+def test_speakers_are_numbered_by_first_appearance() -> None:
+    dialogue = make_dialogue("d", utterances("d", 3), [0, 0, 0], {})
+    assert dialogue.speakers.tolist() == [0, 1, 0]
+
+
+def test_codes_map_to_classes_and_ignored_ones_to_none() -> None:
+    rows = [Utterance("d", str(n), label=label) for n, label in enumerate(["exc", "xxx", None, "ang", "hap"])]
+    assert class_numbers(rows, LABELS) == [1, -100, -100, 0, 1]
+
+
+def test_an_unknown_code_is_named_with_its_utterance() -> None:
+    rows = [Utterance("d", "u7", label="hapy")]
+    with pytest.raises(PipelineError, match=r"utterance u7: label code 'hapy' is not in .*did you mean 'hap'\?"):
+        class_numbers(rows, LABELS)
+
+
+@pytest.mark.parametrize(("drop", "kept"), [(False, 2), (True, 1)])
+def test_unlabelled_utterances_stay_as_context_unless_dropped(drop: bool, kept: int) -> None:
+    rows = (Utterance("d", "a", label="ang"), Utterance("d", "b", label="xxx"), Utterance("e", "c", label="xxx"))
+    manifest = Manifest(Corpus("x", ".", "table", 1), rows)
+    dialogues = make_dialogues(manifest, {}, LABELS, drop_unlabelled=drop)
+    assert len(dialogues[0]) == kept
+    assert len(dialogues) == (1 if drop else 2)
+
+
+def test_standardization_is_over_present_utterances_only() -> None:
+    source = embeddings(["d.0", "d.2"])
+    dialogue = make_dialogue("d", utterances("d", 3), [0, 0, 0], {"audio": source})
+    mean, std = standardization([dialogue], "audio")
+    assert np.allclose(mean, source.values.mean(0), atol=1e-6)
+    assert np.allclose(std, source.values.std(0), atol=1e-6)
+
+
+def test_a_modality_that_nobody_has_is_refused() -> None:
+    dialogue = make_dialogue("d", utterances("d", 2), [0, 0], {"audio": embeddings([])})
+    with pytest.raises(PipelineError, match="no training utterance has audio"):
+        standardization([dialogue], "audio")
+
+
+def test_inverse_frequency_is_one_on_average() -> None:
+    dialogue = make_dialogue("d", utterances("d", 4), [0, 0, 0, 1], {})
+    weights = inverse_frequency([dialogue], 3)
+    assert weights == pytest.approx([4 / 9, 4 / 3, 0.0])

@@ -1,0 +1,126 @@
+"""Splits never leak: every refusal names the ids, and every dialogue is where it belongs."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lpgnet.pipeline.config import SplitsConfig
+from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogue
+from lpgnet.pipeline.training.splits import Split, check_leaks, make_folds, make_split, overlapping_speakers
+
+
+def dialogue(
+    name: str, *, session: str | None = "1", speakers: Sequence[str] = "AB", split: str | None = None
+) -> Dialogue:
+    utterances = [
+        Utterance(name, f"{name}.{n}", speaker=speaker, session=session, split=split)
+        for n, speaker in enumerate(speakers)
+    ]
+    return make_dialogue(name, utterances, [0] * len(utterances), {})
+
+
+def corpus(sessions: int = 3, dialogues: int = 8) -> list[Dialogue]:
+    return [
+        dialogue(f"s{s}d{d}", session=str(s), speakers=[f"{s}F", f"{s}M"])
+        for s in range(1, sessions + 1)
+        for d in range(dialogues)
+    ]
+
+
+def ids(dialogues: tuple[Dialogue, ...]) -> set[str]:
+    return {d.dialogue_id for d in dialogues}
+
+
+@given(sessions=st.integers(2, 5), dialogues=st.integers(2, 9), share=st.floats(0, 0.5), seed=st.integers(0, 9))
+def test_folds_hold_every_session_out_once_and_lose_nothing(
+    sessions: int, dialogues: int, share: float, seed: int
+) -> None:
+    everything = corpus(sessions, dialogues)
+    folds = make_folds(everything, SplitsConfig(scheme="session", dev_share=share, seed=seed))
+    assert [fold.name for fold in folds] == [str(s) for s in range(1, sessions + 1)]
+    for fold in folds:
+        assert {u.session for d in fold.test for u in d.utterances} == {fold.name}
+        parts = [ids(part) for part in fold.parts().values()]
+        assert sum(map(len, parts)) == len(everything)
+        assert set().union(*parts) == ids(tuple(everything))
+        assert fold.dev and not overlapping_speakers(fold)
+
+
+def test_the_last_session_is_held_out_unless_another_is_named() -> None:
+    assert make_split(corpus(), SplitsConfig()).name == "3"
+    assert make_split(corpus(), SplitsConfig(test=["1"])).name == "1"
+
+
+def test_an_unknown_session_is_named() -> None:
+    with pytest.raises(PipelineError, match="no session '9'; the corpus has 1, 2, 3"):
+        make_split(corpus(), SplitsConfig(test=["9"]))
+
+
+def test_a_dialogue_in_two_splits_is_refused() -> None:
+    both = dialogue("both")
+    with pytest.raises(PipelineError, match="dialogues in both train and test: both"):
+        check_leaks(Split("x", (both,), (dialogue("d"),), (both,)), allow_speaker_overlap=True)
+
+
+def test_a_dialogue_whose_utterances_are_in_two_splits_is_refused() -> None:
+    utterances = [Utterance("d", "d.0", split="train"), Utterance("d", "d.1", split="test")]
+    mixed = make_dialogue("d", utterances, [0, 0], {})
+    with pytest.raises(PipelineError, match=r"dialogue d is in several splits \(test, train\)"):
+        make_split([mixed], SplitsConfig(scheme="manifest"))
+
+
+def test_a_speaker_in_test_and_training_is_refused_unless_allowed() -> None:
+    dialogues = [dialogue("d", split="train"), dialogue("e", split="dev"), dialogue("f", split="test", speakers="BC")]
+    config = SplitsConfig(scheme="manifest")
+    with pytest.raises(PipelineError, match="speakers in the test split and in another: B;"):
+        make_split(dialogues, config)
+    allowed = make_split(dialogues, SplitsConfig(scheme="manifest", allow_speaker_overlap=True))
+    assert overlapping_speakers(allowed) == ["B"]
+
+
+def test_speakers_are_held_out_with_all_their_dialogues() -> None:
+    dialogues = [dialogue("ab", speakers="AB"), dialogue("bc", speakers="BC"), dialogue("cc", speakers="C")]
+    dialogues += [dialogue(f"a{n}", speakers="A") for n in range(4)]
+    split = make_split(dialogues, SplitsConfig(scheme="speaker", test=["C"]))
+    assert ids(split.test) == {"bc", "cc"}
+    assert ids(split.test).isdisjoint(ids(split.train) | ids(split.dev))
+    between = next(d for d in split.test if d.dialogue_id == "bc")
+    assert between.labels.tolist() == [-100, 0], "the other speaker's turn is context, and is not scored"
+
+
+def test_speakers_who_only_talk_to_each_other_are_held_out_one_by_one() -> None:
+    everything = corpus(sessions=3, dialogues=4)
+    folds = make_folds(everything, SplitsConfig(scheme="speaker"))
+    assert [fold.name for fold in folds] == ["1F", "1M", "2F", "2M", "3F", "3M"]
+    scored = [
+        (fold.name, u.utterance_id)
+        for fold in folds
+        for d in fold.test
+        for u, label in zip(d.utterances, d.labels.tolist(), strict=True)
+        if label >= 0 and u.speaker == fold.name
+    ]
+    assert sorted(name for _, name in scored) == sorted(u.utterance_id for d in everything for u in d.utterances)
+
+
+def test_a_missing_session_is_told_with_the_dialogue() -> None:
+    with pytest.raises(PipelineError, match="dialogue d has an utterance without a session"):
+        make_split([dialogue("d", session=None)], SplitsConfig())
+
+
+def test_a_split_without_labels_is_refused() -> None:
+    unlabelled = dialogue("t", session="9")
+    object.__setattr__(unlabelled, "labels", torch.full((2,), -100))
+    with pytest.raises(PipelineError, match="the test split has no labelled utterance"):
+        make_split([*corpus(2), unlabelled], SplitsConfig(allow_speaker_overlap=True))
+
+
+def test_dialogue_folds_cover_everything_once() -> None:
+    everything = corpus(1, 11)
+    folds = make_folds(everything, SplitsConfig(scheme="dialogue", folds=4, allow_speaker_overlap=True))
+    assert len(folds) == 4
+    assert sorted(name for fold in folds for name in ids(fold.test)) == sorted(ids(tuple(everything)))

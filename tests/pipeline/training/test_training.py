@@ -1,0 +1,197 @@
+"""Training: what models can learn, and that stopping, cutting and averaging change nothing they should not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lpgnet.model import load_model
+from lpgnet.pipeline.common.processes import make_accelerator
+from lpgnet.pipeline.config import Config, TrainingConfig
+from lpgnet.pipeline.training.dialogues import collate
+from lpgnet.pipeline.training.runs import make_model
+from lpgnet.pipeline.training.trainer import Trainer, drop_modalities, make_scheduler, steps_per_epoch
+from tests.pipeline.tensors import make_config, make_corpus, make_split, train, train_and_test
+
+CHANCE = 0.5
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def interval(results: dict[str, Any]) -> tuple[float, float]:
+    low, high = results["heads"]["fused"]["intervals"]["wa"]
+    return low, high
+
+
+@pytest.mark.parametrize("kind", ["lpgnet", "sdt", "text", "audio", "concat"])
+def test_random_labels_score_at_chance(kind: str, tmp_path: Path) -> None:
+    low, high = interval(train_and_test(make_corpus("random"), make_config(kind, epochs=8), tmp_path / "run"))
+    assert low < CHANCE < high
+
+
+@pytest.mark.parametrize(("kind", "learns"), [("lpgnet", True), ("sdt", True), ("concat", False)])
+def test_the_turn_before_is_learnt_with_context_alone(kind: str, learns: bool, tmp_path: Path) -> None:
+    # SDT has to find the neighbour by its positions, and needs some width for that.
+    model = {"hidden_size": 64, "num_attention_heads": 2} if kind == "sdt" else {}
+    low, high = interval(train_and_test(make_corpus("previous"), make_config(kind, model=model), tmp_path / "run"))
+    assert low > 0.8 if learns else low < CHANCE < high
+
+
+@pytest.mark.parametrize(("kind", "learns"), [("lpgnet", True), ("text", False), ("audio", False)])
+def test_the_xor_of_both_modalities_is_learnt_by_fusion_alone(kind: str, learns: bool, tmp_path: Path) -> None:
+    low, high = interval(train_and_test(make_corpus("xor"), make_config(kind), tmp_path / "run"))
+    assert low > 0.8 if learns else low < CHANCE < high
+
+
+def make_trainer(config: Config, folder: Path, kind: type[Trainer] = Trainer) -> Trainer:
+    corpus = make_corpus("text", dialogues=24)
+    split = make_split(corpus)
+    folder.mkdir(exist_ok=True)
+    return kind(config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split))
+
+
+def gradients_of_a_step(config: Config, folder: Path) -> tuple[dict[str, Tensor], float]:
+    """The gradients that the optimizer sees in the first step, and the step's loss."""
+    trainer = make_trainer(config, folder)
+    model = trainer.raw_model.train()
+    if hasattr(model, "lpgnet"):
+        model.lpgnet.context_norm.eval()  # its statistics are those of a batch, by definition
+    found: dict[str, Tensor] = {}
+
+    def keep(*_: object) -> None:
+        found.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    trainer.optimizer.optimizer.register_step_pre_hook(keep)
+    return found, trainer.step(next(trainer.steps(1)))
+
+
+@pytest.mark.parametrize("kind", ["lpgnet", "sdt", "concat"])
+def test_micro_batches_give_the_gradients_of_one_batch(kind: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"model": {"dropout": 0.0}, "max_gradient_norm": 1e9, "class_weights": "inverse"}
+    whole, loss = gradients_of_a_step(make_config(kind, **settings), tmp_path / "one")
+    parts, summed = gradients_of_a_step(make_config(kind, micro_batches=3, **settings), tmp_path / "three")
+    assert summed == pytest.approx(loss, rel=1e-5)
+    assert whole.keys() == parts.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+class StoppedTrainer(Trainer):
+    """Stops as a kill would, after the third epoch's checkpoint is written and before its log is."""
+
+    def _write_log(self) -> None:
+        if self.progress.epoch == 3:
+            raise KeyboardInterrupt
+        super()._write_log()
+
+
+RECIPES: list[dict[str, Any]] = [
+    {"kind": "lpgnet", "modality_dropout": 0.3},
+    {"kind": "lpgnet", "schedule": "cosine", "ema_decay": 0.0, "micro_batches": 2},
+    {"kind": "sdt", "class_weights": "inverse"},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=["one cycle", "cosine, no average", "sdt"])
+def test_resumed_is_uninterrupted(recipe: dict[str, Any], tmp_path: Path) -> None:
+    config = make_config(epochs=5, patience=5, **recipe)
+    make_trainer(config, tmp_path / "whole").fit()
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(config, tmp_path / "stopped", StoppedTrainer).fit()
+    make_trainer(config, tmp_path / "stopped").fit()
+    states = [load_file(_last_checkpoint(tmp_path / name)) for name in ("whole", "stopped")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    logs = [_log(tmp_path / name) for name in ("whole", "stopped")]
+    assert logs[0] == logs[1] and len(logs[0]) == 5
+
+
+def _last_checkpoint(folder: Path) -> Path:
+    (path,) = (folder / "checkpoints").glob("epoch-*.safetensors")
+    assert path.name == "epoch-00005.safetensors"
+    return path
+
+
+def _log(folder: Path) -> list[dict[str, object]]:
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in entry.items() if name != "train_seconds"} for entry in entries]
+
+
+def test_the_average_of_the_weights_is_what_is_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(make_config(epochs=1), tmp_path)
+    trainer.fit()
+    saved, last = load_model(tmp_path / "best").state_dict(), trainer.raw_model.state_dict()
+    average = trainer.average.module.state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(saved[name], average[name]) for name in saved)
+    assert any(not torch.equal(saved[name], last[name]) for name in saved)
+
+
+def test_without_an_average_the_last_weights_are_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(make_config(epochs=1, ema_decay=0.0), tmp_path)
+    trainer.fit()
+    saved, last = load_model(tmp_path / "best").state_dict(), trainer.raw_model.state_dict()
+    assert all(torch.equal(saved[name], last[name]) for name in saved)
+
+
+def test_every_checkpoint_has_its_temperature(tmp_path: Path) -> None:
+    train(make_corpus("text", dialogues=24), make_config(epochs=2), tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
+    assert 0.1 <= config["calibration_temperature"] <= 10
+
+
+def test_modality_dropout_takes_one_of_several_and_never_the_last() -> None:
+    corpus = make_corpus("text", dialogues=12)
+    batch = collate(corpus.dialogues)
+    batch.masks["audio"][:, :2] = False
+    torch.manual_seed(0)
+    dropped = drop_modalities(batch, 1.0, ["text", "audio"])
+    left = sum(mask.long() for mask in dropped.masks.values())
+    assert (left == 1).all(), "one of both, or the only one, is left"
+    assert dropped.masks["text"][:, :2].all()
+    assert 0.3 < dropped.masks["text"][:, 2:].float().mean() < 0.7
+    assert drop_modalities(batch, 0.0, ["text", "audio"]).masks["audio"].equal(batch.masks["audio"])
+    assert drop_modalities(batch, 1.0, ["text"]).masks["text"].equal(batch.masks["text"]), "a model of text keeps it"
+
+
+@given(dialogues=st.integers(1, 200), batch_size=st.integers(1, 40), processes=st.integers(1, 17))
+def test_every_step_has_a_dialogue_for_every_process(dialogues: int, batch_size: int, processes: int) -> None:
+    assume(dialogues >= processes)
+    steps = steps_per_epoch(dialogues, batch_size, processes)
+    sizes = [len(part) for part in np.array_split(np.arange(dialogues), steps)]
+    assert min(sizes) >= processes
+
+
+@pytest.mark.parametrize("steps", [1, 5, 10, 11])
+def test_a_training_of_few_steps_has_a_rate(steps: int) -> None:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = make_scheduler(optimizer, TrainingConfig(learning_rate=0.1, warmup_share=0.1), steps)
+    for _ in range(steps):
+        assert 0 <= optimizer.param_groups[0]["lr"] <= 0.1
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing(schedule: Any) -> None:
+    recipe = TrainingConfig(schedule=schedule, learning_rate=0.1, warmup_share=0.2)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = make_scheduler(optimizer, recipe, 50)
+    rates = []
+    for _ in range(50):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(0.1, rel=1e-2) and 8 <= peak <= 11
+    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] < 0.001
