@@ -19,7 +19,7 @@ import soundfile
 
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.corpora.manifest import read_manifest
-from lpgnet.pipeline.features import encoded_modalities, prepare_modality
+from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality
 
 UTTERANCES, DIALOGUES = 10_039, 151
 ROUNDS = 5

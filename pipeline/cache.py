@@ -24,8 +24,9 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, imported_key, make_plan
+from lpgnet.pipeline.embeddings.prepared import IMPORTED, imported_spec
+from lpgnet.pipeline.embeddings.summaries import read_summaries
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.features import IMPORTED, imported_spec, read_summaries
 
 DEFAULT_STORE = "work/store"
 
@@ -175,7 +176,8 @@ def _keys(manifest: Manifest, modality: str, store: str, *, context_turns: int) 
 
 
 def _context_turns(folder: Path) -> int:
-    return int(read_summaries(folder).get("text", {}).get("context_turns", 0))
+    summary = read_summaries(folder).get("text")
+    return summary.context_turns if summary else 0
 
 
 def _export(options: Namespace) -> int:
@@ -183,11 +185,11 @@ def _export(options: Namespace) -> int:
     summary = read_summaries(folder).get(options.modality)
     if summary is None:
         raise PipelineError(f"{folder}: has no {options.modality} embeddings; run the features stage first")
-    store = FeatureStore(options.store, summary["spec"]["fingerprint"])
+    store = FeatureStore(options.store, summary.spec["fingerprint"])
     keys = _keys(read_manifest(folder), options.modality, options.store, context_turns=_context_turns(folder))
     report = export_rows(store, Path(options.file), keys, options.format)
     missing = f"; {len(report.missing)} are not in the store: {shorten(report.missing)}" if report.missing else ""
-    show(f"{options.file}: {report.rows} {options.modality} embeddings by {summary['spec']['name']}{missing}")
+    show(f"{options.file}: {report.rows} {options.modality} embeddings by {summary.spec['name']}{missing}")
     return 0
 
 

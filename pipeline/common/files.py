@@ -1,13 +1,57 @@
-"""Reading and writing small files: text, JSON objects, and a file that appears whole or not at all."""
+"""Small files: reading text and JSON, and writing a file that appears whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpgnet.pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+
+Record = TypeVar("Record")
+
+
+def read_json(path: Path, kind: type[Record]) -> Record:
+    """Read what `write_json` wrote.
+
+    Args:
+        kind: a dataclass, or a container of dataclasses such as `dict[str, Score]`.
+
+    Raises:
+        PipelineError: the file is missing or damaged; names the file and the field.
+    """
+    from cattrs import transform_error
+
+    values = parse_object(read_text(path), where=str(path))
+    try:
+        return _converter().structure(values, kind)
+    except Exception as error:
+        problems = "; ".join(transform_error(error, path=""))
+        raise PipelineError(f"{path}: {problems}; run the stage that makes it again") from None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a dataclass, or a container of them, as JSON, whole or not at all."""
+    write_atomically(path, json.dumps(to_json(value), indent=2) + "\n")
+
+
+def to_json(value: object) -> Any:
+    """The same out of dictionaries, lists, numbers and strings."""
+    return _converter().unstructure(value)
+
+
+@cache
+def _converter() -> Converter:
+    # Imported late: a stage that has nothing to do reads no such file.
+    from cattrs import Converter
+
+    return Converter(forbid_extra_keys=True)
 
 
 def parse_object(line: str, *, where: str) -> dict[str, Any]:

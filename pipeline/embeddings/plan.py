@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -60,48 +60,59 @@ class Plan:
         return Plan(kept, self.problems)
 
 
+# An audio file and what it holds, or why it cannot be used.
+DescribedFile = tuple[str, AudioInfo] | str
+
+
 def plan_audio(utterances: Sequence[Utterance], root: str, stat_cache: StatCache | None) -> Plan:
     """The audio each utterance needs; a file that the stat cache knows is not read again."""
     spoken = [utterance for utterance in utterances if utterance.audio is not None]
-    files = {audio: _file_of(audio, root) for audio in {str(utterance.audio) for utterance in spoken}}
-    infos = _describe_all((file for file in files.values() if isinstance(file, str)), stat_cache)
-    requests, problems = [], []
-    for utterance in spoken:
-        try:
-            requests.append(_audio_request(utterance, files[str(utterance.audio)], infos))
-        except PipelineError as error:
-            problems.append(Problem(utterance.utterance_id, str(error)))
-    return Plan(tuple(requests), tuple(problems))
+    files = _describe_all({str(utterance.audio) for utterance in spoken}, root, stat_cache)
+    return _plan(_audio_request(utterance, files[str(utterance.audio)]) for utterance in spoken)
 
 
-def _file_of(audio: str, root: str) -> str | PipelineError:
+def _plan(found: Iterable[Request | Problem]) -> Plan:
+    listed = list(found)
+    requests = tuple(one for one in listed if isinstance(one, Request))
+    return Plan(requests, tuple(one for one in listed if isinstance(one, Problem)))
+
+
+def _audio_request(utterance: Utterance, described: DescribedFile) -> Request | Problem:
+    if isinstance(described, str):
+        return Problem(utterance.utterance_id, described)
+    file, info = described
     try:
-        return locate(root, audio)
+        segment = segment_of(file, info, start=utterance.start, end=utterance.end, channel=utterance.channel)
     except PipelineError as error:
-        return error
-
-
-def _audio_request(
-    utterance: Utterance, file: str | PipelineError, infos: dict[str, AudioInfo | PipelineError]
-) -> Request:
-    if isinstance(file, PipelineError):
-        raise file
-    if isinstance(info := infos[file], PipelineError):
-        raise info
-    segment = segment_of(file, info, start=utterance.start, end=utterance.end, channel=utterance.channel)
+        return Problem(utterance.utterance_id, str(error))
     key = audio_key(info.digest, segment.start, segment.end, segment.channel)
     return Request(utterance.utterance_id, key, segment)
 
 
-def _describe_all(files: Iterable[str], stat_cache: StatCache | None) -> dict[str, AudioInfo | PipelineError]:
-    """What each file holds, or why it cannot be used; a local file that is as it was is not read again."""
-    found = sorted(files)
+def _describe_all(audios: Iterable[str], root: str, stat_cache: StatCache | None) -> dict[str, DescribedFile]:
+    """What each file of the corpus holds, or why it cannot be used."""
+    files, described = {}, {}
+    for audio in sorted(audios):
+        try:
+            files[audio] = locate(root, audio)
+        except PipelineError as error:
+            described[audio] = str(error)
+    found = _describe_files(files.values(), stat_cache)
+    return described | {audio: _described(file, found[file]) for audio, file in files.items()}
+
+
+def _described(file: str, found: dict[str, Any]) -> DescribedFile:
+    return found["problem"] if "problem" in found else (file, AudioInfo(**found))
+
+
+def _describe_files(files: Iterable[str], stat_cache: StatCache | None) -> dict[str, dict[str, Any]]:
+    """`describe_or_problem` of each file; a local file that is as it was is not read again."""
+    found = sorted(set(files))
     local = [file for file in found if stat_cache and not is_address(file) and os.path.isfile(file)]
     known = stat_cache.lookup_many(map(Path, local), describe_or_problem) if stat_cache else []
     # What was wrong may have passed (a disk that was not there), so a problem is never taken from the cache.
     values = {file: value for file, value in zip(local, known, strict=True) if "problem" not in value}
-    values |= {file: describe_or_problem(Path(file), file) for file in found if file not in values}
-    return {file: _info(value) for file, value in values.items()}
+    return values | {file: describe_or_problem(Path(file), file) for file in found if file not in values}
 
 
 def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
@@ -112,26 +123,25 @@ def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-def _info(value: dict[str, Any]) -> AudioInfo | PipelineError:
-    return PipelineError(value["problem"]) if "problem" in value else AudioInfo(**value)
-
-
 def plan_text(utterances: Sequence[Utterance], context_turns: int) -> Plan:
     """The words each utterance needs, with up to `context_turns` turns before it."""
-    requests, problems = [], []
-    for _, turns in groupby(utterances, key=lambda utterance: utterance.dialogue_id):
-        said: list[str] = []
-        for utterance in turns:
-            if utterance.text is None:
-                continue
-            text = " ".join(utterance.text.split())
-            if not text:
-                problems.append(Problem(utterance.utterance_id, "its text is empty; transcribe it or leave it null"))
-                continue
-            context = tuple(said[-context_turns:]) if context_turns else ()
-            requests.append(Request(utterance.utterance_id, text_key(text, context), Words(text, context)))
-            said.append(text)
-    return Plan(tuple(requests), tuple(problems))
+    dialogues = groupby(utterances, key=lambda utterance: utterance.dialogue_id)
+    return _plan(found for _, turns in dialogues for found in _text_requests(turns, context_turns))
+
+
+def _text_requests(turns: Iterable[Utterance], context_turns: int) -> Iterator[Request | Problem]:
+    """One dialogue's requests, in turn order."""
+    said: list[str] = []
+    for utterance in turns:
+        if utterance.text is None:
+            continue
+        text = " ".join(utterance.text.split())
+        if not text:
+            yield Problem(utterance.utterance_id, "its text is empty; transcribe it or leave it null")
+            continue
+        context = tuple(said[-context_turns:]) if context_turns else ()
+        yield Request(utterance.utterance_id, text_key(text, context), Words(text, context))
+        said.append(text)
 
 
 def imported_key(utterance_id: str) -> bytes:

@@ -19,7 +19,10 @@ TEMPLATE = "card.md"
 def write_card(folder: Path, model: EmotionModel, config: Config, results: dict[str, Any]) -> None:
     """Write `README.md` beside the best model, from the results of an evaluation."""
     templates = Environment(
-        loader=PackageLoader("pipeline", "reports"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("lpgnet.pipeline", "reports"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     text = templates.get_template(TEMPLATE).render(
         model=model.config,

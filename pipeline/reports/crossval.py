@@ -128,7 +128,7 @@ def percent(share: float | None) -> str:
 def to_html(results: dict[str, Any]) -> str:
     """The whole report: one page that asks no address for anything."""
     templates = Environment(
-        loader=PackageLoader("pipeline", "reports"),
+        loader=PackageLoader("lpgnet.pipeline", "reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -70,7 +70,7 @@ def to_html(timeline: Timeline, folder: Path, settings: PageSettings) -> str:
 def templates() -> Environment:
     """The templates of all reports; what is put into them is escaped."""
     return Environment(
-        loader=PackageLoader("pipeline", "reports"),
+        loader=PackageLoader("lpgnet.pipeline", "reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -24,8 +24,8 @@ from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
+from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.errors import PipelineError, UsageError
-from lpgnet.pipeline.features import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
 from lpgnet.pipeline.training.splits import Split
 

@@ -31,8 +31,8 @@ FIXTURES = Path(__file__).parents[3] / "examples" / "demo" / "corpus" / "audio"
 STAGE = """
 import resource, sys
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, FeaturesConfig
-from lpgnet.pipeline.features import extract_features
-from lpgnet.pipeline.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.embeddings.fill_store import fill_store
+from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
 
 recording, encoder, folder = sys.argv[1:]
 config = Config(
@@ -46,7 +46,7 @@ for seconds, count in ((0.3, 400), (0.3, 4000), (3600, 1)):
         for n in range(count)
     ]
     write_manifest(config.folder, Manifest(Corpus("c", recording, "table", "1"), tuple(turns)))
-    extract_features(config)
+    print("computed", fill_store(config)[0].extraction.computed, "embeddings")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -55,10 +55,10 @@ ENDED = """
 import sys
 from lpgnet.cache import FeatureStore
 from lpgnet.feature_extractors import load_encoder
-from lpgnet.pipeline.audio import Segment
-from lpgnet.pipeline.embeddings import Request
-from lpgnet.pipeline.extraction import Extraction, embed
-from lpgnet.pipeline.processes import end_cleanly_when_terminated
+from lpgnet.pipeline.corpora.audio import Segment
+from lpgnet.pipeline.embeddings.plan import Request
+from lpgnet.pipeline.embeddings.extraction import Extraction, embed
+from lpgnet.pipeline.common.processes import end_cleanly_when_terminated
 
 if __name__ == "__main__":
     end_cleanly_when_terminated()
@@ -147,7 +147,8 @@ def test_workers_give_what_the_stage_itself_decodes(encoder: Encoder, noise: Pat
 
 def test_decoding_imports_nothing_heavy() -> None:
     """A worker imports the module of the function that it runs: what it drags in costs every worker its memory."""
-    code = "import lpgnet.pipeline.extraction, sys; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    heavy = "{'torch', 'transformers', 'datasets'}"
+    code = f"import sys, lpgnet.pipeline.embeddings.extraction; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -1,0 +1,135 @@
+"""One modality of a corpus, ready to be extracted or read: its encoder, its store and its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpgnet.cache import FeatureStore, StatCache
+from lpgnet.pipeline.common.processes import resolve_device
+from lpgnet.pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig
+from lpgnet.pipeline.corpora.manifest import Manifest
+from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
+from lpgnet.pipeline.embeddings.summaries import read_summaries
+from lpgnet.pipeline.errors import PipelineError, UsageError
+
+if TYPE_CHECKING:
+    from lpgnet.feature_extractors import EncoderSpec
+
+# Names embeddings that `lpgnet cache import` brought into the store.
+IMPORTED = "imported:"
+
+
+def encoded_modalities(config: Config) -> list[str]:
+    """The modalities that have an encoder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    named = [modality for modality in MODALITIES if encoder_config(config, modality).name]
+    if not named:
+        raise UsageError("no encoder is named: set encoders.text.name, encoders.audio.name or both")
+    return named
+
+
+def encoder_config(config: Config, modality: str) -> AudioEncoderConfig | TextEncoderConfig:
+    """The section of the configuration for a modality's encoder."""
+    return config.encoders.audio if modality == "audio" else config.encoders.text
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One modality of a manifest, ready to be extracted or read: the encoder's spec, its store and the plan."""
+
+    spec: EncoderSpec
+    store: FeatureStore
+    plan: Plan
+
+
+def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepared:
+    """Resolve the encoder without loading it, open its store and find every utterance's key.
+
+    Raises:
+        PipelineError: imported embeddings are not in the store.
+    """
+    root = Path(config.features.store)
+    stat_cache = StatCache(root / "stat.sqlite")
+    name = str(encoder_config(config, modality).name)
+    if name.startswith(IMPORTED):
+        return _prepare_imported(name, manifest, modality, root)
+    spec = _resolve(config, modality, stat_cache)
+    plan = make_plan(
+        modality,
+        manifest.utterances,
+        root=manifest.corpus.root,
+        stat_cache=stat_cache,
+        context_turns=config.encoders.text.context_turns,
+    )
+    return Prepared(spec, FeatureStore(root, spec.fingerprint), plan)
+
+
+def _prepare_imported(name: str, manifest: Manifest, modality: str, root: Path) -> Prepared:
+    spec = imported_spec(name, modality)
+    store = FeatureStore(root, spec.fingerprint)
+    plan = plan_imported(manifest.utterances, store)
+    if not plan.requests:
+        command = f"lpgnet cache import {name.removeprefix(IMPORTED)} --manifest ... --modality {modality}"
+        raise PipelineError(f"{name}: has no embedding of this corpus in the store; import it first: {command}")
+    return Prepared(spec, store, plan)
+
+
+def imported_spec(name: str, modality: str) -> EncoderSpec:
+    """The spec of embeddings that were computed elsewhere: their fingerprint is the file's digest.
+
+    Args:
+        name: `imported:FILE`.
+    """
+    from lpgnet.feature_extractors import Settings, digest_file, make_spec
+
+    file = Path(name.removeprefix(IMPORTED))
+    if not file.is_file():
+        raise PipelineError(
+            f"{file}: no such file of embeddings; an .npz or .safetensors file by utterance id is needed"
+        )
+    return make_spec(name, modality, Settings(modality=modality, layers="all"), None, {"imported": digest_file(file)})
+
+
+def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:
+    from lpgnet.feature_extractors import digest_file, resolve_spec
+
+    settings = encoder_config(config, modality)
+    return resolve_spec(
+        str(settings.name),
+        modality=modality,
+        layers=settings.layers,
+        pooling=settings.pooling,
+        precision=_precision(config, modality),
+        trust_remote_code=settings.trust_remote_code,
+        digest_file=lambda path: str(stat_cache.lookup(path, lambda file: {"sha256": digest_file(file)})["sha256"]),
+        max_seconds=config.encoders.audio.max_seconds,
+    )
+
+
+def _precision(config: Config, modality: str) -> str:
+    """`auto` is resolved once for an encoder in an experiment and kept, so that another device does not change it."""
+    settings = encoder_config(config, modality)
+    if settings.precision != "auto":
+        return settings.precision
+    known = _auto_precisions(config, modality)
+    if settings.name in known:
+        return known[settings.name]
+    from lpgnet.feature_extractors import resolve_precision
+
+    return resolve_precision("auto", resolve_device(config.features.device))
+
+
+def _auto_precisions(config: Config, modality: str) -> dict[str, str]:
+    summary = read_summaries(config.folder).get(modality)
+    return summary.auto_precision if summary else {}
+
+
+def skipped_utterances(config: Config, modality: str) -> set[str]:
+    """The utterances that have no embedding because the user chose to go on without them."""
+    summary = read_summaries(config.folder).get(modality)
+    return set(summary.skipped) if summary else set()

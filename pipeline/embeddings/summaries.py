@@ -1,0 +1,46 @@
+"""What the features stage keeps of an experiment: which encoder embedded each modality, and what was skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpgnet.pipeline.common.files import read_json, write_json
+
+FEATURES_FILE = "features.json"
+
+
+@dataclass(frozen=True)
+class ModalitySummary:
+    """One modality of an experiment.
+
+    Attributes:
+        spec: the encoder's spec, as JSON types.
+        auto_precision: by encoder name, what `auto` was resolved to; kept, so that another device does not change it.
+        context_turns: turns that the text encoder reads before the utterance (turns).
+        utterances: that need an embedding.
+        skipped: ids of those that have none because the user chose to go on without them.
+    """
+
+    spec: dict[str, Any]
+    auto_precision: dict[str, str]
+    context_turns: int
+    utterances: int
+    skipped: list[str]
+
+
+def read_summaries(folder: Path) -> dict[str, ModalitySummary]:
+    """Read an experiment's summaries, by modality; empty before the stage's first run.
+
+    Raises:
+        PipelineError: the file is damaged.
+    """
+    path = folder / FEATURES_FILE
+    return read_json(path, dict[str, ModalitySummary]) if path.exists() else {}
+
+
+def write_summaries(folder: Path, summaries: Mapping[str, ModalitySummary]) -> None:
+    """Write the summaries, keeping those of other modalities."""
+    write_json(folder / FEATURES_FILE, read_summaries(folder) | dict(summaries))
