@@ -18,7 +18,7 @@ import yaml
 
 from lpgnet.model import MODEL_TYPES, EmotionModel, build_model
 from lpgnet.pipeline.common.console import say
-from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
+from lpgnet.pipeline.common.files import from_json, parse_object, read_text, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
 from lpgnet.pipeline.config import Config
@@ -26,6 +26,7 @@ from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.training.checkpoints import EpochLog
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
 from lpgnet.pipeline.training.splits import Split
 
@@ -196,15 +197,41 @@ def _commit() -> str | None:
         return None
 
 
-def training_cost(folder: Path) -> dict[str, Any] | None:
-    """How long a run trained and on what; None where its folder does not tell."""
+@dataclass(frozen=True)
+class TrainingCost:
+    """How long a run trained (`seconds_per_epoch` is the median), and on what."""
+
+    epochs: int
+    seconds_per_epoch: float
+    device: str
+    threads: int
+    processes: int
+
+
+def training_cost(folder: Path) -> TrainingCost | None:
+    """Read how long a run trained; None where its folder does not tell."""
     log, made_with = folder / LOG_FILE, folder / ENVIRONMENT_FILE
     if not (log.exists() and made_with.exists()):
         return None
-    seconds = [json.loads(line)["train_seconds"] for line in read_text(log).splitlines()]
+    seconds = [entry.train_seconds for entry in read_log(folder)]
     described = json.loads(read_text(made_with))
-    kept = {name: described[name] for name in ("device", "threads", "processes")}
-    return {"epochs": len(seconds), "seconds_per_epoch": median(seconds), **kept}
+    made = {name: described[name] for name in ("device", "threads", "processes")}
+    return TrainingCost(len(seconds), median(seconds), **made)
+
+
+def read_log(folder: Path) -> list[EpochLog]:
+    """Read `metrics.jsonl`, an entry an epoch.
+
+    Raises:
+        PipelineError: it is missing or damaged; names the line.
+    """
+    path = folder / LOG_FILE
+    lines = read_text(path).splitlines()
+    places = [f"{path}, line {number}" for number in range(1, len(lines) + 1)]
+    return [
+        from_json(parse_object(line, where=where), EpochLog, where=where)
+        for line, where in zip(lines, places, strict=True)
+    ]
 
 
 def best_folder(folder: Path) -> Path:
