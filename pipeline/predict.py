@@ -396,7 +396,7 @@ class EmotionPipeline:
 
     def _plan(self, modality: str, utterances: Sequence[Utterance], root: str) -> Plan:
         if modality == "text":
-            return plan_text(utterances, int(self.model.config.text_context_turns))
+            return plan_text(utterances, self.model.config.text_context_turns)
         return plan_audio(utterances, root, None)
 
     def _row(self, utterance: Utterance, prediction: Prediction) -> TimelineRow:
@@ -453,7 +453,7 @@ def _length(utterance: Utterance, root: str) -> float:
 
 def class_names(model: EmotionModel) -> list[str]:
     """The model's classes, in the order of their numbers."""
-    return [str(name) for _, name in sorted((model.config.id2label or {}).items())]
+    return list(model.config.id2label.values())
 
 
 def model_folder(folder: Path) -> Path:

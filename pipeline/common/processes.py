@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +89,6 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
         raise UsageError("training.device is cuda, and there is no GPU that torch can use")
     if mixed_precision == "fp16" and on_cpu:
         raise UsageError("training.mixed_precision fp16 needs a GPU; on a CPU take bf16 or no")
-    quiet_transformers()
     launch = current_launch()
     # A process may wait hours for another's part; the launcher, not a clock, notices one that died.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))

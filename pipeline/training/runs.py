@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from lpgnet.model import MODEL_TYPES, EmotionModel, build_model
+from lpgnet.model import CONFIG_TYPES, EmotionModel, build_model
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
@@ -101,21 +101,15 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
         sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
     torch.manual_seed(config.training.seed)
     kind = "lpgnet" if config.model.type in ("text", "audio") else config.model.type
-    model = build_model(kind, input_sizes=sizes, **_labels(config), **_fields(config, split, kind))
-    model.config.update(_origin(config, corpus))
+    model = build_model(kind, input_sizes=sizes, **_origin(config, corpus), **_fields(config, split, kind))
     for name in sizes:
         model.standardize_(name, *standardization(split.train, name))
     return model
 
 
-def _labels(config: Config) -> dict[str, Any]:
-    names = dict(enumerate(config.classes))
-    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
-
-
 def _fields(config: Config, split: Split, kind: str) -> dict[str, Any]:
     """The fields of `model` that are set and that this type has: one configuration serves a table of several types."""
-    known = {entry.name for entry in fields(MODEL_TYPES[kind].config_class)} - {"modalities"}
+    known = {entry.name for entry in fields(CONFIG_TYPES[kind])} - {"modalities"}
     if config.model.causal and kind == "sdt":
         raise UsageError("key 'model.causal': sdt reads future turns; leave it out of a table of causal models")
     values = {name: value for name, value in asdict(config.model).items() if value is not None and name in known}
@@ -128,6 +122,7 @@ def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
     """What a checkpoint says of its making: `predict` needs the encoders, people need the rest."""
     names = model_modalities(config)
     return {
+        "id2label": dict(enumerate(config.classes)),
         "label_map": config.labels,
         "encoders": {name: corpus.specs[name].to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,

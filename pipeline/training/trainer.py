@@ -231,7 +231,7 @@ class Trainer:
         """Add one micro-batch's gradients; processes exchange them with the last one only."""
         with nullcontext() if is_last else self.accelerator.no_sync(self.model):
             output = self.model(batch.inputs, batch.masks, batch.mask, labels=batch.labels, speakers=batch.speakers)
-            loss = output.loss_terms.normalise(counts)
+            loss = output.loss_terms.normalize(counts)
             # Processes average their gradients; the counts are already those of all of them.
             self.accelerator.backward(loss * self.accelerator.num_processes)
         return loss.detach()
@@ -251,7 +251,7 @@ class Trainer:
 
     def _save_best(self, temperature: float) -> None:
         if self.accelerator.is_main_process:
-            self.evaluated.config.update({"calibration_temperature": temperature})
+            self.evaluated.config.calibration_temperature = temperature
             self.evaluated.save_pretrained(self.folder / BEST_FOLDER)
 
     def _write_log(self) -> None:

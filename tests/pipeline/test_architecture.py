@@ -36,12 +36,28 @@ def test_the_three_can_be_lifted_out(package: str) -> None:
         assert not others, f"{path} imports {others}"
 
 
+def test_model_needs_torch_and_the_hub_alone() -> None:
+    """safetensors is what both keep weights in."""
+    further = set().union(*(imported(path) for path in (ROOT / "model").rglob("*.py"))) - sys.stdlib_module_names
+    assert further == {"model", "torch", "huggingface_hub", "safetensors"}
+    code = "import sys, lpgnet.model.registry; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_cache_needs_no_torch() -> None:
     assert not any({"torch", "transformers"} & imported(path) for path in (ROOT / "cache").rglob("*.py"))
 
 
 @pytest.mark.parametrize(
-    "module", ["lpgnet", "lpgnet.cache", "lpgnet.feature_extractors", "lpgnet.pipeline.cli", "lpgnet.pipeline.features"]
+    "module",
+    [
+        "lpgnet",
+        "lpgnet.cache",
+        "lpgnet.feature_extractors",
+        "lpgnet.model.configuration",
+        "lpgnet.pipeline.cli",
+        "lpgnet.pipeline.features",
+    ],
 )
 def test_what_must_start_fast_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

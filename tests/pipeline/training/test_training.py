@@ -66,8 +66,8 @@ def gradients_of_a_step(config: Config, folder: Path) -> tuple[dict[str, Tensor]
     """The gradients that the optimizer sees in the first step, and the step's loss."""
     trainer = make_trainer(config, folder)
     model = trainer.raw_model.train()
-    if hasattr(model, "lpgnet"):
-        model.lpgnet.context_norm.eval()  # its statistics are those of a batch, by definition
+    if hasattr(model, "context_norm"):
+        model.context_norm.eval()  # its statistics are those of a batch, by definition
     found: dict[str, Tensor] = {}
 
     def keep(*_: object) -> None:
