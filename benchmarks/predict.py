@@ -90,7 +90,7 @@ def measure(recording: Path, model: Path, modalities: str) -> None:
     """In a process of its own: label one recording and print what it took as JSON."""
     import torch
 
-    from lpgnet.pipeline.predict import EmotionPipeline
+    from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
     from lpgnet.pipeline.reports.page import PageSettings
     from lpgnet.pipeline.reports.timeline import check_formats, write_timeline
 

@@ -152,9 +152,12 @@ class Waveforms:
 
     def forward(self, excerpts: Sequence[Excerpt], device: torch.device) -> Tensor:
         samples = [max(len(excerpt.samples), self.minimum) for excerpt in excerpts]
-        values = padded([excerpt.samples for excerpt in excerpts], 0.0, least=self.minimum).to(device)
+        values = padded([excerpt.samples for excerpt in excerpts], 0.0, least=self.minimum)
+        # Normalizing takes double precision, which Apple's GPU does not have.
+        values = values if device.type == "mps" else values.to(device)
         if self.epsilon is not None:
             values = _normalised(values, excerpts, self.epsilon)
+        values = values.to(device)
         if min(samples) == max(samples):
             self.lengths.set(None, None)
             return self.call(values, None)

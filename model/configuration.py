@@ -121,12 +121,16 @@ class EmotionConfig(LossConfig):
         for name, sizes in self.input_sizes.items():
             pair = len(sizes) == 2 and all(type(size) is int and size > 0 for size in sizes)
             _require(pair, f"input_sizes.{name} is {sizes}: give [layers, width]")
-        for name in self.modality_names:
+        names = self.modality_names
+        _require(len(names) == len(set(names)) > 0, f"modalities is {names}: give at least one, and each once")
+        for name in names:
             _require(name in self.input_sizes, f"modality '{name}' has no input_sizes: give [layers, width] for it")
             _require(name.isidentifier(), f"modality '{name}' cannot name a part of a model: choose another name")
 
     def _check_classes(self) -> None:
         numbered = sorted(self.id2label) == list(range(self.num_classes)) and self.num_classes > 0
+        named = all(isinstance(name, str) for name in self.id2label.values())
+        _require(named, f"id2label has the names {list(self.id2label.values())}: give text")
         _require(numbered, f"id2label has the classes {list(self.id2label)}: number them from 0 on")
         weights = self.class_weights
         _require(
@@ -289,9 +293,11 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 def _check_value(name: str, value: Any, hint: Any) -> None:
-    """Check a yes-or-no, or a number against the range in its type; other types are checked by who knows them."""
+    """Check a yes-or-no, an object, or a number against the range in its type; the rest is for who knows it."""
     if hint is bool:
         _require(isinstance(value, bool), f"{name} is {value!r}: give true or false")
+    if get_origin(hint) is dict:
+        _require(isinstance(value, dict), f"{name} is {value!r}: give an object, a value under each name")
     if get_origin(hint) is Annotated:
         kind, numbers = get_args(hint)
         is_number = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)

@@ -93,7 +93,7 @@ class FeaturesConfig:
     Attributes:
         store: folder of the feature store; corpora and experiments share it
         on_error: stop (exit 1 after the good utterances are cached) or skip (go on without the bad ones)
-        device: auto, cpu, cuda or cuda:N
+        device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
         workers: processes that decode and resample audio ahead of the encoder; 0 decodes in the stage itself
         batch_budget: padded samples or tokens in a batch; null chooses it by the device, 0 takes one at a time
         dtype: how rows are stored
@@ -195,8 +195,8 @@ class TrainingConfig:
         ema_decay: per step, of the moving average of weights that is evaluated and saved; 0 turns it off
         class_weights: none, or inverse frequency on the training split
         modality_dropout: probability that an utterance loses one modality in a training step
-        mixed_precision: no, bf16 or fp16 (fp16 on a GPU only)
-        device: auto, cpu, cuda
+        mixed_precision: no, bf16 or fp16 (fp16 on a CUDA GPU only)
+        device: auto, cpu, cuda, or mps (Apple's GPU)
         drop_unlabelled: leave utterances without a class out, instead of keeping them as context
         tracker: none, tensorboard, wandb or trackio, beside the JSON Lines log that is always written
         compile: torch.compile the model
@@ -216,9 +216,9 @@ class TrainingConfig:
     class_weights: Literal["none", "inverse"] = "none"
     modality_dropout: float = 0.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     drop_unlabelled: bool = False
-    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "tensorboard"
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     compile: bool = False
 
 
@@ -288,7 +288,7 @@ class PredictionConfig:
         again: label also what is done already
         audio_encoder: the audio encoder, where it is no longer where the model says; its fingerprint must be the same
         text_encoder: the text encoder, likewise
-        device: auto, cpu, cuda or cuda:N
+        device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
         workers: processes that decode and resample audio ahead of the encoder; 0 decodes in the stage itself
     """
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from lpgnet.pipeline.common import console
+from lpgnet.pipeline.common.processes import device_kind
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -23,8 +24,9 @@ Item = TypeVar("Item")
 
 def default_workers(device: str) -> int:
     """One process a GPU, or one a CPU core that this process may use."""
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.device_count()
+    kind = device_kind(device)
+    if kind != "cpu":
+        return torch.cuda.device_count() if kind == "cuda" else 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

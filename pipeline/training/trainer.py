@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -260,6 +261,7 @@ class Trainer:
 
     def _start_tracker(self) -> None:
         if self.recipe.tracker != "none":
+            _check_installed(self.recipe.tracker)
             self.accelerator.log_with = [self.recipe.tracker]
             self.accelerator.project_configuration.logging_dir = str(self.folder / "logs")
             self.accelerator.init_trackers(self.config.name)
@@ -276,6 +278,12 @@ class Trainer:
         if self.accelerator.is_main_process:
             best = self.progress
             say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
+
+
+def _check_installed(tracker: str) -> None:
+    if find_spec(tracker) is None:
+        package = "lpgnet[tracking]" if tracker == "tensorboard" else tracker
+        raise UsageError(f"training.tracker {tracker} is not installed: pip install '{package}', or take none")
 
 
 def steps_per_epoch(dialogues: int, batch_size: int, processes: int) -> int:

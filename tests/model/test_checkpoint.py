@@ -253,6 +253,8 @@ def test_no_pickle_is_loaded(tmp_path: Path) -> None:
         ({"input_sizes": {"text.raw": [1, 6]}}, "cannot name a part"),
         ({"input_sizes": {"keys": [1, 6]}}, "cannot name a part"),
         ({"modalities": ["video"]}, "'video' has no input_sizes"),
+        ({"modalities": ["text", "text"]}, "each once"),
+        ({"modalities": []}, "at least one"),
         ({"hidden_size": 10, "num_attention_heads": 4}, "must divide hidden_size, 10"),
         ({"kernel_size": 0}, "kernel_size is 0"),
         ({"branch_weight": -1.0}, "branch_weight is -1.0"),
@@ -300,6 +302,9 @@ def test_an_unknown_key_of_a_configuration_is_refused(tmp_path: Path) -> None:
         ("id2label", {"a": "angry"}),
         ("id2label", {"1": "angry"}),
         ("id2label", {}),
+        ("id2label", {"0": 1, "1": 2}),
+        ("encoders", ["text"]),
+        ("label_map", "happy"),
     ],
 )
 def test_values_of_the_wrong_type_are_refused(name: str, value: Any, tmp_path: Path) -> None:

@@ -3,12 +3,23 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpgnet.pipeline.common.processes import Launch, balance, current_launch
+from lpgnet.pipeline.common import processes
+from lpgnet.pipeline.common.processes import (
+    Launch,
+    balance,
+    current_launch,
+    device_kind,
+    make_accelerator,
+    resolve_device,
+)
+from lpgnet.pipeline.common.side_by_side import default_workers
+from lpgnet.pipeline.errors import UsageError
 
 
 @given(costs=st.lists(st.floats(0.1, 30), max_size=60), parts=st.integers(1, 5))
@@ -43,3 +54,74 @@ def test_accelerate_launch_without_gpus_is_told_apart() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert "asked for 2 processes and started one" in done.stderr
     assert "torch.distributed.run --nproc_per_node 2" in done.stderr
+
+
+PARENT = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', sys.argv[1]]))"
+CHILD = """
+from pathlib import Path
+from lpgnet.pipeline.common import processes
+processes.PROC = Path({proc!r})
+print(processes._processes_asked_for())
+"""
+
+
+@pytest.mark.parametrize("words", [["--num_processes", "3"], ["--num-processes=3"], ["-n", "3"]])
+@pytest.mark.parametrize("proc", ["/proc", "/nowhere"])
+def test_the_launchers_own_words_are_read(words: list[str], proc: str) -> None:
+    child = CHILD.format(proc=proc)
+    done = subprocess.run([sys.executable, "-c", PARENT, child, *words], capture_output=True, text=True)
+    assert done.stdout.strip() == "3", done.stderr
+
+
+@pytest.mark.parametrize("words", [["-n"], ["--num_processes", "many"], ["--other", "3"], []])
+def test_other_words_of_the_launcher_promise_one_process(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_parents_command", lambda: ["accelerate", "launch", *words])
+    assert processes._processes_asked_for() == 1
+
+
+def test_a_system_that_tells_no_command_lines_promises_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert processes._parents_command() == []
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+
+
+def test_auto_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch)
+    assert resolve_device("auto") == "cpu"
+    gpus(monkeypatch, mps=True)
+    assert resolve_device("auto") == resolve_device("mps") == "mps"
+    assert resolve_device("cpu") == "cpu"
+    gpus(monkeypatch, cuda=2)
+    assert resolve_device("auto") == "cuda:0" and resolve_device("cuda:1") == "cuda:1"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    assert resolve_device("auto") == "cuda:1"
+
+
+def test_several_processes_do_not_share_an_apple_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch, mps=True)
+    assert default_workers("auto") == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert device_kind("auto") == "cpu"
+    with pytest.raises(UsageError, match=r"device is mps.*several processes"):
+        device_kind("mps")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
+def test_a_gpu_that_is_not_there_is_a_wrong_setting(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch)
+    for ask in (resolve_device, make_accelerator, default_workers):
+        with pytest.raises(UsageError, match=f"device is {device}, and there is no such GPU"):
+            ask(device)
+
+
+def test_half_precision_needs_a_cuda_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch, mps=True)
+    with pytest.raises(UsageError, match="fp16 needs a CUDA GPU"):
+        make_accelerator("auto", "fp16")
