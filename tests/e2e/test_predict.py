@@ -18,7 +18,7 @@ from lpgnet.pipeline.reports.timeline import check_formats, output_paths
 from tests.e2e.workplace import DEMO, ROOT, Run, Workplace
 
 RECORDING = DEMO / "recording" / "recording.flac"
-CONVERSATION = ROOT.parent / "shared" / "data" / "conversation"
+CONVERSATION = ROOT / "tests" / "data" / "conversation"
 CTC = f"hf:{DEMO / 'encoders' / 'audio'}"
 
 
@@ -294,7 +294,6 @@ def test_a_lone_half_character_of_json(predict: Callable, short: tuple[np.ndarra
     assert code == 0, err
 
 
-@pytest.mark.skipif(not CONVERSATION.is_dir(), reason=f"the real conversation is not at {CONVERSATION}")
 @pytest.mark.parametrize("transcript", ["sample.stm", "sample.rttm"])
 def test_a_real_conversation(predict: Callable, tmp_path: Path, transcript: str) -> None:
     modalities = ["--modalities", "audio"] if transcript.endswith("rttm") else []
