@@ -30,7 +30,7 @@ FORMATS = ("safetensors", "npz", "datasets")
 # refused before any memory is asked for.
 ROW_BYTES = 2**30
 _FILE_BYTES = 500 * 2**20
-_ROWS_AT_ONCE = 256
+_BATCH_ROWS = 256
 _ROWS_NAME = "lpgnet.rows"
 _CARD = """---
 configs:
@@ -259,16 +259,16 @@ def _write_parquet(store: FeatureStore, folder: Path, ids: Mapping[str, bytes]) 
 
     batches = _batches(store, ids)
     batch = next(batches, None)
-    number = 0
+    index = 0
     while batch is not None:
-        path, size = folder / f"train-{number:05d}.parquet", 0
+        path, size = folder / f"train-{index:05d}.parquet", 0
         with pq.ParquetWriter(path, batch.schema) as writer:
             while batch is not None and size < _FILE_BYTES:
                 writer.write_batch(batch)
                 size, batch = size + batch.nbytes, next(batches, None)
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
-        number += 1
+        index += 1
 
 
 def _batches(store: FeatureStore, ids: Mapping[str, bytes]) -> Iterator[pa.RecordBatch]:
@@ -276,8 +276,8 @@ def _batches(store: FeatureStore, ids: Mapping[str, bytes]) -> Iterator[pa.Recor
     half = {shard.layout.dtype for shard in store.shards} == {"float16"}
     layout = replace(store.shards[0].layout, dtype="float16" if half else "float32")
     names = list(ids)
-    for start in range(0, len(names), _ROWS_AT_ONCE):
-        some = names[start : start + _ROWS_AT_ONCE]
+    for start in range(0, len(names), _BATCH_ROWS):
+        some = names[start : start + _BATCH_ROWS]
         rows = list(store.read(ids[name] for name in some))
         yield _batch(layout, some, rows)
 

@@ -31,11 +31,11 @@ def machine_name() -> str:
 
 def sync_folder(folder: Path) -> None:
     """Makes names that were added to or taken from a folder durable."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:

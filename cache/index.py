@@ -19,7 +19,7 @@ class Index:
 
     Attributes:
         keys: (rows,) numpy S16, sorted, every key once.
-        shards: (rows,) uint32, the position of the shard among those the index was built from.
+        shards: (rows,) uint32, the index of the shard among those the index was built from.
         rows: (rows,) uint32, the row within that shard.
     """
 
@@ -47,29 +47,29 @@ class Index:
         """The shard and the row of one key, or None: as `find`, without its cost of whole arrays."""
         if not len(self.keys):
             return None
-        position = int(self.keys.searchsorted(np.frombuffer(key, f"S{KEY_BYTES}"))[0])
+        index = int(self.keys.searchsorted(np.frombuffer(key, f"S{KEY_BYTES}"))[0])
         # Compared as bytes, because numpy's single strings lose their trailing zeros.
-        if self._content[KEY_BYTES * position : KEY_BYTES * (position + 1)] != key:
+        if self._content[KEY_BYTES * index : KEY_BYTES * (index + 1)] != key:
             return None
-        return int(self.shards[position]), int(self.rows[position])
+        return int(self.shards[index]), int(self.rows[index])
 
     @cached_property
     def _content(self) -> memoryview:
         return self.keys.view(np.uint8).data
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """The positions (n,) of the keys (n,), numpy S16; -1 for those that are not there."""
+        """The indices (n,) of the keys (n,), numpy S16; -1 for those that are not there."""
         if not len(self.keys):
             return np.full(len(keys), -1)
-        positions = np.searchsorted(self.keys, keys)
-        positions[positions == len(self.keys)] = 0
-        return np.where(self.keys[positions] == keys, positions, -1)
+        indices = np.searchsorted(self.keys, keys)
+        indices[indices == len(self.keys)] = 0
+        return np.where(self.keys[indices] == keys, indices, -1)
 
-    def places(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The shards (n,) and rows (n,) at the positions (n,) that `find` gave; -1 where it gave -1."""
-        found = positions >= 0
-        shards, rows = np.full(len(positions), -1), np.full(len(positions), -1)
-        shards[found], rows[found] = self.shards[positions[found]], self.rows[positions[found]]
+    def locations(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The shards (n,) and rows (n,) at the indices (n,) that `find` gave; -1 where it gave -1."""
+        found = indices >= 0
+        shards, rows = np.full(len(indices), -1), np.full(len(indices), -1)
+        shards[found], rows[found] = self.shards[indices[found]], self.rows[indices[found]]
         return shards, rows
 
 

@@ -32,18 +32,18 @@ def audio_key(digest: str, start: int, end: int, channel: int | None) -> bytes:
         digest: hexadecimal digest of the file's content.
         start: first sample, counted at the file's own rate.
         end: one past the last sample; the caller resolves "to the end of the file" first.
-        channel: channel number from 0, or None for all channels mixed.
+        channel: index of the channel, from 0, or None for all channels mixed.
 
     Raises:
         StoreError: the digest is not hexadecimal, or the segment is empty or reversed.
     """
     start, end = operator.index(start), operator.index(end)
-    number = -1 if channel is None else operator.index(channel)
+    channel_index = -1 if channel is None else operator.index(channel)
     if not _DIGEST.fullmatch(digest):
         raise StoreError(f"a content digest is lowercase hexadecimal, not {digest!r}")
-    if not 0 <= start < end < 2**63 or (channel is not None and number < 0):
+    if not 0 <= start < end < 2**63 or (channel is not None and channel_index < 0):
         raise StoreError(f"no such segment: samples {start} to {end}, channel {channel}")
-    return _digest16(b"audio", digest.encode() + struct.pack("<qqq", start, end, number))
+    return _digest16(b"audio", digest.encode() + struct.pack("<qqq", start, end, channel_index))
 
 
 def text_key(text: str, context: Sequence[str] = ()) -> bytes:

@@ -127,9 +127,9 @@ def info(store: FeatureStore) -> StoreInfo:
 
 def verify(store: FeatureStore) -> VerifyReport:
     """Reads every byte: the digest of every file and of every row, and the index entry of every row."""
-    store = _reopened(store)
-    checked = (_damage(shard) or _unindexed(store, shard) for shard in store.shards)
-    bad = [*store.damaged, *_strangers(store), *filter(None, checked)]
+    store = _reopen(store)
+    checked = (_check_shard(shard) or _check_index(store, shard) for shard in store.shards)
+    bad = [*store.damaged, *_misnamed_shards(store), *filter(None, checked)]
     return VerifyReport(len(store.shards) + len(store.damaged), len(store), tuple(bad))
 
 
@@ -165,13 +165,13 @@ def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) 
     wanted = set(needed)
     kept = dropped = freed = 0
     skipped = []
-    for shard in _reopened(store).shards:
-        numbers = [number for number in range(len(shard)) if shard.key(number) in wanted]
-        kept, dropped = kept + len(numbers), dropped + len(shard) - len(numbers)
-        if len(numbers) == len(shard):
+    for shard in _reopen(store).shards:
+        indices = [index for index in range(len(shard)) if shard.key(index) in wanted]
+        kept, dropped = kept + len(indices), dropped + len(shard) - len(indices)
+        if len(indices) == len(shard):
             continue
         try:
-            freed += _shrink(store, shard, numbers, dry_run=dry_run)
+            freed += _shrink(store, shard, indices, dry_run=dry_run)
         except DamagedRowError:
             skipped.append(shard.name)
     store.refresh()
@@ -188,7 +188,7 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
     """
     make_folder(store.folder)
     remove_abandoned(store.folder)
-    before, skipped = _reopened(store).shards, []
+    before, skipped = _reopen(store).shards, []
     groups: dict[Layout, list[Shard]] = {}
     for shard in before:
         if shard.nbytes >= shard_bytes // 2:
@@ -206,12 +206,12 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
     return CompactReport(len(before), len(store.shards), freed, tuple(skipped))
 
 
-def _reopened(store: FeatureStore) -> FeatureStore:
+def _reopen(store: FeatureStore) -> FeatureStore:
     """The store mapped anew: a file that was damaged since is not read through a mapping of its old size."""
     return FeatureStore(store.root, store.fingerprint)
 
 
-def _damage(shard: Shard) -> Damage | None:
+def _check_shard(shard: Shard) -> Damage | None:
     """What is wrong with a shard that can be opened."""
     parsed = ShardName.parse(shard.name)
     rows = len(shard.damaged_rows())
@@ -222,13 +222,13 @@ def _damage(shard: Shard) -> Damage | None:
     return None
 
 
-def _unindexed(store: FeatureStore, shard: Shard) -> Damage | None:
+def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
     """A shard with a key that the index does not find."""
     lost = int((store.index.find(shard.keys) < 0).sum())
     return Damage(shard.name, f"{lost} rows are not in the index", lost) if lost else None
 
 
-def _strangers(store: FeatureStore) -> Iterator[Damage]:
+def _misnamed_shards(store: FeatureStore) -> Iterator[Damage]:
     """Files that end as shards do but have no shard's name: nobody reads them."""
     for path in sorted(store.folder.glob("*.arrow")):
         if path.is_symlink() or not path.is_file():
@@ -247,9 +247,9 @@ def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | N
     except (StoreError, FileNotFoundError):
         return 0, [None] * damage.rows
     bad = set(shard.damaged_rows())
-    sound = [number for number in range(len(shard)) if number not in bad]
+    sound = [index for index in range(len(shard)) if index not in bad]
     _copy(store.folder, shard.layout, [(shard, sound)], SHARD_BYTES)
-    return len(sound), [shard.key(number) for number in bad]
+    return len(sound), [shard.key(index) for index in bad]
 
 
 def _set_aside(folder: Path, name: str) -> None:
@@ -263,11 +263,11 @@ def _set_aside(folder: Path, name: str) -> None:
         sync_folder(folder)
 
 
-def _shrink(store: FeatureStore, shard: Shard, numbers: Sequence[int], *, dry_run: bool) -> int:
+def _shrink(store: FeatureStore, shard: Shard, indices: Sequence[int], *, dry_run: bool) -> int:
     """Replaces a shard by one with the given rows alone, and says how many bytes that frees."""
     if dry_run:
-        return shard.nbytes * (len(shard) - len(numbers)) // len(shard)
-    names = _copy(store.folder, shard.layout, [(shard, numbers)], SHARD_BYTES)
+        return shard.nbytes * (len(shard) - len(indices)) // len(shard)
+    names = _copy(store.folder, shard.layout, [(shard, indices)], SHARD_BYTES)
     _remove(store.folder, [shard])
     return shard.nbytes - sum((store.folder / name).stat().st_size for name in names)
 
@@ -275,10 +275,10 @@ def _shrink(store: FeatureStore, shard: Shard, numbers: Sequence[int], *, dry_ru
 def _copy(folder: Path, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
     """Copies rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
     builder, names, seen = ShardBuilder(layout, size), list[str](), set[bytes]()
-    for shard, numbers in sources:
-        for number in numbers:
-            key = shard.key(number)
-            stored, n_frames, flags = shard.raw(number, key)
+    for shard, indices in sources:
+        for index in indices:
+            key = shard.key(index)
+            stored, n_frames, flags = shard.raw(index, key)
             if key in seen:
                 continue
             seen.add(key)

@@ -75,7 +75,7 @@ class Shard:
     Attributes:
         name: its file name.
         layout: the form of its rows.
-        keys: (rows,) of numpy type S16; take single keys from it by `key(number)`.
+        keys: (rows,) of numpy type S16; take single keys from it by `key(index)`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,54 +109,54 @@ class Shard:
         """xxh3 (128 bits) of the whole file, to be compared with the one in its name."""
         return xxhash.xxh3_128_hexdigest(self._buffer)
 
-    def key(self, number: int) -> bytes:
+    def key(self, index: int) -> bytes:
         """The key of a row, trailing zeros included (numpy's own items lose them)."""
-        return bytes(self._key_bytes[KEY_BYTES * number : KEY_BYTES * (number + 1)])
+        return bytes(self._key_bytes[KEY_BYTES * index : KEY_BYTES * (index + 1)])
 
-    def row(self, number: int, key: bytes) -> Row:
+    def row(self, index: int, key: bytes) -> Row:
         """A row, checked against its digest and the key that it was asked for.
 
         Raises:
             DamagedRowError: the bytes are not those that were written.
         """
-        stored, n_frames, flags = self.raw(number, key)
+        stored, n_frames, flags = self.raw(index, key)
         return Row(self.layout.decode(stored), n_frames, flags)
 
-    def raw(self, number: int, key: bytes) -> tuple[np.ndarray, int, int]:
+    def raw(self, index: int, key: bytes) -> tuple[np.ndarray, int, int]:
         """As `row`, with the numbers as they are stored: (values, n_frames, flags)."""
-        stored = self._stored(number)
-        n_frames, flags = self.n_frames[number], self._flags[number]
-        if row_digest(self._tag, key, n_frames, flags, stored) != self._digests[number]:
-            message = f"row {number} of {self.path} is damaged: repair the store, then compute it again"
+        stored = self._stored(index)
+        n_frames, flags = self.n_frames[index], self._flags[index]
+        if row_digest(self._tag, key, n_frames, flags, stored) != self._digests[index]:
+            message = f"row {index} of {self.path} is damaged: repair the store, then compute it again"
             raise DamagedRowError(message)
         return stored, n_frames, flags
 
     def damaged_rows(self) -> list[int]:
         """The numbers of all rows that are not as they were written."""
-        return [number for number in range(len(self)) if not self._is_good(number)]
+        return [index for index in range(len(self)) if not self._is_sound(index)]
 
-    def _is_good(self, number: int) -> bool:
+    def _is_sound(self, index: int) -> bool:
         try:
-            self.raw(number, self.key(number))
+            self.raw(index, self.key(index))
         except DamagedRowError:
             return False
         return True
 
-    def _stored(self, number: int) -> np.ndarray:
+    def _stored(self, index: int) -> np.ndarray:
         if self._offsets is None:
-            return self._values[number]
-        return self._values[self._offsets[number] : self._offsets[number + 1]]
+            return self._values[index]
+        return self._values[self._offsets[index] : self._offsets[index + 1]]
 
     def _columns(self, rows: int, frames: int, body: pa.Buffer) -> None:
         """Views of the columns; memoryviews where single numbers are read, as they give plain integers."""
         layout = self.layout
         columns = _column_bytes(layout, rows, frames)
-        if sum(map(_padded, columns)) != body.size:
+        if sum(map(_round_to_8, columns)) != body.size:
             raise ValueError(f"{rows} rows of {layout.shape} do not make {body.size} bytes")
         parts, start = [], 0
         for size in columns:
             parts.append(body[start : start + size])
-            start += _padded(size)
+            start += _round_to_8(size)
         keys, n_frames, flags, digests, *offsets, values = parts
         self._key_bytes = memoryview(keys)
         self.keys = np.frombuffer(keys, f"S{KEY_BYTES}")
@@ -263,10 +263,10 @@ class ShardBuilder:
         """Refuses a file that does not hold the bytes that were written, or not where a reader looks for them."""
         shard = Shard(part)
         counts = list(zip(shard.n_frames, shard._flags, shard._digests, strict=True))
-        places = shard._offsets is None or np.array_equal(np.asarray(shard._offsets), self._offsets())
+        same_offsets = shard._offsets is None or np.array_equal(np.asarray(shard._offsets), self._offsets())
         same_keys = bytes(shard._key_bytes) == b"".join(self.keys)
-        ends = shard._is_good(0) and shard._is_good(len(self) - 1)
-        if not (places and same_keys and ends and counts == self._counts and shard.file_digest() == digest):
+        ends = shard._is_sound(0) and shard._is_sound(len(self) - 1)
+        if not (same_offsets and same_keys and ends and counts == self._counts and shard.file_digest() == digest):
             raise StoreError(f"{part} does not read as it was written: check the disk and pyarrow's version")
 
 
@@ -322,6 +322,6 @@ def _column_bytes(layout: Layout, rows: int, frames: int) -> list[int]:
     return [KEY_BYTES * rows, 8 * rows, 4 * rows, 8 * rows, *offsets, values]
 
 
-def _padded(size: int) -> int:
+def _round_to_8(size: int) -> int:
     """Arrow starts every buffer of a record batch at a multiple of 8 bytes."""
     return (size + 7) // 8 * 8

@@ -18,7 +18,7 @@ from lpgnet.cache.errors import StoreError
 _log = logging.getLogger(__name__)
 _WAIT_SECONDS = 30.0
 _ATTEMPTS = 3
-_AT_ONCE = 500
+_BATCH_SIZE = 500
 # A file that changed just before it was read may change again without its time changing: the clocks of file
 # systems tick in up to two seconds (FAT).
 _SETTLED_NS = 2_000_000_000
@@ -26,7 +26,7 @@ _CREATE = """CREATE TABLE IF NOT EXISTS files
 (path BLOB PRIMARY KEY, stat TEXT, value TEXT, digest TEXT) WITHOUT ROWID"""
 
 Compute = Callable[[Path], dict[str, Any]]
-_Row = tuple[bytes, str, str, str]
+_Record = tuple[bytes, str, str, str]
 _T = TypeVar("_T")
 
 
@@ -69,13 +69,13 @@ class StatCache:
         stats = {os.fsencode(path): _stat(path) for path in dict.fromkeys(paths)}
         values = self._recall(stats)
         unknown = [path for path in stats if path not in values]
-        for start in range(0, len(unknown), _AT_ONCE):
-            values |= self._compute(unknown[start : start + _AT_ONCE], compute)
+        for start in range(0, len(unknown), _BATCH_SIZE):
+            values |= self._compute(unknown[start : start + _BATCH_SIZE], compute)
         return [values[os.fsencode(path)] for path in paths]
 
     def _recall(self, stats: dict[bytes, str]) -> dict[bytes, dict[str, Any]]:
         """The values of the files that are as they were; a damaged entry is no entry."""
-        nothing: list[_Row] = []
+        nothing: list[_Record] = []
         rows = self._with_database(lambda database: _select(database, list(stats)), nothing)
         entries = [(_Entry(*row[:3]), row[3]) for row in rows]
         sound = [entry for entry, digest in entries if digest == entry.digest]
@@ -96,8 +96,8 @@ class StatCache:
                 self._with_database(lambda database: _insert(database, rows), None)
         return values
 
-    def _with_database(self, work: Callable[[sqlite3.Connection], _T], otherwise: _T) -> _T:
-        """What `work` gives with the open database, in one transaction; `otherwise` without one."""
+    def _with_database(self, work: Callable[[sqlite3.Connection], _T], default: _T) -> _T:
+        """What `work` gives with the open database, in one transaction; `default` without one."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as database, database:
@@ -107,7 +107,7 @@ class StatCache:
             _log.warning("%s cannot be used (%s): files are read that need not be", self.path, error)
             if type(error) is sqlite3.DatabaseError:
                 self._set_aside()
-            return otherwise
+            return default
 
     def _set_aside(self) -> None:
         """Moves a damaged database and its journal out of the way, for the next use to begin a new one."""
@@ -117,16 +117,16 @@ class StatCache:
                 os.replace(path, f"{path}.damaged")
 
 
-def _select(database: sqlite3.Connection, paths: Sequence[bytes]) -> list[_Row]:
-    rows: list[_Row] = []
-    for start in range(0, len(paths), _AT_ONCE):
-        some = paths[start : start + _AT_ONCE]
+def _select(database: sqlite3.Connection, paths: Sequence[bytes]) -> list[_Record]:
+    rows: list[_Record] = []
+    for start in range(0, len(paths), _BATCH_SIZE):
+        some = paths[start : start + _BATCH_SIZE]
         marks = ",".join("?" * len(some))
         rows += database.execute(f"SELECT path, stat, value, digest FROM files WHERE path IN ({marks})", some)
     return rows
 
 
-def _insert(database: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+def _insert(database: sqlite3.Connection, rows: Sequence[_Record]) -> None:
     database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 
 

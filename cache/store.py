@@ -24,7 +24,7 @@ from lpgnet.cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
 DESCRIPTION_NAME = "encoder.json"
 FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
 # One shard waits for the disk while the next is written; more would only take memory.
-_IN_BACKGROUND = 2
+_BACKGROUND_SHARDS = 2
 _log = logging.getLogger(__name__)
 
 
@@ -93,20 +93,20 @@ class FeatureStore:
             DamagedRowError: its bytes are not those that were written.
         """
         view = self._view
-        place = view.index.locate(check_key(key))
-        if place is None:
-            raise self._no_row(key)
-        return view.shards[place[0]].row(place[1], key)
+        location = view.index.locate(check_key(key))
+        if location is None:
+            raise self._missing_row(key)
+        return view.shards[location[0]].row(location[1], key)
 
     def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
         """The rows of the keys, in their order; raises as `store[key]` does, at the row concerned."""
         view = self._view
         wanted = [check_key(key) for key in keys]
-        shards, numbers = view.index.places(view.index.find(key_array(wanted)))
-        for key, shard, number in zip(wanted, shards.tolist(), numbers.tolist(), strict=True):
+        shards, rows = view.index.locations(view.index.find(key_array(wanted)))
+        for key, shard, row in zip(wanted, shards.tolist(), rows.tolist(), strict=True):
             if shard < 0:
-                raise self._no_row(key)
-            yield view.shards[shard].row(number, key)
+                raise self._missing_row(key)
+            yield view.shards[shard].row(row, key)
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of the keys that have no row: every one once, in their order."""
@@ -114,7 +114,7 @@ class FeatureStore:
         if not set(map(len, unique)) <= {KEY_BYTES}:
             raise StoreError(f"every key is {KEY_BYTES} bytes")
         absent = self._view.index.find(key_array(unique)) < 0
-        return [unique[position] for position in np.flatnonzero(absent).tolist()]
+        return [unique[index] for index in np.flatnonzero(absent).tolist()]
 
     def keys(self) -> Iterator[bytes]:
         """All keys, in ascending order."""
@@ -147,9 +147,8 @@ class FeatureStore:
 
     def frame_count(self) -> int:
         """Encoder frames behind the rows of all keys together."""
-        index = self.index
-        rows = [index.rows[index.shards == number] for number in range(len(self.shards))]
-        counts = (np.asarray(shard.n_frames)[some] for shard, some in zip(self.shards, rows, strict=True))
+        shards, rows = self.index.shards, self.index.rows
+        counts = (np.asarray(shard.n_frames)[rows[shards == index]] for index, shard in enumerate(self.shards))
         return sum(int(count.sum()) for count in counts)
 
     def refresh(self) -> None:
@@ -184,7 +183,7 @@ class FeatureStore:
         """
         return StoreWriter(self, description, dtype=dtype, shard_bytes=shard_bytes)
 
-    def _no_row(self, key: bytes) -> MissingRowError:
+    def _missing_row(self, key: bytes) -> MissingRowError:
         return MissingRowError(f"{self.folder} has no row {key.hex()}: compute the features first")
 
     def _names(self) -> set[str]:
@@ -222,13 +221,13 @@ class StoreWriter:
         self._layout: Layout | None = None
         self._builder: ShardBuilder | None = None
         self._spare: list[ShardBuilder] = []
-        self._background = ThreadPoolExecutor(_IN_BACKGROUND, "publish")
+        self._background = ThreadPoolExecutor(_BACKGROUND_SHARDS, "publish")
         self._publishing: list[tuple[ShardBuilder, Future[str] | None]] = []
         self._unsynced = False
         make_folder(store.folder)
         remove_abandoned(store.folder)
         if not (store.folder / DESCRIPTION_NAME).exists():
-            publish_bytes(store.folder / DESCRIPTION_NAME, _described(description))
+            publish_bytes(store.folder / DESCRIPTION_NAME, _encode_description(description))
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -268,7 +267,7 @@ class StoreWriter:
             return
         stored, self._layout = layout.encode(values), layout
         if self._builder is not None and not self._builder.has_room(stored):
-            self._hand_over(self._builder)
+            self._publish_in_background(self._builder)
         if self._builder is None:
             self._builder = ShardBuilder(layout, self._shard_bytes)
         self._builder.append(key, stored, n_frames, flags)
@@ -293,9 +292,9 @@ class StoreWriter:
             return True
         return any(key in builder.keys for builder, _ in self._publishing) or key in self._store
 
-    def _hand_over(self, full: ShardBuilder) -> None:
+    def _publish_in_background(self, full: ShardBuilder) -> None:
         """Publishes a full shard in the background, and goes on with an emptied one."""
-        self._wait_until(_IN_BACKGROUND - 1)
+        self._wait_until(_BACKGROUND_SHARDS - 1)
         self._publishing.append((full, self._submit(full)))
         self._builder, self._unsynced = self._spare.pop() if self._spare else None, True
 
@@ -333,7 +332,7 @@ class StoreWriter:
         return known or Layout.of(values, self._dtype)
 
 
-def _described(description: Mapping[str, Any]) -> bytes:
+def _encode_description(description: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(dict(description), indent=2, ensure_ascii=False).encode() + b"\n"
     except (TypeError, ValueError) as error:

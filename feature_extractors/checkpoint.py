@@ -47,9 +47,9 @@ class Checkpoint:
         Where there is a `tokenizer.json`, vocabularies beside it are not read, so a copy without them is equal.
         """
         if (self.folder / FAST_TOKENIZER).is_file():
-            return _present(self.folder, (FAST_TOKENIZER, *TOKENIZER_SETTINGS))
-        vocabularies = _present(self.folder, VOCABULARIES)
-        return vocabularies + _present(self.folder, TOKENIZER_SETTINGS) if vocabularies else []
+            return _existing_files(self.folder, (FAST_TOKENIZER, *TOKENIZER_SETTINGS))
+        vocabularies = _existing_files(self.folder, VOCABULARIES)
+        return vocabularies + _existing_files(self.folder, TOKENIZER_SETTINGS) if vocabularies else []
 
     def content(self, digest: DigestFile) -> dict[str, Any]:
         """The model itself for a fingerprint: its config and the digests of its weights and of its own code."""
@@ -84,7 +84,7 @@ def read_json(name: str, file: Path) -> dict[str, Any]:
     return content
 
 
-def _present(folder: Path, patterns: Iterable[str]) -> list[Path]:
+def _existing_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted(file for pattern in patterns for file in folder.glob(pattern))
 
 
@@ -109,10 +109,10 @@ def _shards(index: Path, name: str) -> tuple[Path, ...]:
 def _hub_folder(model: str, name: str) -> Path:
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model:
         raise EncoderError(f"{name}: there is no folder {model}; a name of the hub is written hf:owner/model")
-    return _cached(model) or _downloaded(model, name)
+    return _find_cached(model) or _download(model, name)
 
 
-def _cached(model: str) -> Path | None:
+def _find_cached(model: str) -> Path | None:
     """The hub cache's folder of a model, when all that is needed is in it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -122,17 +122,17 @@ def _cached(model: str) -> Path | None:
         _weights(folder, model)
     except (LocalEntryNotFoundError, HFValidationError, EncoderError):
         return None
-    prepared = any((folder / file).is_file() for file in PREPROCESSORS) or _present(folder, TOKENIZER_SETTINGS)
+    prepared = any((folder / file).is_file() for file in PREPROCESSORS) or _existing_files(folder, TOKENIZER_SETTINGS)
     return folder if prepared and (folder / "config.json").is_file() else None
 
 
-def _downloaded(model: str, name: str) -> Path:
+def _download(model: str, name: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         files = HfApi().list_repo_files(model)
-        return Path(snapshot_download(model, allow_patterns=needed(files)))
+        return Path(snapshot_download(model, allow_patterns=needed_files(files)))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise EncoderError(
             f"{name}: the hub has no such model (or it is private), and there is no such folder"
@@ -146,7 +146,7 @@ def _downloaded(model: str, name: str) -> Path:
         ) from error
 
 
-def needed(files: Iterable[str]) -> list[str]:
+def needed_files(files: Iterable[str]) -> list[str]:
     """Of a repository's files, those that an encoder is made of; safetensors rather than `.bin`."""
     top = [file for file in files if "/" not in file]
     small = [file for file in top if file.endswith((".json", ".txt", ".model", ".py", ".codes"))]

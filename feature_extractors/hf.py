@@ -5,7 +5,7 @@ from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.items import Encoder
 from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
 
-KNOWN = (
+KNOWN_MODELS = (
     "facebook/wav2vec2-base",
     "facebook/wav2vec2-large-lv60",
     "facebook/wav2vec2-xls-r-300m",
@@ -24,14 +24,14 @@ KNOWN = (
     "microsoft/mpnet-base",
     "answerdotai/ModernBERT-base",
 )
-DEPTHS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
+DEPTH_FIELDS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
 
 
-class HuggingFace:
+class HuggingFaceFamily:
     """Resolves and loads `hf:` names."""
 
     def models(self) -> list[str]:
-        return list(KNOWN)
+        return list(KNOWN_MODELS)
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
         checkpoint = find_checkpoint(model, name)
@@ -60,6 +60,6 @@ class HuggingFace:
 
 
 def _check_depth(checkpoint: Checkpoint, settings: Settings) -> None:
-    depth = next((checkpoint.config[key] for key in DEPTHS if checkpoint.config.get(key)), None)
+    depth = next((checkpoint.config[key] for key in DEPTH_FIELDS if checkpoint.config.get(key)), None)
     if depth is not None:
         check_layers(settings.layers, int(depth), checkpoint.name)

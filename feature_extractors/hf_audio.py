@@ -5,12 +5,19 @@ from typing import Any
 import transformers
 from torch import Tensor, nn
 
-from lpgnet.feature_extractors.audio_encoder import Alone, AudioEncoder, Features, FixedLength, FrontEnd, Waveforms
+from lpgnet.feature_extractors.audio_encoder import (
+    AudioEncoder,
+    FilterBankFrontEnd,
+    FixedLengthFrontEnd,
+    FrontEnd,
+    UnbatchedFrontEnd,
+    WaveformFrontEnd,
+)
 from lpgnet.feature_extractors.checkpoint import Checkpoint
 from lpgnet.feature_extractors.errors import EncoderError, one_line
-from lpgnet.feature_extractors.exactness import Lengths, cure
+from lpgnet.feature_extractors.layer_hooks import LayerHooks, find_blocks
+from lpgnet.feature_extractors.padding import Lengths, make_padding_invariant
 from lpgnet.feature_extractors.spec import EncoderSpec
-from lpgnet.feature_extractors.taps import Taps, find_blocks
 from lpgnet.feature_extractors.weights import load_model, quiet
 from lpgnet.feature_extractors.windows import Frames
 
@@ -21,7 +28,7 @@ FIXED_TYPES = frozenset({"whisper"})
 # Kaldi filter banks: frames of 400 samples every 160, then two of them side by side.
 FBANK_WINDOW, FBANK_HOP = 400, 160
 # Added to the variance by transformers' own feature extractors.
-NORMALISATION_EPSILON = 1e-7
+NORMALIZATION_EPSILON = 1e-7
 # Long enough for one frame of any model that reads filter banks or samples.
 SAFE_MINIMUM_SECONDS = 0.1
 # This model cuts its input at so many filter-bank frames of 10 ms.
@@ -36,8 +43,8 @@ def load_audio(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> AudioE
     if not isinstance(getattr(config, "hidden_size", None), int):
         raise EncoderError(f"{spec.name}: {config.model_type} is no encoder with one hidden size")
     front_end = _front_end(model, config, extractor)
-    taps = Taps(find_blocks(model, getattr(config, "num_hidden_layers", None)), spec.layers, spec.name)
-    return AudioEncoder(spec, model, taps, front_end, width=_width(config, spec), device=device)
+    hooks = LayerHooks(find_blocks(model, getattr(config, "num_hidden_layers", None)), spec.layers, spec.name)
+    return AudioEncoder(spec, model, hooks, front_end, width=_width(config, spec), device=device)
 
 
 def _extractor(checkpoint: Checkpoint, spec: EncoderSpec) -> Any:
@@ -63,26 +70,28 @@ def _front_end(model: nn.Module, config: Any, extractor: Any) -> FrontEnd:
     if kind in FEATURE_TYPES:
         stride = extractor.stride
         receptive = FBANK_WINDOW + (stride - 1) * FBANK_HOP
-        return Features(model, extractor, Frames(stride * FBANK_HOP, receptive))
+        return FilterBankFrontEnd(model, extractor, Frames(stride * FBANK_HOP, receptive))
     if kind in FIXED_TYPES:
-        return FixedLength(model, extractor, extractor.n_samples // config.max_source_positions)
+        return FixedLengthFrontEnd(model, extractor, extractor.n_samples // config.max_source_positions)
     rate = extractor.sampling_rate
     longest = extractor.max_length * rate // 100 if kind == SPECTROGRAM_TRANSFORMER else None
-    return Alone(model, extractor, int(SAFE_MINIMUM_SECONDS * rate), getattr(extractor, "n_samples", longest))
+    return UnbatchedFrontEnd(
+        model, extractor, int(SAFE_MINIMUM_SECONDS * rate), getattr(extractor, "n_samples", longest)
+    )
 
 
-def _waveforms(model: nn.Module, config: Any, extractor: Any) -> Waveforms:
+def _waveforms(model: nn.Module, config: Any, extractor: Any) -> WaveformFrontEnd:
     lengths = Lengths()
-    cure(model, lengths)
+    make_padding_invariant(model, lengths)
 
     def call(values: Tensor, samples: Tensor | None) -> Tensor:
         mask = None if samples is None else _sample_mask(values, samples)
         return model(input_values=values, attention_mask=mask).last_hidden_state
 
     frames = Frames.of_convolutions(config.conv_kernel, config.conv_stride)
-    return Waveforms(call, frames, lengths, NORMALISATION_EPSILON if extractor.do_normalize else None)
+    return WaveformFrontEnd(call, frames, lengths, NORMALIZATION_EPSILON if extractor.do_normalize else None)
 
 
 def _sample_mask(values: Tensor, samples: Tensor) -> Tensor:
-    positions = samples.new_ones(values.shape[1]).cumsum(0)  # 1, 2, ...
-    return (positions <= samples.unsqueeze(1)).long()
+    counts = samples.new_ones(values.shape[1]).cumsum(0)  # 1, 2, ...
+    return (counts <= samples.unsqueeze(1)).long()

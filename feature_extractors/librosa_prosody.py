@@ -26,7 +26,7 @@ NAMES: tuple[str, ...] = (
 )
 
 
-class Librosa:
+class LibrosaFamily:
     """Resolves and loads `librosa:` names."""
 
     def models(self) -> list[str]:
@@ -52,7 +52,7 @@ class ProsodyEncoder(FunctionalsEncoder):
         energy = librosa.power_to_db(np.square(spectrum).sum(axis=0), amin=FLOOR**2, top_db=None)
         crossings = librosa.feature.zero_crossing_rate(waveform, frame_length=WINDOW, hop_length=HOP)[0]
         voiced = (energy > energy.max() - VOICED_RANGE_DB) & (crossings < VOICED_CROSSINGS) & (energy > -60.0)
-        contours = [_pitch(waveform)[voiced], energy, *_shape(spectrum), crossings]
+        contours = [_pitch(waveform)[voiced], energy, *_spectral_contours(spectrum), crossings]
         mfcc = _mfcc(spectrum)
         return np.concatenate([*map(_statistics, contours), _mfcc_statistics(mfcc), _rhythm(voiced)])
 
@@ -67,7 +67,7 @@ def _pitch(waveform: np.ndarray) -> np.ndarray:
     return 12 * np.log2(hertz / LOWEST_HZ)
 
 
-def _shape(spectrum: np.ndarray) -> list[np.ndarray]:
+def _spectral_contours(spectrum: np.ndarray) -> list[np.ndarray]:
     """Centroid, bandwidth and rolloff in kHz and the flatness of a spectrum `(257, T)`, each `(T,)`."""
     from librosa import feature
 

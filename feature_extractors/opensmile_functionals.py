@@ -1,4 +1,4 @@
-"""The family `opensmile`: functionals of the openSMILE toolkit, an extra with a licence of its own."""
+"""The family `opensmile`: functionals of the openSMILE toolkit, an extra with a license of its own."""
 
 import logging
 from typing import Any
@@ -11,10 +11,10 @@ from lpgnet.feature_extractors.items import Encoder
 from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings
 
 SAMPLING_RATE = 16_000
-LICENCE = "openSMILE is free for research and private use only; commercial use needs a licence of audEERING GmbH"
+LICENSE = "openSMILE is free for research and private use only; commercial use needs a license of audEERING GmbH"
 
 
-class OpenSmile:
+class OpenSmileFamily:
     """Resolves and loads `opensmile:` names."""
 
     def models(self) -> list[str]:
@@ -22,21 +22,21 @@ class OpenSmile:
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
         spec = functionals_spec(name, self.models(), settings, SAMPLING_RATE)
-        logging.getLogger(__name__).warning("%s: %s", name, LICENCE)
+        logging.getLogger(__name__).warning("%s: %s", name, LICENSE)
         return spec
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
         try:
             import opensmile
         except ImportError as error:
-            raise EncoderError(f"{spec.name} needs openSMILE: pip install 'lpgnet[opensmile]' ({LICENCE})") from error
+            raise EncoderError(f"{spec.name} needs openSMILE: pip install 'lpgnet[opensmile]' ({LICENSE})") from error
         smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet[model], feature_level=opensmile.FeatureLevel.Functionals
         )
-        return SmileEncoder(spec, smile)
+        return OpenSmileEncoder(spec, smile)
 
 
-class SmileEncoder(FunctionalsEncoder):
+class OpenSmileEncoder(FunctionalsEncoder):
     """One vector an utterance, in the order of `smile.feature_names`."""
 
     # Its windows of 60 ms and the smoothing over three of them need so much to give every functional.

@@ -47,10 +47,10 @@ def join(parts: Sequence[Part], pooling: str) -> Part:
         return Part(np.concatenate([part.values for part in parts]), n_frames)
     values = np.stack([part.values for part in parts]).astype(np.float64)  # (parts, layers, width)
     weights = np.array([part.n_frames for part in parts], dtype=np.float64).reshape(-1, 1, 1) / n_frames
-    return Part(_joined(values, weights, pooling).astype(np.float32), n_frames)
+    return Part(_pool_values(values, weights, pooling).astype(np.float32), n_frames)
 
 
-def _joined(values: np.ndarray, weights: np.ndarray, pooling: str) -> np.ndarray:
+def _pool_values(values: np.ndarray, weights: np.ndarray, pooling: str) -> np.ndarray:
     if pooling == "first":
         return values[0]
     if pooling == "max":

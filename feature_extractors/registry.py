@@ -10,15 +10,22 @@ from typing import Any, Protocol
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
 from lpgnet.feature_extractors.items import Encoder
-from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, canonical_layers, checked, digest_file
+from lpgnet.feature_extractors.spec import (
+    DigestFile,
+    EncoderSpec,
+    Settings,
+    canonical_layers,
+    check_settings,
+    digest_file,
+)
 
 ENTRY_POINTS = "lpgnet.encoders"
 # Imported when first used, so that looking a name up costs no library that another family needs.
 OWN_FAMILIES = {
-    "hf": "lpgnet.feature_extractors.hf:HuggingFace",
-    "torchaudio": "lpgnet.feature_extractors.torchaudio_bundles:Bundles",
-    "librosa": "lpgnet.feature_extractors.librosa_prosody:Librosa",
-    "opensmile": "lpgnet.feature_extractors.opensmile_functionals:OpenSmile",
+    "hf": "lpgnet.feature_extractors.hf:HuggingFaceFamily",
+    "torchaudio": "lpgnet.feature_extractors.torchaudio_bundles:TorchaudioFamily",
+    "librosa": "lpgnet.feature_extractors.librosa_prosody:LibrosaFamily",
+    "opensmile": "lpgnet.feature_extractors.opensmile_functionals:OpenSmileFamily",
 }
 
 
@@ -53,7 +60,7 @@ def resolve_spec(
     """The encoder's spec, from its config and the digests of its weight files; torch is not imported for it
     unless `precision` is `auto`.
 
-    `modality` (`audio` or `text`) is checked against what the model is for. `digest_file` may remember what
+    `modality` (`audio` or `text`) is check_settings against what the model is for. `digest_file` may remember what
     `lpgnet.feature_extractors.digest_file` returned for a file. Raises `EncoderError`.
     """
     settings = Settings(
@@ -84,7 +91,7 @@ def load_encoder(
     elif settings:
         raise EncoderError(f"{encoder.name}: a spec has its settings already, leave out {', '.join(settings)}")
     else:
-        spec = _unchanged(encoder, device, digest_file)
+        spec = _resolve_unchanged(encoder, device, digest_file)
     family, model = _split(spec.name)
     return _family(family).load(model, spec, device)
 
@@ -116,11 +123,11 @@ def unknown_model(name: str, known: list[str]) -> EncoderError:
 
 def _resolve(name: str, settings: Settings, device: str, digest: DigestFile) -> EncoderSpec:
     family, model = _split(name)
-    precision = resolve_precision(checked(settings).precision, device)
+    precision = resolve_precision(check_settings(settings).precision, device)
     return _family(family).resolve(model, name, replace(settings, precision=precision), digest)
 
 
-def _unchanged(spec: EncoderSpec, device: str, digest: DigestFile) -> EncoderSpec:
+def _resolve_unchanged(spec: EncoderSpec, device: str, digest: DigestFile) -> EncoderSpec:
     found = _resolve(spec.name, spec.settings, device, digest)
     if found.fingerprint != spec.fingerprint:
         raise EncoderError(

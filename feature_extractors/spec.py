@@ -86,7 +86,7 @@ def canonical_layers(layers: Any) -> Layers:
     return tuple(indices)
 
 
-def checked(settings: Settings) -> Settings:
+def check_settings(settings: Settings) -> Settings:
     """The settings, or an `EncoderError` that names the one that is wrong."""
     for field, allowed in (("pooling", POOLINGS), ("precision", PRECISIONS)):
         if getattr(settings, field) not in allowed:

@@ -30,11 +30,11 @@ BUNDLES = {
     "WAVLM_BASE_PLUS": "wavlm_base_plus.pth",
     "WAVLM_LARGE": "wavlm_large.pth",
 }
-# Torchaudio normalises with `layer_norm`, whose default this is.
-NORMALISATION_EPSILON = 1e-5
+# Torchaudio normalizes with `layer_norm`, whose default this is.
+NORMALIZATION_EPSILON = 1e-5
 
 
-class Bundles:
+class TorchaudioFamily:
     """Resolves and loads `torchaudio:` names."""
 
     def models(self) -> list[str]:
@@ -53,39 +53,39 @@ class Bundles:
             network = bundle.get_model(dl_kwargs={"weights_only": True})
         # A damaged file may raise anything; what torchaudio refuses to load strictly is a RuntimeError.
         except Exception as error:
-            raise EncoderError(f"{spec.name}: {_cached(model)} cannot be loaded: {one_line(error)}") from error
+            raise EncoderError(f"{spec.name}: {_find_cached(model)} cannot be loaded: {one_line(error)}") from error
         return _encoder(spec, bundle, network, device)
 
 
 def _encoder(spec: EncoderSpec, bundle: Any, network: Any, device: str) -> Encoder:
     from torch import Tensor
 
-    from lpgnet.feature_extractors.audio_encoder import AudioEncoder, Waveforms
-    from lpgnet.feature_extractors.exactness import Lengths, cure, fold_weight_norms
-    from lpgnet.feature_extractors.taps import Taps
+    from lpgnet.feature_extractors.audio_encoder import AudioEncoder, WaveformFrontEnd
+    from lpgnet.feature_extractors.layer_hooks import LayerHooks
+    from lpgnet.feature_extractors.padding import Lengths, fold_weight_norms, make_padding_invariant
     from lpgnet.feature_extractors.windows import Frames
 
-    # The wrapper would normalise a whole padded batch at once; we normalise each utterance.
+    # The wrapper would normalize a whole padded batch at once; we normalize each utterance.
     network = network.model if bundle._normalize_waveform else network
     lengths = Lengths()
-    cure(network, lengths)
+    make_padding_invariant(network, lengths)
     fold_weight_norms(network)
     layers = [(layer.kernel_size, layer.stride) for layer in network.feature_extractor.conv_layers]
 
     def call(values: Tensor, samples: Tensor | None) -> Tensor:
         return network.encoder(*network.feature_extractor(values, samples))
 
-    front_end = Waveforms(
+    front_end = WaveformFrontEnd(
         call,
         Frames.of_convolutions(*zip(*layers, strict=True)),
         lengths,
-        NORMALISATION_EPSILON if bundle._normalize_waveform else None,
+        NORMALIZATION_EPSILON if bundle._normalize_waveform else None,
         # Torchaudio's WavLM takes no mask.
         batched=bundle._model_type != "WavLM",
     )
-    taps = Taps(network.encoder.transformer.layers, spec.layers, spec.name)
+    hooks = LayerHooks(network.encoder.transformer.layers, spec.layers, spec.name)
     width = network.encoder.feature_projection.projection.out_features
-    return AudioEncoder(spec, network, taps, front_end, width=width, device=device)
+    return AudioEncoder(spec, network, hooks, front_end, width=width, device=device)
 
 
 def _pipelines(name: str) -> Any:
@@ -100,7 +100,7 @@ def _pipelines(name: str) -> Any:
     return pipelines
 
 
-def _cached(model: str) -> Path:
+def _find_cached(model: str) -> Path:
     """Where `torch.hub` keeps a bundle's weights."""
     cache = os.getenv("XDG_CACHE_HOME", "~/.cache")
     home = os.getenv("TORCH_HOME", os.path.join(cache, "torch"))
@@ -108,7 +108,7 @@ def _cached(model: str) -> Path:
 
 
 def _weights(model: str, name: str) -> Path:
-    file = _cached(model)
+    file = _find_cached(model)
     if not file.is_file():
         from torch.hub import download_url_to_file
 

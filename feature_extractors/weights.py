@@ -11,7 +11,7 @@ from torch import nn
 
 from lpgnet.feature_extractors.checkpoint import Checkpoint
 from lpgnet.feature_extractors.errors import EncoderError, one_line
-from lpgnet.feature_extractors.exactness import fold_weight_norms
+from lpgnet.feature_extractors.padding import fold_weight_norms
 
 # Masking vectors are made only for training; without them a checkpoint need not have one.
 TRAINING_ONLY = ("mask_time_prob", "mask_feature_prob")
@@ -20,7 +20,7 @@ TRAINING_ONLY = ("mask_time_prob", "mask_feature_prob")
 def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool) -> nn.Module:
     """The encoder in float32, ready for inference; its `config` is the model's. Raises `EncoderError`."""
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    with quiet(), _explained(checkpoint):
+    with quiet(), _readable_errors(checkpoint):
         config = transformers.AutoConfig.from_pretrained(checkpoint.folder, **options)
         for field in TRAINING_ONLY:
             if hasattr(config, field):
@@ -62,7 +62,7 @@ def _refuse_incomplete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _explained(checkpoint: Checkpoint) -> Iterator[None]:
+def _readable_errors(checkpoint: Checkpoint) -> Iterator[None]:
     """Turns whatever a checkpoint can make transformers raise into one line about the checkpoint."""
     try:
         yield

@@ -36,7 +36,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Window:
-    """Positions `start` to `stop` are encoded together, of which `first` to `end` are counted."""
+    """Indices `start` to `stop` are encoded together, of which `first` to `end` are counted."""
 
     start: int
     stop: int
@@ -45,9 +45,9 @@ class Window:
 
 
 def cut(length: int, size: int, overlap: int) -> list[Window]:
-    """Windows of at most `size` positions that overlap by `overlap`, whose counted parts partition `length`.
+    """Windows of at most `size` indices that overlap by `overlap`, whose counted parts partition `length`.
 
-    Where two windows overlap, each counts its own half, so that a counted position has neighbours on both
+    Where two windows overlap, each counts its own half, so that a counted index has neighbors on both
     sides. The last window is moved back to be full.
 
     >>> cut(10, 6, 2)
@@ -73,7 +73,7 @@ def batches(sizes: Sequence[int], budget: int) -> list[list[int]]:
     [[1, 3], [2, 0]]
     """
     groups: list[list[int]] = []
-    for index in sorted(range(len(sizes)), key=lambda position: -sizes[position]):
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
         if groups and sizes[groups[-1][0]] * (len(groups[-1]) + 1) <= budget:
             groups[-1].append(index)
         else:
