@@ -72,7 +72,7 @@ class ImportReport:
 
 
 def export_rows(store: FeatureStore, target: Path, ids: Mapping[str, bytes], form: str) -> ExportReport:
-    """Writes the rows of the given utterances, in their order, as float32 or float16.
+    """Write the rows of the given utterances, in their order, as float32 or float16.
 
     Args:
         store: where the rows are.
@@ -80,6 +80,9 @@ def export_rows(store: FeatureStore, target: Path, ids: Mapping[str, bytes], for
             `datasets.load_dataset` opens and the hub takes as it is.
         ids: the key of every utterance id.
         form: one of `FORMATS`.
+
+    Returns:
+        How many rows were written, and which ids have none.
 
     Raises:
         StoreError: a damaged row, an id that cannot be a name, or a target that exists or cannot be written.
@@ -108,7 +111,7 @@ def import_rows(
     description: Mapping[str, Any],
     dtype: str = "float32",
 ) -> ImportReport:
-    """Adds precomputed embeddings to a store.
+    """Add precomputed embeddings to a store.
 
     Args:
         file: a .safetensors or .npz file with an array per utterance id: (width,), (layers, width) or
@@ -118,6 +121,9 @@ def import_rows(
         keys: the key of every utterance id.
         description: what people should know of the embeddings.
         dtype: the numbers on disk.
+
+    Returns:
+        What was added, was there already, and did not match.
 
     Raises:
         StoreError: not such a file, objects that would have to be unpickled, a row too large, shapes that differ.
@@ -197,7 +203,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array whose header is believed only as far as there are bytes for it, and never unpickled."""
+    """Read an array whose header is believed only as far as there are bytes for it, and never unpickled."""
     content = io.BytesIO(_read_member(archive, name))
     version = np.lib.format.read_magic(content)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -272,7 +278,7 @@ def _write_parquet(store: FeatureStore, folder: Path, ids: Mapping[str, bytes]) 
 
 
 def _batches(store: FeatureStore, ids: Mapping[str, bytes]) -> Iterator[pa.RecordBatch]:
-    """The rows as Arrow columns, some at a time: float16 if all are, else float32."""
+    """Yield the rows as Arrow columns, some at a time: float16 if all are, else float32."""
     half = {shard.layout.dtype for shard in store.shards} == {"float16"}
     layout = replace(store.shards[0].layout, dtype="float16" if half else "float32")
     names = list(ids)

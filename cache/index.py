@@ -15,7 +15,7 @@ from lpgnet.cache.keys import KEY_BYTES
 
 @dataclass(frozen=True)
 class Index:
-    """24 bytes a row.
+    """Where the row of every key lies, in 24 bytes a row.
 
     Attributes:
         keys: (rows,) numpy S16, sorted, every key once.
@@ -29,7 +29,11 @@ class Index:
 
     @classmethod
     def build(cls, columns: Sequence[np.ndarray]) -> "Index":
-        """The index over the keys of shards in order of name: of equal keys the first shard's wins."""
+        """Build the index over the keys of shards: of equal keys the first shard's wins.
+
+        Args:
+            columns: the keys (rows,) of every shard, in order of the shards' names.
+        """
         keys = np.concatenate(columns) if columns else np.empty(0, f"S{KEY_BYTES}")
         order = np.argsort(keys, kind="stable").astype(np.uint32)
         keys = keys[order]
@@ -44,7 +48,11 @@ class Index:
         return len(self.keys)
 
     def locate(self, key: bytes) -> tuple[int, int] | None:
-        """The shard and the row of one key, or None: as `find`, without its cost of whole arrays."""
+        """Return the shard and the row of one key, or None: as `find`, without its cost of whole arrays.
+
+        Args:
+            key: 16 bytes.
+        """
         if not len(self.keys):
             return None
         index = int(self.keys.searchsorted(np.frombuffer(key, f"S{KEY_BYTES}"))[0])
@@ -58,7 +66,14 @@ class Index:
         return self.keys.view(np.uint8).data
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """The indices (n,) of the keys (n,), numpy S16; -1 for those that are not there."""
+        """Look many keys up.
+
+        Args:
+            keys: (n,) numpy S16.
+
+        Returns:
+            (n,) their indices among `self.keys`; -1 for those that are not there.
+        """
         if not len(self.keys):
             return np.full(len(keys), -1)
         indices = np.searchsorted(self.keys, keys)
@@ -66,7 +81,14 @@ class Index:
         return np.where(self.keys[indices] == keys, indices, -1)
 
     def locations(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The shards (n,) and rows (n,) at the indices (n,) that `find` gave; -1 where it gave -1."""
+        """Return where the rows of found keys lie.
+
+        Args:
+            indices: (n,) as `find` gave them.
+
+        Returns:
+            The shards (n,) and the rows (n,) within them; -1 where the index is -1.
+        """
         found = indices >= 0
         shards, rows = np.full(len(indices), -1), np.full(len(indices), -1)
         shards[found], rows[found] = self.shards[indices[found]], self.rows[indices[found]]
@@ -74,5 +96,5 @@ class Index:
 
 
 def key_array(keys: Sequence[bytes]) -> np.ndarray:
-    """Keys of 16 bytes each as numpy S16."""
+    """Join keys of 16 bytes each to one array (n,) of numpy S16."""
     return np.frombuffer(b"".join(keys), f"S{KEY_BYTES}")

@@ -98,14 +98,22 @@ class CompactReport:
 
 
 def list_stores(root: Path | str) -> list[str]:
-    """The fingerprints of the stores in a folder, sorted; none if it does not exist."""
+    """List the fingerprints of the stores in a folder, sorted; none if it does not exist.
+
+    Args:
+        root: the folder of all stores.
+    """
     folder = Path(root)
     entries = folder.iterdir() if folder.is_dir() else ()
     return sorted(e.name for e in entries if FINGERPRINT.fullmatch(e.name) and e.is_dir() and not e.is_symlink())
 
 
 def info(store: FeatureStore) -> StoreInfo:
-    """What the store holds, without checking any row."""
+    """Say what the store holds, without checking any row.
+
+    Args:
+        store: the store, which is refreshed.
+    """
     store.refresh()
     shards, description, frames = store.shards, store.description, store.frame_count()
     seconds = description.get("seconds_per_frame")
@@ -126,7 +134,14 @@ def info(store: FeatureStore) -> StoreInfo:
 
 
 def verify(store: FeatureStore) -> VerifyReport:
-    """Reads every byte: the digest of every file and of every row, and the index entry of every row."""
+    """Read every byte: the digest of every file and of every row, and the index entry of every row.
+
+    Args:
+        store: the store.
+
+    Returns:
+        What is damaged; reading on is safe all the same.
+    """
     store = _reopen(store)
     checked = (_check_shard(shard) or _check_index(store, shard) for shard in store.shards)
     bad = [*store.damaged, *_misnamed_shards(store), *filter(None, checked)]
@@ -134,7 +149,13 @@ def verify(store: FeatureStore) -> VerifyReport:
 
 
 def repair(store: FeatureStore) -> RepairReport:
-    """Moves damaged shards to the folder `damaged`, never deleting one, and keeps the sound rows in them.
+    """Move damaged shards to the folder `damaged`, never deleting one, and keep the sound rows in them.
+
+    Args:
+        store: the store.
+
+    Returns:
+        What was set aside, saved and lost.
 
     Raises:
         StoreError: the disk is full or the folder read-only; no row that could be read is lost.
@@ -152,12 +173,15 @@ def repair(store: FeatureStore) -> RepairReport:
 
 
 def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) -> GcReport:
-    """Drops the rows whose keys are not needed. Readers that have the store open keep what they see.
+    """Drop the rows whose keys are not needed. Readers that have the store open keep what they see.
 
     Args:
         store: the store.
         needed: the keys to keep, of every manifest that there is.
         dry_run: only say what would be dropped.
+
+    Returns:
+        What was dropped, or would be.
 
     Raises:
         StoreError: the disk is full or the folder read-only; every needed row is still there.
@@ -179,9 +203,16 @@ def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) 
 
 
 def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactReport:
-    """Merges shards of less than half of `shard_bytes` into full ones. Readers are undisturbed.
+    """Merge shards of less than half of `shard_bytes` into full ones. Readers are undisturbed.
 
     The merged shard is durable before the old ones go, so a kill at any moment leaves every row there, some twice.
+
+    Args:
+        store: the store.
+        shard_bytes: bytes of values in a full shard.
+
+    Returns:
+        How many shards there were and are, and what that frees.
 
     Raises:
         StoreError: the disk is full or the folder read-only; nothing was lost.
@@ -207,12 +238,12 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
 
 
 def _reopen(store: FeatureStore) -> FeatureStore:
-    """The store mapped anew: a file that was damaged since is not read through a mapping of its old size."""
+    """Map the store anew: a file that was damaged since is not read through a mapping of its old size."""
     return FeatureStore(store.root, store.fingerprint)
 
 
 def _check_shard(shard: Shard) -> Damage | None:
-    """What is wrong with a shard that can be opened."""
+    """Find what is wrong with a shard that can be opened."""
     parsed = ShardName.parse(shard.name)
     rows = len(shard.damaged_rows())
     if rows:
@@ -223,7 +254,7 @@ def _check_shard(shard: Shard) -> Damage | None:
 
 
 def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
-    """A shard with a key that the index does not find."""
+    """Report a shard with a key that the index does not find."""
     lost = int((store.index.find(shard.keys) < 0).sum())
     return Damage(shard.name, f"{lost} rows are not in the index", lost) if lost else None
 
@@ -238,7 +269,7 @@ def _misnamed_shards(store: FeatureStore) -> Iterator[Damage]:
 
 
 def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | None]]:
-    """Copies a damaged shard's sound rows to a new one: their number, and the keys of the others, as far as known."""
+    """Copy a damaged shard's sound rows; return how many, and the keys of the others, as far as known."""
     path = store.folder / damage.shard
     try:
         if path.is_symlink():
@@ -264,7 +295,7 @@ def _set_aside(folder: Path, name: str) -> None:
 
 
 def _shrink(store: FeatureStore, shard: Shard, indices: Sequence[int], *, dry_run: bool) -> int:
-    """Replaces a shard by one with the given rows alone, and says how many bytes that frees."""
+    """Replace a shard by one with the given rows alone; return how many bytes that frees."""
     if dry_run:
         return shard.nbytes * (len(shard) - len(indices)) // len(shard)
     names = _copy(store.folder, shard.layout, [(shard, indices)], SHARD_BYTES)
@@ -273,7 +304,7 @@ def _shrink(store: FeatureStore, shard: Shard, indices: Sequence[int], *, dry_ru
 
 
 def _copy(folder: Path, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
-    """Copies rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
+    """Copy rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
     builder, names, seen = ShardBuilder(layout, size), list[str](), set[bytes]()
     for shard, indices in sources:
         for index in indices:

@@ -56,11 +56,26 @@ class StatCache:
         self.path = Path(path)
 
     def lookup(self, file: Path, compute: Compute) -> dict[str, Any]:
-        """What `compute(file)` gives, or gave when the file was as it is now."""
+        """Return what `compute(file)` gives, or gave when the file was as it is now.
+
+        Args:
+            file: the file.
+            compute: gives a small JSON object.
+
+        Raises:
+            StoreError: the file cannot be found, or does not hold still while it is read.
+        """
         return self.lookup_many([file], compute)[0]
 
     def lookup_many(self, files: Iterable[Path], compute: Compute) -> list[dict[str, Any]]:
-        """As `lookup`, for many files: in their order, each computed at most once.
+        """Do as `lookup` for many files, each computed at most once.
+
+        Args:
+            files: the files.
+            compute: gives a small JSON object of one file.
+
+        Returns:
+            An object a file, in the files' order.
 
         Raises:
             StoreError: a file cannot be found, or does not hold still while it is read.
@@ -74,7 +89,7 @@ class StatCache:
         return [values[os.fsencode(path)] for path in paths]
 
     def _recall(self, stats: dict[bytes, str]) -> dict[bytes, dict[str, Any]]:
-        """The values of the files that are as they were; a damaged entry is no entry."""
+        """Return the values of the files that are as they were; a damaged entry is no entry."""
         nothing: list[_Record] = []
         rows = self._with_database(lambda database: _select(database, list(stats)), nothing)
         entries = [(_Entry(*row[:3]), row[3]) for row in rows]
@@ -82,7 +97,7 @@ class StatCache:
         return {entry.path: json.loads(entry.value) for entry in sound if stats[entry.path] == entry.stat}
 
     def _compute(self, paths: Sequence[bytes], compute: Compute) -> dict[bytes, dict[str, Any]]:
-        """Computes the values, and remembers those that are done even when one fails."""
+        """Compute the values, and remember those that are done even when one fails."""
         values: dict[bytes, dict[str, Any]] = {}
         settled: list[_Entry] = []
         try:
@@ -97,7 +112,7 @@ class StatCache:
         return values
 
     def _with_database(self, work: Callable[[sqlite3.Connection], _T], default: _T) -> _T:
-        """What `work` gives with the open database, in one transaction; `default` without one."""
+        """Return what `work` gives with the open database, in one transaction; `default` without one."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as database, database:
@@ -110,7 +125,7 @@ class StatCache:
             return default
 
     def _set_aside(self) -> None:
-        """Moves a damaged database and its journal out of the way, for the next use to begin a new one."""
+        """Move a damaged database and its journal out of the way, for the next use to begin a new one."""
         for suffix in ("", "-journal"):
             path = f"{self.path}{suffix}"
             with contextlib.suppress(OSError):
@@ -131,7 +146,7 @@ def _insert(database: sqlite3.Connection, rows: Sequence[_Record]) -> None:
 
 
 def _compute_still(path: str, compute: Compute) -> tuple[dict[str, Any], str]:
-    """The value, and the file's stat; an empty one if the file changed too recently to trust it."""
+    """Compute the value, and the file's stat; an empty one if the file changed too recently to trust it."""
     for _ in range(_ATTEMPTS):
         started, stat = time.time_ns(), _stat(path)
         value = compute(Path(path))

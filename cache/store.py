@@ -62,7 +62,11 @@ class FeatureStore:
     """
 
     def __init__(self, root: Path | str, fingerprint: str) -> None:
-        """Opens the store.
+        """Open the store.
+
+        Args:
+            root: the folder of all stores.
+            fingerprint: the encoder's.
 
         Raises:
             StoreError: the fingerprint is not lowercase hexadecimal, or its folder is a link.
@@ -86,7 +90,10 @@ class FeatureStore:
         return self._view.index.locate(check_key(key)) is not None
 
     def __getitem__(self, key: bytes) -> Row:
-        """The row of a key.
+        """Read the row of a key.
+
+        Args:
+            key: 16 bytes.
 
         Raises:
             MissingRowError: no shard has it.
@@ -99,7 +106,18 @@ class FeatureStore:
         return view.shards[location[0]].row(location[1], key)
 
     def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
-        """The rows of the keys, in their order; raises as `store[key]` does, at the row concerned."""
+        """Read many rows.
+
+        Args:
+            keys: 16 bytes each.
+
+        Yields:
+            The rows in the keys' order.
+
+        Raises:
+            MissingRowError: no shard has a key.
+            DamagedRowError: a row's bytes are not those that were written.
+        """
         view = self._view
         wanted = [check_key(key) for key in keys]
         shards, rows = view.index.locations(view.index.find(key_array(wanted)))
@@ -109,7 +127,14 @@ class FeatureStore:
             yield view.shards[shard].row(row, key)
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Those of the keys that have no row: every one once, in their order."""
+        """Return those of the keys that have no row: every one once, in their order.
+
+        Args:
+            keys: 16 bytes each.
+
+        Raises:
+            StoreError: a key is not 16 bytes.
+        """
         unique = list(dict.fromkeys(keys))
         if not set(map(len, unique)) <= {KEY_BYTES}:
             raise StoreError(f"every key is {KEY_BYTES} bytes")
@@ -117,7 +142,7 @@ class FeatureStore:
         return [unique[index] for index in np.flatnonzero(absent).tolist()]
 
     def keys(self) -> Iterator[bytes]:
-        """All keys, in ascending order."""
+        """Return all keys, in ascending order."""
         content = self._view.index.keys.tobytes()
         return (content[start : start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES))
 
@@ -146,13 +171,13 @@ class FeatureStore:
         return content if isinstance(content, dict) else {}
 
     def frame_count(self) -> int:
-        """Encoder frames behind the rows of all keys together."""
+        """Count the encoder frames behind the rows of all keys together."""
         shards, rows = self.index.shards, self.index.rows
         counts = (np.asarray(shard.n_frames)[rows[shards == index]] for index, shard in enumerate(self.shards))
         return sum(int(count.sum()) for count in counts)
 
     def refresh(self) -> None:
-        """Sees what others have published or merged since. Rows already handed out stay as they are."""
+        """See what others have published or merged since. Rows already handed out stay as they are."""
         known: dict[str, Shard | Damage | None] = {shard.name: shard for shard in self._view.shards}
         known |= {damage.shard: damage for damage in self._view.damaged}
         found: dict[str, Shard | Damage | None] = {}
@@ -171,7 +196,7 @@ class FeatureStore:
     def writer(
         self, description: Mapping[str, Any], dtype: str = "float32", shard_bytes: int = SHARD_BYTES
     ) -> "StoreWriter":
-        """A writer, to be used in a `with` statement; there may be many, in many processes and machines.
+        """Make a writer, to be used in a `with` statement; there may be many, in many processes and machines.
 
         Args:
             description: what people should know of the encoder; kept in `encoder.json` by the first writer.
@@ -197,7 +222,7 @@ class FeatureStore:
         return {name for name in files if ShardName.parse(name)}
 
     def _open(self, name: str) -> Shard | Damage | None:
-        """The shard; what is wrong with it; or None for one that was merged into another meanwhile."""
+        """Return the shard; what is wrong with it; or None for one that was merged into another meanwhile."""
         try:
             return Shard(self.folder / name)
         except FileNotFoundError:
@@ -245,7 +270,7 @@ class StoreWriter:
             self._background.shutdown()
 
     def add(self, key: bytes, values: np.ndarray, *, n_frames: int, flags: int = 0) -> None:
-        """Adds a row, unless the store or this writer has one for the key.
+        """Add a row, unless the store or this writer has one for the key.
 
         Args:
             key: 16 bytes.
@@ -273,7 +298,7 @@ class StoreWriter:
         self._builder.append(key, stored, n_frames, flags)
 
     def flush(self) -> None:
-        """Publishes the waiting rows. When this returns they survive any crash, and the store sees them.
+        """Publish the waiting rows. When this returns they survive any crash, and the store sees them.
 
         Raises:
             StoreError: the disk is full or the folder read-only; the rows still wait, flushed ones are safe.
@@ -293,13 +318,13 @@ class StoreWriter:
         return any(key in builder.keys for builder, _ in self._publishing) or key in self._store
 
     def _publish_in_background(self, full: ShardBuilder) -> None:
-        """Publishes a full shard in the background, and goes on with an emptied one."""
+        """Publish a full shard in the background, and go on with an emptied one."""
         self._wait_until(_BACKGROUND_SHARDS - 1)
         self._publishing.append((full, self._submit(full)))
         self._builder, self._unsynced = self._spare.pop() if self._spare else None, True
 
     def _wait_until(self, left: int) -> None:
-        """Waits until so many shards are left in the background; those that failed are tried again the next time."""
+        """Wait until so many shards are left in the background; those that failed are tried again the next time."""
         try:
             while len(self._publishing) > left:
                 builder, future = self._publishing[0]
@@ -314,7 +339,7 @@ class StoreWriter:
             raise
 
     def _settle(self) -> None:
-        """After an error: waits for what is in the background, and keeps the shards that still have their rows."""
+        """Wait, after an error, for what is in the background, and keep the shards that still have their rows."""
         wait([future for _, future in self._publishing if future is not None])
         self._spare += [builder for builder, _ in self._publishing if not len(builder)]
         self._publishing = [(builder, None) for builder, _ in self._publishing if len(builder)]
@@ -323,7 +348,7 @@ class StoreWriter:
         return self._background.submit(builder.publish, self._store.folder, durable=False)
 
     def _layout_for(self, values: np.ndarray) -> Layout:
-        """The layout of this row, which must be that of the rows before it: an encoder has only one."""
+        """Return the layout of this row, which must be that of the rows before it: an encoder has only one."""
         known = self._layout
         if known is None and self._store.shards:
             known = replace(self._store.shards[0].layout, dtype=self._dtype)
