@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -108,7 +107,7 @@ def import_rows(
     file: Path,
     store: FeatureStore,
     keys: Mapping[str, bytes],
-    description: Mapping[str, Any],
+    description: Mapping[str, object],
     dtype: str = "float32",
 ) -> ImportReport:
     """Add precomputed embeddings to a store.

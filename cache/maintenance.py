@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lpgnet.cache.errors import DamagedRowError, StoreError
 from lpgnet.cache.files import make_folder, readable_errors, remove_abandoned, sync_folder
@@ -34,7 +33,7 @@ class StoreInfo:
     """
 
     fingerprint: str
-    description: dict[str, Any]
+    description: dict[str, object]
     shards: int
     rows: int
     duplicates: int

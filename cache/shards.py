@@ -106,7 +106,7 @@ class Shard:
     @property
     def nbytes(self) -> int:
         """Size of the file in bytes."""
-        return self._buffer.size
+        return int(self._buffer.size)
 
     def file_digest(self) -> str:
         """Compute the xxh3 (128 bits) of the whole file, to be compared with the one in its name."""
@@ -161,9 +161,8 @@ class Shard:
         return True
 
     def _stored(self, index: int) -> np.ndarray:
-        if self._offsets is None:
-            return self._values[index]
-        return self._values[self._offsets[index] : self._offsets[index + 1]]
+        rows = index if self._offsets is None else slice(self._offsets[index], self._offsets[index + 1])
+        return np.asarray(self._values[rows])
 
     def _columns(self, rows: int, frames: int, body: pa.Buffer) -> None:
         """Set views of the columns; memoryviews where single numbers are read, as they give plain integers."""
@@ -182,7 +181,7 @@ class Shard:
         self._flags = memoryview(flags).cast("B").cast("I")
         self._digests = memoryview(digests).cast("B").cast("Q")
         self._offsets = memoryview(offsets[0]).cast("B").cast("q") if offsets else None
-        self._values = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
+        self._values: np.ndarray = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
         self._tag = layout.tag
 
 

@@ -25,7 +25,8 @@ _SETTLED_NS = 2_000_000_000
 _CREATE = """CREATE TABLE IF NOT EXISTS files
 (path BLOB PRIMARY KEY, stat TEXT, value TEXT, digest TEXT) WITHOUT ROWID"""
 
-Compute = Callable[[Path], dict[str, Any]]
+JsonObject = dict[str, Any]
+Compute = Callable[[Path], JsonObject]
 _Record = tuple[bytes, str, str, str]
 _T = TypeVar("_T")
 
@@ -55,7 +56,7 @@ class StatCache:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
-    def lookup(self, file: Path, compute: Compute) -> dict[str, Any]:
+    def lookup(self, file: Path, compute: Compute) -> JsonObject:
         """Return what `compute(file)` gives, or gave when the file was as it is now.
 
         Args:
@@ -67,7 +68,7 @@ class StatCache:
         """
         return self.lookup_many([file], compute)[0]
 
-    def lookup_many(self, files: Iterable[Path], compute: Compute) -> list[dict[str, Any]]:
+    def lookup_many(self, files: Iterable[Path], compute: Compute) -> list[JsonObject]:
         """Do as `lookup` for many files, each computed at most once.
 
         Args:
@@ -88,7 +89,7 @@ class StatCache:
             values |= self._compute(unknown[start : start + _BATCH_SIZE], compute)
         return [values[os.fsencode(path)] for path in paths]
 
-    def _recall(self, stats: dict[bytes, str]) -> dict[bytes, dict[str, Any]]:
+    def _recall(self, stats: dict[bytes, str]) -> dict[bytes, JsonObject]:
         """Return the values of the files that are as they were; a damaged entry is no entry."""
         nothing: list[_Record] = []
         rows = self._with_database(lambda database: _select(database, list(stats)), nothing)
@@ -96,9 +97,9 @@ class StatCache:
         sound = [entry for entry, digest in entries if digest == entry.digest]
         return {entry.path: json.loads(entry.value) for entry in sound if stats[entry.path] == entry.stat}
 
-    def _compute(self, paths: Sequence[bytes], compute: Compute) -> dict[bytes, dict[str, Any]]:
+    def _compute(self, paths: Sequence[bytes], compute: Compute) -> dict[bytes, JsonObject]:
         """Compute the values, and remember those that are done even when one fails."""
-        values: dict[bytes, dict[str, Any]] = {}
+        values: dict[bytes, JsonObject] = {}
         settled: list[_Entry] = []
         try:
             for path in paths:
@@ -145,7 +146,7 @@ def _insert(database: sqlite3.Connection, rows: Sequence[_Record]) -> None:
     database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 
 
-def _compute_still(path: str, compute: Compute) -> tuple[dict[str, Any], str]:
+def _compute_still(path: str, compute: Compute) -> tuple[JsonObject, str]:
     """Compute the value, and the file's stat; an empty one if the file changed too recently to trust it."""
     for _ in range(_ATTEMPTS):
         started, stat = time.time_ns(), _stat(path)

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -162,7 +161,7 @@ class FeatureStore:
         return self._view.damaged
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, object]:
         """What the first writer said of the encoder; empty when nobody has, or the file is damaged."""
         try:
             content = json.loads((self.folder / DESCRIPTION_NAME).read_bytes())
@@ -194,7 +193,7 @@ class FeatureStore:
             self._view = _View(shards, Index.build([shard.keys for shard in shards]), damaged)
 
     def writer(
-        self, description: Mapping[str, Any], dtype: str = "float32", shard_bytes: int = SHARD_BYTES
+        self, description: Mapping[str, object], dtype: str = "float32", shard_bytes: int = SHARD_BYTES
     ) -> "StoreWriter":
         """Make a writer, to be used in a `with` statement; there may be many, in many processes and machines.
 
@@ -241,7 +240,7 @@ class StoreWriter:
     fills, so an encoder need not wait for the disk; an error of that shows at a later `add` or `flush`.
     """
 
-    def __init__(self, store: FeatureStore, description: Mapping[str, Any], *, dtype: str, shard_bytes: int) -> None:
+    def __init__(self, store: FeatureStore, description: Mapping[str, object], *, dtype: str, shard_bytes: int) -> None:
         self._store, self._dtype, self._shard_bytes = store, dtype, shard_bytes
         self._layout: Layout | None = None
         self._builder: ShardBuilder | None = None
@@ -357,7 +356,7 @@ class StoreWriter:
         return known or Layout.of(values, self._dtype)
 
 
-def _encode_description(description: Mapping[str, Any]) -> bytes:
+def _encode_description(description: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(dict(description), indent=2, ensure_ascii=False).encode() + b"\n"
     except (TypeError, ValueError) as error:

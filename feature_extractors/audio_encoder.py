@@ -1,6 +1,6 @@
 """Waveforms through any torch model: cutting them, normalizing them, and the front ends that models ask for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lpgnet.feature_extractors.devices import audio_budget
-from lpgnet.feature_extractors.items import Item, refuse_bad, waveform_flags, waveform_problem
+from lpgnet.feature_extractors.items import Item, checked_waveforms, waveform_flags
 from lpgnet.feature_extractors.layer_hooks import LayerHooks
 from lpgnet.feature_extractors.padding import Lengths, frame_mask
 from lpgnet.feature_extractors.spec import EncoderSpec
-from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder
+from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder, last_hidden_state
 from lpgnet.feature_extractors.windows import Frames, cut
 
 # Two windows of a long utterance share so much, of which each counts its half: a second of context at a border.
@@ -33,6 +33,32 @@ class WaveformWindow:
 
     samples: np.ndarray
     moments: tuple[float, float] | None = None
+
+
+class FeatureExtractor(Protocol):
+    """A feature extractor of Hugging Face; an architecture's own has those of the settings that it needs."""
+
+    sampling_rate: int
+    padding_value: float
+    n_samples: int
+    max_length: int
+    stride: int
+    do_normalize: bool
+
+    def __call__(
+        self, waveforms: np.ndarray | list[np.ndarray], *, sampling_rate: int, return_tensors: str
+    ) -> Mapping[str, Any]:
+        """Compute what a model takes.
+
+        Args:
+            waveforms: `(samples,)` each.
+            sampling_rate: of the waveforms, in Hz.
+            return_tensors: "np" or "pt".
+
+        Returns:
+            The model's inputs by name, each `(B, ...)`.
+        """
+        ...
 
 
 class FrontEnd(Protocol):
@@ -69,15 +95,13 @@ class AudioEncoder(TorchEncoder):
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
         """Samples of each waveform."""
-        refuse_bad(items, waveform_problem)
-        return [len(item) for item in items if isinstance(item, np.ndarray)]
+        return [len(waveform) for waveform in checked_waveforms(items)]
 
     def _forward(self, contents: Sequence[WaveformWindow]) -> Tensor:
         return self.front_end.forward(contents, self.device)
 
     def _cut(self, items: Sequence[Item]) -> list[Pieces]:
-        refuse_bad(items, waveform_problem)
-        return [self._cut_one(index, item) for index, item in enumerate(items) if isinstance(item, np.ndarray)]
+        return [self._cut_one(index, waveform) for index, waveform in enumerate(checked_waveforms(items))]
 
     def _cut_one(self, index: int, waveform: np.ndarray) -> Pieces:
         spans = self._spans(len(waveform))
@@ -187,7 +211,7 @@ class FilterBankFrontEnd:
     maximum: int | None = None
     fixed: int | None = None
 
-    def __init__(self, model: nn.Module, extractor: Any, frames: Frames) -> None:
+    def __init__(self, model: nn.Module, extractor: FeatureExtractor, frames: Frames) -> None:
         self.model, self.extractor, self.frames = model, extractor, frames
         self.minimum = frames.receptive
 
@@ -200,7 +224,7 @@ class FilterBankFrontEnd:
         ]
         mask = frame_mask(counts, max(counts), device).long() if min(counts) < max(counts) else None
         values = pad(rows, self.extractor.padding_value).to(device)
-        return self.model(input_features=values, attention_mask=mask).last_hidden_state
+        return last_hidden_state(self.model, input_features=values, attention_mask=mask)
 
 
 class FixedLengthFrontEnd:
@@ -210,7 +234,7 @@ class FixedLengthFrontEnd:
     normalizes: bool = False
     minimum: int = 1
 
-    def __init__(self, model: nn.Module, extractor: Any, hop: int) -> None:
+    def __init__(self, model: nn.Module, extractor: FeatureExtractor, hop: int) -> None:
         self.model, self.extractor = model, extractor
         # The last frame is counted as soon as its first sample is there.
         self.frames: Frames | None = Frames(hop, 1)
@@ -220,7 +244,7 @@ class FixedLengthFrontEnd:
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         rate = self.extractor.sampling_rate
         inputs = self.extractor(_padded_waveforms(windows, self.minimum), sampling_rate=rate, return_tensors="pt")
-        return self.model(inputs["input_features"].to(device)).last_hidden_state
+        return last_hidden_state(self.model, input_features=inputs["input_features"].to(device))
 
 
 class UnbatchedFrontEnd:
@@ -231,13 +255,13 @@ class UnbatchedFrontEnd:
     normalizes: bool = False
     fixed: int | None = None
 
-    def __init__(self, model: nn.Module, extractor: Any, minimum: int, maximum: int | None) -> None:
+    def __init__(self, model: nn.Module, extractor: FeatureExtractor, minimum: int, maximum: int | None) -> None:
         self.model, self.extractor, self.minimum, self.maximum = model, extractor, minimum, maximum
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         (waveform,) = _padded_waveforms(windows, self.minimum)
         inputs = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
-        return self.model(**{name: values.to(device) for name, values in inputs.items()}).last_hidden_state
+        return last_hidden_state(self.model, **{name: values.to(device) for name, values in inputs.items()})
 
 
 def _padded_waveforms(windows: Sequence[WaveformWindow], minimum: int) -> list[np.ndarray]:

@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
-from lpgnet.feature_extractors.spec import DigestFile
+from lpgnet.feature_extractors.spec import DigestFile, JsonObject
 
 # In the order in which transformers looks for them: one file, or an index that names several.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -27,11 +26,11 @@ class Checkpoint:
 
     name: str
     folder: Path
-    config: dict[str, Any]
+    config: JsonObject
     weights: tuple[Path, ...]
 
     @property
-    def preprocessor(self) -> dict[str, Any] | None:
+    def preprocessor(self) -> JsonObject | None:
         """The feature extractor's settings; None for a model that has none (of text)."""
         for file in map(self.folder.joinpath, PREPROCESSORS):
             settings = read_json(self.name, file) if file.is_file() else {}
@@ -51,7 +50,7 @@ class Checkpoint:
         vocabularies = _existing_files(self.folder, VOCABULARIES)
         return vocabularies + _existing_files(self.folder, TOKENIZER_SETTINGS) if vocabularies else []
 
-    def content(self, digest: DigestFile) -> dict[str, Any]:
+    def content(self, digest: DigestFile) -> JsonObject:
         """The model itself for a fingerprint: its config and the digests of its weights and of its own code."""
         config = {key: value for key, value in self.config.items() if key not in VOLATILE}
         code = sorted(self.folder.glob("*.py")) if "auto_map" in config else []
@@ -73,7 +72,7 @@ def find_checkpoint(model: str, name: str) -> Checkpoint:
     return Checkpoint(name, folder, read_json(name, config), _weights(folder, name))
 
 
-def read_json(name: str, file: Path) -> dict[str, Any]:
+def read_json(name: str, file: Path) -> JsonObject:
     """A JSON object, or an `EncoderError` that names the file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -87,7 +87,7 @@ def _speech_like(seconds: float, rate: int) -> np.ndarray:
     phase = 2 * np.pi * (140 * time + 15 * np.sin(2 * time))
     voice = sum(np.sin(k * phase) / k for k in range(1, 6)) * (1 + np.sin(8 * np.pi * time)) / 2
     noise = np.random.default_rng(0).standard_normal(len(time))
-    return (0.1 * voice + 0.005 * noise).astype(np.float32)
+    return np.asarray(0.1 * voice + 0.005 * noise, dtype=np.float32)
 
 
 def _same_fingerprint(encoder: Encoder, again: str) -> str:

@@ -12,7 +12,7 @@ CPU_TOKENS = 512
 def has_bfloat16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware, so that it is faster there than float32."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if torch.device(device).type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))

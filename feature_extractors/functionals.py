@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
-from lpgnet.feature_extractors.items import Embedding, Item, refuse_bad, waveform_flags, waveform_problem
+from lpgnet.feature_extractors.items import Embedding, Item, checked_waveforms, waveform_flags
 from lpgnet.feature_extractors.registry import unknown_model
 from lpgnet.feature_extractors.spec import EncoderSpec, Settings, make_spec
 
@@ -46,13 +46,11 @@ class FunctionalsEncoder:
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
         """Samples of each waveform."""
-        refuse_bad(items, waveform_problem)
-        return [len(item) for item in items if isinstance(item, np.ndarray)]
+        return [len(waveform) for waveform in checked_waveforms(items)]
 
     def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
         """One embedding an item; there are no batches, so `batch_budget` changes nothing. Raises `ItemError`."""
-        refuse_bad(items, waveform_problem)
-        embeddings = [self._encode_one(item) for item in items if isinstance(item, np.ndarray)]
+        embeddings = [self._encode_one(waveform) for waveform in checked_waveforms(items)]
         bad = {i: "the encoder gives NaN" for i, e in enumerate(embeddings) if not np.isfinite(e.values).all()}
         if bad:
             raise ItemError(bad)

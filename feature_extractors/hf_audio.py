@@ -1,12 +1,11 @@
 """Audio models of Hugging Face: which front end an architecture has, and the encoder made of them."""
 
-from typing import Any
-
-import transformers
 from torch import Tensor, nn
+from transformers import AutoFeatureExtractor, PreTrainedConfig
 
 from lpgnet.feature_extractors.audio_encoder import (
     AudioEncoder,
+    FeatureExtractor,
     FilterBankFrontEnd,
     FixedLengthFrontEnd,
     FrontEnd,
@@ -14,11 +13,12 @@ from lpgnet.feature_extractors.audio_encoder import (
     WaveformFrontEnd,
 )
 from lpgnet.feature_extractors.checkpoint import Checkpoint
-from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.layer_hooks import LayerHooks, find_blocks
 from lpgnet.feature_extractors.padding import Lengths, make_padding_invariant
 from lpgnet.feature_extractors.spec import EncoderSpec
-from lpgnet.feature_extractors.weights import load_model, quiet
+from lpgnet.feature_extractors.torch_encoder import last_hidden_state
+from lpgnet.feature_extractors.weights import load_model, load_preprocessor
 from lpgnet.feature_extractors.windows import Frames
 
 # Architectures whose padded batches are proved exact by tests; any other runs one utterance at a time.
@@ -37,9 +37,9 @@ SPECTROGRAM_TRANSFORMER = "audio-spectrogram-transformer"
 
 def load_audio(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> AudioEncoder:
     """The encoder of an audio checkpoint."""
-    extractor = _extractor(checkpoint, spec)
+    extractor: FeatureExtractor = load_preprocessor(AutoFeatureExtractor, checkpoint, spec, "feature extractor")
     model = load_model(checkpoint, trust_remote_code=spec.trust_remote_code)
-    config: Any = model.config
+    config = model.config
     if not isinstance(getattr(config, "hidden_size", None), int):
         raise EncoderError(f"{spec.name}: {config.model_type} is no encoder with one hidden size")
     front_end = _front_end(model, config, extractor)
@@ -47,23 +47,12 @@ def load_audio(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> AudioE
     return AudioEncoder(spec, model, hooks, front_end, width=_width(config, spec), device=device)
 
 
-def _extractor(checkpoint: Checkpoint, spec: EncoderSpec) -> Any:
-    try:
-        with quiet():
-            return transformers.AutoFeatureExtractor.from_pretrained(
-                checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
-            )
-    # The extractor's class may be unknown, its settings may not fit, a library that it needs may be missing.
-    except Exception as error:
-        raise EncoderError(f"{spec.name}: its feature extractor cannot be loaded: {one_line(error)}") from error
-
-
-def _width(config: Any, spec: EncoderSpec) -> int:
+def _width(config: PreTrainedConfig, spec: EncoderSpec) -> int:
     adapted = spec.layers == "last" and getattr(config, "add_adapter", False)
     return int(config.output_hidden_size if adapted else config.hidden_size)
 
 
-def _front_end(model: nn.Module, config: Any, extractor: Any) -> FrontEnd:
+def _front_end(model: nn.Module, config: PreTrainedConfig, extractor: FeatureExtractor) -> FrontEnd:
     kind = None if getattr(config, "add_adapter", False) else config.model_type
     if kind in WAVEFORM_TYPES:
         return _waveforms(model, config, extractor)
@@ -80,13 +69,13 @@ def _front_end(model: nn.Module, config: Any, extractor: Any) -> FrontEnd:
     )
 
 
-def _waveforms(model: nn.Module, config: Any, extractor: Any) -> WaveformFrontEnd:
+def _waveforms(model: nn.Module, config: PreTrainedConfig, extractor: FeatureExtractor) -> WaveformFrontEnd:
     lengths = Lengths()
     make_padding_invariant(model, lengths)
 
     def call(values: Tensor, samples: Tensor | None) -> Tensor:
         mask = None if samples is None else _sample_mask(values, samples)
-        return model(input_values=values, attention_mask=mask).last_hidden_state
+        return last_hidden_state(model, input_values=values, attention_mask=mask)
 
     frames = Frames.of_convolutions(config.conv_kernel, config.conv_stride)
     return WaveformFrontEnd(call, frames, lengths, NORMALIZATION_EPSILON if extractor.do_normalize else None)

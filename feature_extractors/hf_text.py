@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lpgnet.feature_extractors.checkpoint import Checkpoint
 from lpgnet.feature_extractors.devices import text_budget
-from lpgnet.feature_extractors.errors import EncoderError, ItemError, one_line
-from lpgnet.feature_extractors.items import Item, TextItem, as_text, refuse_bad, text_problem
+from lpgnet.feature_extractors.errors import EncoderError, ItemError
+from lpgnet.feature_extractors.items import Item, TextItem, checked_texts
 from lpgnet.feature_extractors.layer_hooks import LayerHooks, find_blocks
 from lpgnet.feature_extractors.spec import EncoderSpec
-from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder
-from lpgnet.feature_extractors.weights import load_model, quiet
+from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder, last_hidden_state
+from lpgnet.feature_extractors.weights import load_model, load_preprocessor
 from lpgnet.feature_extractors.windows import cut
 
 # Architectures whose padded batches are proved exact by tests; any other runs one text at a time.
@@ -82,15 +81,15 @@ class TextEncoder(TorchEncoder):
     def __init__(
         self,
         spec: EncoderSpec,
-        model: nn.Module,
+        model: PreTrainedModel,
         hooks: LayerHooks,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         *,
         limit: int,
         width: int,
         device: str,
     ) -> None:
-        config: Any = model.config
+        config = model.config
         budget = text_budget(torch.device(device)) if config.model_type in BATCHED_TYPES else None
         super().__init__(spec, model, hooks, width=width, budget=budget, device=device)
         self.tokenizer, self.limit, self.template = tokenizer, limit, read_template(tokenizer)
@@ -101,13 +100,11 @@ class TextEncoder(TorchEncoder):
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
         """Tokens of each text with its context, special tokens included, before it is cut to the model's limit."""
-        refuse_bad(items, text_problem)
-        texts = [as_text(item) for item in items if isinstance(item, str | TextItem)]
-        return [len(self.template.wrap(own, context)[0].ids) for own, context in self._tokens(texts)]
+        tokens = self._tokens(checked_texts(items))
+        return [len(self.template.wrap(own, context)[0].ids) for own, context in tokens]
 
     def _cut(self, items: Sequence[Item]) -> list[Pieces]:
-        refuse_bad(items, text_problem)
-        tokens = self._tokens([as_text(item) for item in items if isinstance(item, str | TextItem)])
+        tokens = self._tokens(checked_texts(items))
         empty = {index: "the text gives no tokens" for index, (own, _) in enumerate(tokens) if not own}
         if empty:
             raise ItemError(empty)
@@ -151,16 +148,16 @@ class TextEncoder(TorchEncoder):
             values[:, row, :count] = tokens.ids, [1] * count, tokens.token_types
         ids, mask, token_types = torch.from_numpy(values).to(self.device)
         inputs = {"input_ids": ids, "attention_mask": mask}
-        return self.model(
-            **inputs, **({"token_type_ids": token_types} if self.takes_token_types else {})
-        ).last_hidden_state
+        return last_hidden_state(
+            self.model, **inputs, **({"token_type_ids": token_types} if self.takes_token_types else {})
+        )
 
 
 def load_text(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> TextEncoder:
     """The encoder of a text checkpoint."""
-    tokenizer = _tokenizer(checkpoint, spec)
+    tokenizer: PreTrainedTokenizerBase = load_preprocessor(AutoTokenizer, checkpoint, spec, "tokenizer")
     model = load_model(checkpoint, trust_remote_code=spec.trust_remote_code)
-    config: Any = model.config
+    config = model.config
     blocks = find_blocks(model, getattr(config, "num_hidden_layers", None))
     return TextEncoder(
         spec,
@@ -173,18 +170,7 @@ def load_text(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> TextEnc
     )
 
 
-def _tokenizer(checkpoint: Checkpoint, spec: EncoderSpec) -> Any:
-    try:
-        with quiet():
-            return transformers.AutoTokenizer.from_pretrained(
-                checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
-            )
-    # The tokenizer's class may be unknown, its files may be damaged, a library that it needs may be missing.
-    except Exception as error:
-        raise EncoderError(f"{spec.name}: its tokenizer cannot be loaded: {one_line(error)}") from error
-
-
-def token_limit(model: nn.Module, tokenizer: Any) -> int:
+def token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The most tokens of one input, special ones included."""
     positions = getattr(model.config, "max_position_embeddings", None) or DEFAULT_TOKENS
     for module in model.modules():
@@ -195,7 +181,7 @@ def token_limit(model: nn.Module, tokenizer: Any) -> int:
     return min(positions, tokenizer.model_max_length if tokenizer.model_max_length < NO_LIMIT else positions)
 
 
-def read_template(tokenizer: Any) -> Template:
+def read_template(tokenizer: PreTrainedTokenizerBase) -> Template:
     """The tokenizer's own arrangement of one text and of two, read off an example of each."""
     first, second = _plain_ids(tokenizer, ["a", "b"])
     single = tokenizer("a")["input_ids"]
@@ -213,8 +199,9 @@ def read_template(tokenizer: Any) -> Template:
     )
 
 
-def _plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 def _find(ids: list[int], part: list[int], start: int) -> int:

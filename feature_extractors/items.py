@@ -69,7 +69,36 @@ class Encoder(Protocol):
         ...
 
 
-def waveform_problem(item: Item) -> str | None:
+def checked_waveforms(items: Sequence[Item]) -> list[np.ndarray]:
+    """Return the items as waveforms.
+
+    Args:
+        items: what `encode` was given.
+
+    Returns:
+        The same, `(samples,)` each.
+
+    Raises:
+        ItemError: some of them are no waveforms; it names every one.
+    """
+    _refuse_bad(items, _waveform_problem)
+    return [item for item in items if isinstance(item, np.ndarray)]
+
+
+def checked_texts(items: Sequence[Item]) -> list[TextItem]:
+    """Return the items as texts, a plain string as one without context.
+
+    Args:
+        items: what `encode` was given.
+
+    Raises:
+        ItemError: some of them are no texts, or empty; it names every one.
+    """
+    _refuse_bad(items, _text_problem)
+    return [_as_text(item) for item in items if isinstance(item, str | TextItem)]
+
+
+def _waveform_problem(item: Item) -> str | None:
     """What makes the item unusable as a waveform, or None."""
     if not isinstance(item, np.ndarray):
         return f"an audio encoder takes 1-D float waveforms, this is {type(item).__name__}"
@@ -85,23 +114,23 @@ def waveform_problem(item: Item) -> str | None:
     return None
 
 
-def text_problem(item: Item) -> str | None:
+def _text_problem(item: Item) -> str | None:
     """What makes the item unusable as a text, or None."""
     if not isinstance(item, str | TextItem):
         return f"a text encoder takes strings or TextItem, this is {type(item).__name__}"
-    if not as_text(item).text.strip():
+    if not _as_text(item).text.strip():
         return "the text is empty"
     return None
 
 
-def refuse_bad(items: Sequence[Item], problem: Callable[[Item], str | None]) -> None:
+def _refuse_bad(items: Sequence[Item], problem: Callable[[Item], str | None]) -> None:
     """Raise one `ItemError` that names every item in which `problem` finds something."""
     found = {index: text for index, item in enumerate(items) if (text := problem(item)) is not None}
     if found:
         raise ItemError(found)
 
 
-def as_text(item: str | TextItem) -> TextItem:
+def _as_text(item: str | TextItem) -> TextItem:
     """A plain string is a text without context."""
     return TextItem(item) if isinstance(item, str) else item
 

@@ -1,7 +1,6 @@
 """Reading a model's layers while it runs: hooks that hand each layer on and stop above the highest wanted one."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +66,12 @@ class LayerHooks:
             blocks[highest].register_forward_pre_hook(self._stop)
             del blocks[highest + 1 :]
 
-    def _read(self, index: int, states: Any) -> None:
+    def _read(self, index: int, states: Tensor | tuple[Tensor, ...]) -> None:
         if self._on_layer is not None:
             self._on_layer(index, states if isinstance(states, Tensor) else states[0])
 
     @staticmethod
-    def _stop(*_: Any) -> None:
+    def _stop(*_: object) -> None:
         raise _StopForward
 
 

@@ -1,7 +1,9 @@
 """The family `opensmile`: functionals of the openSMILE toolkit, an extra with a license of its own."""
 
+from __future__ import annotations
+
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +11,9 @@ from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.functionals import FunctionalsEncoder, functionals_spec
 from lpgnet.feature_extractors.items import Encoder
 from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings
+
+if TYPE_CHECKING:
+    import opensmile
 
 SAMPLING_RATE = 16_000
 LICENSE = "openSMILE is free for research and private use only; commercial use needs a license of audEERING GmbH"
@@ -42,10 +47,10 @@ class OpenSmileEncoder(FunctionalsEncoder):
     # Its windows of 60 ms and the smoothing over three of them need so much to give every functional.
     minimum_seconds = 0.5
 
-    def __init__(self, spec: EncoderSpec, smile: Any) -> None:
+    def __init__(self, spec: EncoderSpec, smile: opensmile.Smile) -> None:
         super().__init__(spec, smile.num_features)
         self.smile = smile
 
     def describe(self, waveform: np.ndarray) -> np.ndarray:
         """Functionals `(88,)` for eGeMAPSv02."""
-        return self.smile.process_signal(waveform, SAMPLING_RATE).to_numpy()[0]
+        return np.asarray(self.smile.process_signal(waveform, SAMPLING_RATE).to_numpy()[0])

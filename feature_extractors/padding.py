@@ -37,9 +37,10 @@ class MaskedGroupNorm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """`(B, channels, T)` to the same shape."""
         if self.lengths.samples is None:
-            return self.norm(hidden)
+            normed: Tensor = self.norm(hidden)
+            return normed
         ends = [(samples - self.kernel) // self.stride + 1 for samples in self.lengths.samples]
-        rows = [self.norm(row[:, :, :end]) for row, end in zip(hidden.split(1), ends, strict=True)]
+        rows: list[Tensor] = [self.norm(row[:, :, :end]) for row, end in zip(torch.split(hidden, 1), ends, strict=True)]
         normed = rows[0].new_zeros(hidden.shape)
         for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
             normed[index, :, :end] = row[0]

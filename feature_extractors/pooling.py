@@ -52,11 +52,11 @@ def join(parts: Sequence[Part], pooling: str) -> Part:
 
 def _pool_values(values: np.ndarray, weights: np.ndarray, pooling: str) -> np.ndarray:
     if pooling == "first":
-        return values[0]
+        return np.asarray(values[0])
     if pooling == "max":
-        return values.max(axis=0)
+        return np.asarray(values.max(axis=0))
     if pooling == "mean":
-        return (weights * values).sum(axis=0)
+        return np.asarray((weights * values).sum(axis=0))
     means, deviations = np.split(values, 2, axis=-1)
     mean = (weights * means).sum(axis=0)
     # The variance of the whole is the mean of the variances plus the variance of the means.

@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from lpgnet.feature_extractors.items import Encoder
 from lpgnet.feature_extractors.spec import (
     DigestFile,
     EncoderSpec,
+    Layers,
     Settings,
     canonical_layers,
     check_settings,
@@ -49,7 +50,7 @@ def resolve_spec(
     name: str,
     *,
     modality: str | None = None,
-    layers: Any = "last",
+    layers: Layers | int | Sequence[int] = "last",
     pooling: str = "mean",
     precision: str = "fp32",
     max_seconds: float = 30.0,
@@ -160,6 +161,7 @@ def _families() -> Mapping[str, str]:
 def _family(name: str) -> Family:
     module, _, attribute = _families()[name].partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)()
+        family: Family = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError) as error:
         raise EncoderError(f"the encoder family {name!r} cannot be loaded: {one_line(error)}") from error
+    return family

@@ -15,6 +15,7 @@ ENCODER_VERSION = 1
 POOLINGS = ("mean", "mean_std", "max", "first", "none")
 PRECISIONS = ("auto", "fp32", "bf16")
 
+JsonObject = dict[str, Any]
 Layers = str | tuple[int, ...]
 DigestFile = Callable[[Path], str]
 
@@ -49,13 +50,13 @@ class EncoderSpec:
     trust_remote_code: bool
     fingerprint: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The spec as JSON types."""
         fields = asdict(self)
         return fields | {"layers": self.layers if isinstance(self.layers, str) else list(self.layers)}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "EncoderSpec":
+    def from_dict(cls, fields: JsonObject) -> "EncoderSpec":
         """The inverse of `to_dict`."""
         return cls(**{**fields, "layers": canonical_layers(fields["layers"])})
 
@@ -72,13 +73,12 @@ class EncoderSpec:
         )
 
 
-def canonical_layers(layers: Any) -> Layers:
+def canonical_layers(layers: object) -> Layers:
     """`"last"`, `"all"`, or a tuple of indices; an index may be given alone."""
     if layers in ("last", "all"):
         return str(layers)
-    indices = (layers,) if isinstance(layers, int) else layers
-    valid = isinstance(indices, list | tuple) and indices and all(type(i) is int and i >= 0 for i in indices)
-    if not valid or len(set(indices)) < len(indices):
+    indices = layers if isinstance(layers, list | tuple) else (layers,)
+    if not indices or not all(type(i) is int and i >= 0 for i in indices) or len(set(indices)) < len(indices):
         raise EncoderError(
             f"layers: {layers!r} is not 'last', 'all', an index or a list of different indices"
             " (0 enters the first block, n leaves block n)"
@@ -118,7 +118,7 @@ def resampling() -> dict[str, str]:
 
 
 def make_spec(
-    name: str, modality: str, settings: Settings, sampling_rate: int | None, content: Mapping[str, Any]
+    name: str, modality: str, settings: Settings, sampling_rate: int | None, content: Mapping[str, object]
 ) -> EncoderSpec:
     """A spec whose fingerprint covers `content` (weights, config, preprocessing) and the settings, not the name."""
     if settings.modality not in (None, modality):
@@ -148,6 +148,6 @@ def make_spec(
     )
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, object]) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

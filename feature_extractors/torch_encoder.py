@@ -169,6 +169,20 @@ class TorchEncoder(nn.Module):
             return Pooled(torch.stack(layers, dim=1), spans)
 
 
+def last_hidden_state(model: nn.Module, **inputs: Tensor | None) -> Tensor:
+    """Run a model of Hugging Face.
+
+    Args:
+        model: the model.
+        inputs: its inputs by name, each `(B, ...)`.
+
+    Returns:
+        `(B, T, d)`.
+    """
+    states: Tensor = model(**inputs).last_hidden_state
+    return states
+
+
 def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -> list[tuple[int, int]]:
     """The samples or tokens of every item, and the padding that was computed beside them."""
     own, padding = [0] * n_items, [0] * n_items

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
@@ -73,7 +74,8 @@ def _encoder(spec: EncoderSpec, bundle: Any, network: Any, device: str) -> Encod
     layers = [(layer.kernel_size, layer.stride) for layer in network.feature_extractor.conv_layers]
 
     def call(values: Tensor, samples: Tensor | None) -> Tensor:
-        return network.encoder(*network.feature_extractor(values, samples))
+        states: Tensor = network.encoder(*network.feature_extractor(values, samples))
+        return states
 
     front_end = WaveformFrontEnd(
         call,
@@ -88,7 +90,7 @@ def _encoder(spec: EncoderSpec, bundle: Any, network: Any, device: str) -> Encod
     return AudioEncoder(spec, network, hooks, front_end, width=width, device=device)
 
 
-def _pipelines(name: str) -> Any:
+def _pipelines(name: str) -> ModuleType:
     try:
         from torchaudio import pipelines
     # An extension that does not fit torch's build raises OSError or RuntimeError rather than ImportError.
@@ -97,7 +99,8 @@ def _pipelines(name: str) -> Any:
             f"{name}: torchaudio cannot be loaded ({one_line(error, limit=120)}): install the torchaudio of the same"
             " version and build as torch"
         ) from error
-    return pipelines
+    module: ModuleType = pipelines
+    return module
 
 
 def _find_cached(model: str) -> Path:
