@@ -79,7 +79,7 @@ class FrontEnd(Protocol):
     fixed: int | None
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
-        """Last hidden states `(B, T, d)`."""
+        """Compute the last hidden states `(B, T, d)`."""
         ...
 
 
@@ -94,7 +94,7 @@ class AudioEncoder(TorchEncoder):
         self.front_end = front_end
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Samples of each waveform."""
+        """Count the samples of each waveform."""
         return [len(waveform) for waveform in checked_waveforms(items)]
 
     def _forward(self, contents: Sequence[WaveformWindow]) -> Tensor:
@@ -177,6 +177,7 @@ class WaveformFrontEnd:
         self.frames, self.minimum, self.normalizes = frames, frames.receptive, epsilon is not None
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
+        """Compute the last hidden states `(B, T, d)`."""
         samples = [max(len(window.samples), self.minimum) for window in windows]
         values = pad([window.samples for window in windows], 0.0, least=self.minimum).to(device)
         if self.epsilon is not None:
@@ -216,6 +217,7 @@ class FilterBankFrontEnd:
         self.minimum = frames.receptive
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
+        """Compute the last hidden states `(B, T, d)`."""
         rate, waveforms = self.extractor.sampling_rate, _padded_waveforms(windows, self.minimum)
         counts = [self.frames.count(len(waveform)) for waveform in waveforms]
         rows = [
@@ -242,6 +244,7 @@ class FixedLengthFrontEnd:
         self.fixed: int | None = extractor.n_samples
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
+        """Compute the last hidden states `(B, T, d)`."""
         rate = self.extractor.sampling_rate
         inputs = self.extractor(_padded_waveforms(windows, self.minimum), sampling_rate=rate, return_tensors="pt")
         return last_hidden_state(self.model, input_features=inputs["input_features"].to(device))
@@ -259,6 +262,7 @@ class UnbatchedFrontEnd:
         self.model, self.extractor, self.minimum, self.maximum = model, extractor, minimum, maximum
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
+        """Compute the last hidden states `(B, T, d)`."""
         (waveform,) = _padded_waveforms(windows, self.minimum)
         inputs = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         return last_hidden_state(self.model, **{name: values.to(device) for name, values in inputs.items()})
@@ -270,7 +274,7 @@ def _padded_waveforms(windows: Sequence[WaveformWindow], minimum: int) -> list[n
 
 
 def pad(rows: Sequence[np.ndarray], value: float, *, least: int = 0) -> Tensor:
-    """Rows of different length in one float32 tensor, padded behind, to `least` at least."""
+    """Put rows of different length in one float32 tensor, padded behind, to `least` at least."""
     longest = max(least, *map(len, rows))
     values = np.full((len(rows), longest, *rows[0].shape[1:]), value, dtype=np.float32)
     for target, row in zip(values, rows, strict=True):

@@ -31,7 +31,7 @@ class Checkpoint:
 
     @property
     def preprocessor(self) -> JsonObject | None:
-        """The feature extractor's settings; None for a model that has none (of text)."""
+        """Read the feature extractor's settings; None for a model that has none (of text)."""
         for file in map(self.folder.joinpath, PREPROCESSORS):
             settings = read_json(self.name, file) if file.is_file() else {}
             settings = settings.get("feature_extractor", settings)
@@ -41,7 +41,7 @@ class Checkpoint:
 
     @property
     def tokenizer_files(self) -> list[Path]:
-        """The files that determine the tokens; empty for a model without tokenizer.
+        """Find the files that determine the tokens; empty for a model without tokenizer.
 
         Where there is a `tokenizer.json`, vocabularies beside it are not read, so a copy without them is equal.
         """
@@ -51,7 +51,7 @@ class Checkpoint:
         return vocabularies + _existing_files(self.folder, TOKENIZER_SETTINGS) if vocabularies else []
 
     def content(self, digest: DigestFile) -> JsonObject:
-        """The model itself for a fingerprint: its config and the digests of its weights and of its own code."""
+        """Describe the model for a fingerprint: its config and the digests of its weights and of its own code."""
         config = {key: value for key, value in self.config.items() if key not in VOLATILE}
         code = sorted(self.folder.glob("*.py")) if "auto_map" in config else []
         return {
@@ -62,7 +62,7 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str, name: str) -> Checkpoint:
-    """The checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet."""
+    """Find the checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
         folder = _hub_folder(model, name)
@@ -73,7 +73,7 @@ def find_checkpoint(model: str, name: str) -> Checkpoint:
 
 
 def read_json(name: str, file: Path) -> JsonObject:
-    """A JSON object, or an `EncoderError` that names the file."""
+    """Read a JSON object, or raise an `EncoderError` that names the file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -146,7 +146,7 @@ def _download(model: str, name: str) -> Path:
 
 
 def needed_files(files: Iterable[str]) -> list[str]:
-    """Of a repository's files, those that an encoder is made of; safetensors rather than `.bin`."""
+    """Choose, of a repository's files, those that an encoder is made of; safetensors rather than `.bin`."""
     top = [file for file in files if "/" not in file]
     small = [file for file in top if file.endswith((".json", ".txt", ".model", ".py", ".codes"))]
     safe = [file for file in top if file.startswith("model") and file.endswith(".safetensors")]

@@ -31,7 +31,7 @@ class CheckResult:
 
 
 def check_encoder(name: str, *, device: str = "cpu", **settings: Any) -> list[CheckResult]:
-    """A verdict a check for the encoder of this name, a third party's too; `settings` as in `resolve_spec`.
+    """Return a result a check for the encoder of this name, a third party's too; `settings` as in `resolve_spec`.
 
     Raises `EncoderError` only when the encoder cannot be loaded at all.
     """

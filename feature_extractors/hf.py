@@ -31,9 +31,11 @@ class HuggingFaceFamily:
     """Resolves and loads `hf:` names."""
 
     def models(self) -> list[str]:
+        """List the models by name."""
         return list(KNOWN_MODELS)
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        """Make the spec of a model, as `Family.resolve` says."""
         checkpoint = find_checkpoint(model, name)
         preprocessor, tokenizer = checkpoint.preprocessor, checkpoint.tokenizer_files
         if preprocessor is None and not tokenizer:
@@ -49,6 +51,7 @@ class HuggingFaceFamily:
         return make_spec(name, "text", settings, None, content | {"tokenizer": [digest(f) for f in tokenizer]})
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        """Load the encoder of a spec, as `Family.load` says."""
         checkpoint = find_checkpoint(model, spec.name)
         if spec.modality == "audio":
             from lpgnet.feature_extractors.hf_audio import load_audio

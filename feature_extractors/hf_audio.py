@@ -36,7 +36,7 @@ SPECTROGRAM_TRANSFORMER = "audio-spectrogram-transformer"
 
 
 def load_audio(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> AudioEncoder:
-    """The encoder of an audio checkpoint."""
+    """Load the encoder of an audio checkpoint."""
     extractor: FeatureExtractor = load_preprocessor(AutoFeatureExtractor, checkpoint, spec, "feature extractor")
     model = load_model(checkpoint, trust_remote_code=spec.trust_remote_code)
     config = model.config

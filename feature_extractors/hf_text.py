@@ -62,7 +62,7 @@ class Template:
     own_token_type: int
 
     def wrap(self, own: list[int], context: list[int]) -> tuple[Tokens, int]:
-        """Input ids, and where the utterance's own tokens begin."""
+        """Return input ids, and where the utterance's own tokens begin."""
         if not context:
             ids = [*self.head, *own, *self.tail]
             return Tokens(ids, [0] * len(ids)), len(self.head)
@@ -71,7 +71,7 @@ class Template:
         return Tokens(before + after, [0] * len(before) + [self.own_token_type] * len(after)), len(before)
 
     def room(self, limit: int, *, pair: bool = False) -> int:
-        """Tokens of text that fit beside the special ones."""
+        """Count the tokens of text that fit beside the special ones."""
         return limit - len(self.head) - len(self.tail) - (len(self.between or []) if pair else 0)
 
 
@@ -99,7 +99,7 @@ class TextEncoder(TorchEncoder):
             raise EncoderError(f"{spec.name}: its limit of {limit} tokens leaves no room for text")
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Tokens of each text with its context, special tokens included, before it is cut to the model's limit."""
+        """Count the tokens of each text with its context and special tokens, before it is cut to the model's limit."""
         tokens = self._tokens(checked_texts(items))
         return [len(self.template.wrap(own, context)[0].ids) for own, context in tokens]
 
@@ -154,7 +154,7 @@ class TextEncoder(TorchEncoder):
 
 
 def load_text(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> TextEncoder:
-    """The encoder of a text checkpoint."""
+    """Load the encoder of a text checkpoint."""
     tokenizer: PreTrainedTokenizerBase = load_preprocessor(AutoTokenizer, checkpoint, spec, "tokenizer")
     model = load_model(checkpoint, trust_remote_code=spec.trust_remote_code)
     config = model.config
@@ -171,7 +171,7 @@ def load_text(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> TextEnc
 
 
 def token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The most tokens of one input, special ones included."""
+    """Return the most tokens of one input, special ones included."""
     positions = getattr(model.config, "max_position_embeddings", None) or DEFAULT_TOKENS
     for module in model.modules():
         # RoBERTa and its relatives count positions from the padding's on, so 514 positions hold 512 tokens.
@@ -182,7 +182,7 @@ def token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> i
 
 
 def read_template(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """The tokenizer's own arrangement of one text and of two, read off an example of each."""
+    """Read the tokenizer's own arrangement of one text and of two, read off an example of each."""
     first, second = _plain_ids(tokenizer, ["a", "b"])
     single = tokenizer("a")["input_ids"]
     index = _find(single, first, 0)

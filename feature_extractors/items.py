@@ -61,11 +61,22 @@ class Encoder(Protocol):
     def width(self) -> int: ...
 
     def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
-        """Embeddings in the order of the items; raises `ItemError` when some of them cannot be embedded."""
+        """Embed the items.
+
+        Args:
+            items: waveforms `(samples,)`, or texts.
+            batch_budget: padded samples or tokens in a batch; None for what suits the device.
+
+        Returns:
+            An embedding an item, in their order.
+
+        Raises:
+            ItemError: some of them cannot be embedded; it names every one.
+        """
         ...
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Samples or tokens of each item, for planning batches."""
+        """Count the samples or tokens of each item, for planning batches."""
         ...
 
 
@@ -131,12 +142,16 @@ def _refuse_bad(items: Sequence[Item], problem: Callable[[Item], str | None]) ->
 
 
 def _as_text(item: str | TextItem) -> TextItem:
-    """A plain string is a text without context."""
+    """Take a plain string as a text without context."""
     return TextItem(item) if isinstance(item, str) else item
 
 
 def waveform_flags(waveform: np.ndarray) -> frozenset[str]:
-    """`silent` and `clipped`, where they hold for a waveform `(samples,)`."""
+    """Find which of `silent` and `clipped` hold for a waveform.
+
+    Args:
+        waveform: `(samples,)`, at least one.
+    """
     peak = max(float(waveform.max()), -float(waveform.min()))
     flags = {"silent"} if peak < SILENCE_PEAK else set()
     if peak >= CLIPPING_LEVEL and _longest_run(np.abs(waveform) >= CLIPPING_LEVEL) >= CLIPPING_RUN:

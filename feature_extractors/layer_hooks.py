@@ -76,7 +76,7 @@ class LayerHooks:
 
 
 def find_blocks(model: nn.Module, depth: int | None) -> nn.ModuleList | None:
-    """The list of a model's transformer blocks: `depth` modules of attention, the largest such list."""
+    """Find the list of a model's transformer blocks: `depth` modules of attention, the largest such list."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
     found = [blocks for blocks in lists if all(map(_has_attention, blocks))]
     return max(found, key=lambda blocks: sum(p.numel() for p in blocks.parameters()), default=None)

@@ -23,14 +23,17 @@ class OpenSmileFamily:
     """Resolves and loads `opensmile:` names."""
 
     def models(self) -> list[str]:
+        """List the models by name."""
         return ["eGeMAPSv02"]
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        """Make the spec of a model, as `Family.resolve` says."""
         spec = functionals_spec(name, self.models(), settings, SAMPLING_RATE)
         logging.getLogger(__name__).warning("%s: %s", name, LICENSE)
         return spec
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        """Load the encoder of a spec, as `Family.load` says."""
         try:
             import opensmile
         except ImportError as error:
@@ -52,5 +55,5 @@ class OpenSmileEncoder(FunctionalsEncoder):
         self.smile = smile
 
     def describe(self, waveform: np.ndarray) -> np.ndarray:
-        """Functionals `(88,)` for eGeMAPSv02."""
+        """Compute the functionals `(88,)` for eGeMAPSv02."""
         return np.asarray(self.smile.process_signal(waveform, SAMPLING_RATE).to_numpy()[0])

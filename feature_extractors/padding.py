@@ -35,7 +35,7 @@ class MaskedGroupNorm(nn.Module):
         self.norm, self.kernel, self.stride, self.lengths = norm, kernel, stride, lengths
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`(B, channels, T)` to the same shape."""
+        """Normalize `(B, channels, T)` to the same shape."""
         if self.lengths.samples is None:
             normed: Tensor = self.norm(hidden)
             return normed
@@ -70,7 +70,7 @@ def fold_weight_norms(model: nn.Module) -> None:
 
 
 def frame_mask(counts: Sequence[int], total: int, device: torch.device) -> Tensor:
-    """A mask `(B, total)` that is True on each row's first `counts` frames."""
+    """Make a mask `(B, total)` that is True on each row's first `counts` frames."""
     return torch.arange(total, device=device) < torch.tensor(counts, device=device).unsqueeze(1)
 
 

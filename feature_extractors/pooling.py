@@ -17,7 +17,7 @@ class Part:
 
 
 def pool(hidden: Tensor, counted: Tensor, pooling: str) -> Tensor:
-    """One layer's frames `(B, T, d)` to `(B, width)` in float32; `counted` `(B, T)` has at least one True a row.
+    """Pool one layer's frames `(B, T, d)` to `(B, width)` in float32; `counted` `(B, T)` has at least one True a row.
 
     `first` is the first position of the sequence: for text the token in front (`<s>`, `[CLS]`) where the model has
     one. The standard deviation of `mean_std` divides by the number of frames. `none` returns `(B, T, d)`.
@@ -39,7 +39,7 @@ def pool(hidden: Tensor, counted: Tensor, pooling: str) -> Tensor:
 
 
 def join(parts: Sequence[Part], pooling: str) -> Part:
-    """The parts of one utterance, in order, as if its frames had been pooled together."""
+    """Join the parts of one utterance, in order, as if its frames had been pooled together."""
     n_frames = sum(part.n_frames for part in parts)
     if len(parts) == 1:
         return parts[0]

@@ -77,23 +77,23 @@ class TorchEncoder(nn.Module):
         return self.spec.sampling_rate
 
     def train(self, mode: bool = True) -> "TorchEncoder":
-        """Stays in evaluation mode: training mode would drop layers and mask spans at random."""
+        """Stay in evaluation mode: training mode would drop layers and mask spans at random."""
         return super().train(False)
 
     @abstractmethod
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Samples or tokens of each item."""
+        """Count the samples or tokens of each item."""
 
     @abstractmethod
     def _cut(self, items: Sequence[Item]) -> list[Pieces]:
-        """The pieces of every item; raises `ItemError` for all bad ones before anything is computed."""
+        """Cut every item to pieces; raises `ItemError` for all bad ones before anything is computed."""
 
     @abstractmethod
     def _forward(self, contents: Sequence[Any]) -> Tensor:
-        """The model's last hidden state `(B, T, d)` of a batch of piece contents."""
+        """Compute the model's last hidden state `(B, T, d)` of a batch of piece contents."""
 
     def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
-        """One embedding an item, in the items' order.
+        """Return one embedding an item, in the items' order.
 
         `batch_budget` bounds a batch's padded samples or tokens (None: what suits the device; 0: one at a time).
         Raises `ItemError`, which names every bad item.
@@ -116,7 +116,7 @@ class TorchEncoder(nn.Module):
         ]
 
     def _parts(self, pieces: Sequence[Piece], groups: Sequence[list[int]]) -> list[Part]:
-        """A part of every piece, in the pieces' order."""
+        """Return a part of every piece, in the pieces' order."""
         done: dict[int, Part] = {}
         running: tuple[list[int], Pooled] | None = None
         for launched in chain.from_iterable(self._launch(pieces, group) for group in groups):
@@ -129,7 +129,7 @@ class TorchEncoder(nn.Module):
         return [done[index] for index in range(len(pieces))]
 
     def _launch(self, pieces: Sequence[Piece], group: list[int]) -> Iterator[tuple[list[int], Pooled]]:
-        """A batch on its way, in halves where the device's memory does not hold it."""
+        """Yield a batch on its way, in halves where the device's memory does not hold it."""
         pooled = self._pool_if_it_fits([pieces[index] for index in group])
         if pooled is not None:
             yield group, pooled
@@ -184,7 +184,7 @@ def last_hidden_state(model: nn.Module, **inputs: Tensor | None) -> Tensor:
 
 
 def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -> list[tuple[int, int]]:
-    """The samples or tokens of every item, and the padding that was computed beside them."""
+    """Count the samples or tokens of every item, and the padding that was computed beside them."""
     own, padding = [0] * n_items, [0] * n_items
     for group in groups:
         longest = max(pieces[index].size for index in group)

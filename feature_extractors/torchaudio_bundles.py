@@ -39,15 +39,18 @@ class TorchaudioFamily:
     """Resolves and loads `torchaudio:` names."""
 
     def models(self) -> list[str]:
+        """List the models by name."""
         return list(BUNDLES)
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        """Make the spec of a model, as `Family.resolve` says."""
         if model not in BUNDLES:
             raise unknown_model(name, self.models())
         weights = _weights(model, name)
         return make_spec(name, "audio", settings, SAMPLING_RATE, {"bundle": model, "weights": [digest(weights)]})
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        """Load the encoder of a spec, as `Family.load` says."""
         pipelines = _pipelines(spec.name)
         bundle = getattr(pipelines, model)
         try:

@@ -73,7 +73,7 @@ def load_preprocessor(auto: Any, checkpoint: Checkpoint, spec: EncoderSpec, what
 
 
 def _without_pooler(config: transformers.PreTrainedConfig) -> dict[str, bool]:
-    """A pooling head is never used, and not every checkpoint has its weights: leave it out where that can be said."""
+    """Leave the pooling head out where that can be said: it is never used, and not every checkpoint has its weights."""
     model_class = transformers.AutoModel._model_mapping.get(type(config), None)
     accepts = isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if accepts else {}
@@ -95,7 +95,7 @@ def _refuse_incomplete(checkpoint: Checkpoint, report: JsonObject) -> None:
 
 @contextmanager
 def _readable_errors(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turns whatever a checkpoint can make transformers raise into one line about the checkpoint."""
+    """Turn whatever a checkpoint can make transformers raise into one line about the checkpoint."""
     try:
         yield
     # transformers, safetensors and torch share no base of the exceptions that a bad file raises.
@@ -114,7 +114,7 @@ def _readable_errors(checkpoint: Checkpoint) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar and no table of unused heads while loading; what matters is raised."""
+    """Show no progress bar and no table of unused heads while loading; what matters is raised."""
     logging = transformers.utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.ERROR)
