@@ -83,7 +83,7 @@ def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     assert {row["text"] for row in rows} == {None} and 20 <= len(rows) <= 28
     assert all(row["modality_weights"]["text"] == pytest.approx(0, abs=1e-6) for row in rows)
     code, _, err = predict(tmp_path / "bare.flac", "--asr", CTC)
-    assert code == 0 and "recognised by" in err
+    assert code == 0 and "recognized by" in err
     assert sum(row["text"] is not None for row in rows_of(tmp_path, "bare")) > 15
 
 
