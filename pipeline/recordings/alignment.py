@@ -16,9 +16,10 @@ from torch import Tensor
 
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 from lpgnet.pipeline.recordings.speech_models import SpeechModel
 from lpgnet.pipeline.recordings.transcripts import Turn, Word
-from lpgnet.pipeline.recordings.voice_activity import Span, SpeechSettings, find_speech
+from lpgnet.pipeline.recordings.voice_activity import Span, find_speech
 
 # What the model hears at once; words that end in the last seconds of it are left to the next window.
 WINDOW_SECONDS = 30.0
@@ -33,7 +34,7 @@ LEFT_OVER_SCORE = -2.0
 # Added to the log-probability of characters where nobody speaks: so much that a pause stays one, not so much that a
 # voice which voice activity missed could not be aligned at all.
 SILENCE_SCORE = -5.0
-SPEECH = SpeechSettings(threshold=0.5, release=0.35, padding=0.1)
+SPEECH = VoiceActivityConfig(threshold=0.5, release=0.35, padding=0.1)
 
 
 @dataclass(frozen=True)

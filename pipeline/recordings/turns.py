@@ -10,34 +10,15 @@ from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, segment_of
 from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
 from lpgnet.pipeline.recordings.transcripts import FORMATS, TimedTurn, Transcript, Turn, read_transcript
 from lpgnet.pipeline.recordings.transcripts.base import Word
 
 if TYPE_CHECKING:
     from lpgnet.pipeline.recordings.speech_models import SpeechModel
-    from lpgnet.pipeline.recordings.voice_activity import Span, SpeechSettings
+    from lpgnet.pipeline.recordings.voice_activity import Span
 
 _UEM = FORMATS[".uem"].name
-
-
-@dataclass(frozen=True)
-class TurnSettings:
-    """How turns are found and shaped.
-
-    Attributes:
-        per_channel: every channel is a speaker; otherwise all are mixed down.
-        max_turn: longer turns are split (seconds).
-        min_turn: shorter ones are joined to the turn beside them (seconds).
-        max_pause: over a longer pause nothing is joined (seconds).
-        wants_words: the model reads words, so turns without them are recognized where there is a recognizer.
-    """
-
-    speech: SpeechSettings
-    per_channel: bool = False
-    max_turn: float = 30.0
-    min_turn: float = 0.3
-    max_pause: float = 0.5
-    wants_words: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,10 +34,17 @@ class TurnFinder:
     """Finds the turns of recordings; its models are loaded when a recording needs them.
 
     Attributes:
+        turns: how long they are.
+        voice_activity: what counts as speech.
+        per_channel: every channel is a speaker; otherwise all are mixed down.
+        wants_words: the model reads words, so turns without them are recognized where there is a recognizer.
         aligner, recognizer: give the model, or are None where the user named none.
     """
 
-    settings: TurnSettings
+    turns: TurnsConfig = field(default_factory=TurnsConfig)
+    voice_activity: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
+    per_channel: bool = False
+    wants_words: bool = True
     aligner: Callable[[], SpeechModel] | None = None
     recognizer: Callable[[], SpeechModel] | None = None
     _choices: list[str] = field(default_factory=list)
@@ -92,7 +80,7 @@ class TurnFinder:
         self._choices += [f"turns: {read.path} ({read.format})", *(f"warning: {line}" for line in read.warnings)]
         if not read.turns:
             raise PipelineError(f"{read.path}: has no turns; transcribe the recording first")
-        if self.settings.per_channel:
+        if self.per_channel:
             raise PipelineError(
                 f"{read.path}: names the speakers, and so do the channels; "
                 "leave the transcript or --channels speakers out"
@@ -118,7 +106,7 @@ class TurnFinder:
 
     def _found(self, recording: Path, info: AudioInfo, within: Sequence[Turn] | None = None) -> list[TimedTurn]:
         """Stretches of speech, in the whole recording or within some parts of it."""
-        channels = range(info.channels) if self.settings.per_channel and info.channels > 1 else [None]
+        channels = range(info.channels) if self.per_channel and info.channels > 1 else [None]
         parts = [(turn.start, turn.end) for turn in within] if within else [(None, None)]
         segments = [
             segment_of(str(recording), info, start=start, end=end, channel=channel)
@@ -130,7 +118,7 @@ class TurnFinder:
             for segment in segments
             for span in self._speech(segment)
         ]
-        speakers = f", each of {info.channels} channels as a speaker" if self.settings.per_channel else ""
+        speakers = f", each of {info.channels} channels as a speaker" if self.per_channel else ""
         self._choices.append(f"turns: {len(turns)} stretches of speech by voice activity{speakers}")
         if not turns:
             raise PipelineError(
@@ -142,22 +130,22 @@ class TurnFinder:
     def _speech(self, segment: Segment) -> list[Span]:
         from lpgnet.pipeline.recordings.voice_activity import find_speech
 
-        return find_speech(segment, self.settings.speech)
+        return find_speech(segment, self.voice_activity)
 
     def _shaped(self, turns: Sequence[TimedTurn]) -> list[TimedTurn]:
-        joined = join_tiny(turns, self.settings)
-        split = [piece for turn in joined for piece in split_long(turn, self.settings.max_turn)]
+        joined = join_tiny(turns, self.turns)
+        split = [piece for turn in joined for piece in split_long(turn, self.turns.max_turn)]
         if len(joined) < len(turns):
             self._choices.append(
-                f"joined: {len(turns) - len(joined)} turns shorter than {self.settings.min_turn:g} s to their neighbour"
+                f"joined: {len(turns) - len(joined)} turns shorter than {self.turns.min_turn:g} s to their neighbour"
             )
         if len(split) > len(joined):
-            self._choices.append(f"split: turns longer than {self.settings.max_turn:g} s, so that {len(split)} result")
+            self._choices.append(f"split: turns longer than {self.turns.max_turn:g} s, so that {len(split)} result")
         return split
 
     def _with_words(self, recording: Path, info: AudioInfo, turns: list[TimedTurn]) -> list[TimedTurn]:
         """The turns with words where the model wants them and somebody can tell them."""
-        if not self.settings.wants_words or any(turn.text for turn in turns):
+        if not self.wants_words or any(turn.text for turn in turns):
             return turns
         if self.recognizer is None:
             raise PipelineError(
@@ -201,7 +189,7 @@ def _name(channel: int | None, info: AudioInfo) -> str | None:
     return None if channel is None or info.channels == 1 else f"channel {channel + 1}"
 
 
-def join_tiny(turns: Sequence[TimedTurn], settings: TurnSettings) -> list[TimedTurn]:
+def join_tiny(turns: Sequence[TimedTurn], config: TurnsConfig) -> list[TimedTurn]:
     """Join turns that are too short to tell an emotion to the turn beside them of the same speaker.
 
     A tiny turn goes to the nearer of the two neighbours, where the pause between is short enough and the two together
@@ -209,26 +197,26 @@ def join_tiny(turns: Sequence[TimedTurn], settings: TurnSettings) -> list[TimedT
 
     Args:
         turns: in the order of their starts.
-        settings: how short is too short, and how long too long.
+        config: how short is too short, and how long too long.
 
     Returns:
         The turns in the same order.
     """
     joined: list[TimedTurn] = []
     for turn in turns:
-        if joined and _may_join(joined[-1], turn, settings):
+        if joined and _may_join(joined[-1], turn, config):
             joined[-1] = _together(joined[-1], turn)
         else:
             joined.append(turn)
     return joined
 
 
-def _may_join(before: TimedTurn, after: TimedTurn, settings: TurnSettings) -> bool:
+def _may_join(before: TimedTurn, after: TimedTurn, config: TurnsConfig) -> bool:
     if (before.speaker, before.channel) != (after.speaker, after.channel):
         return False
-    tiny = min(before.seconds, after.seconds) < settings.min_turn
+    tiny = min(before.seconds, after.seconds) < config.min_turn
     pause = after.start - before.end
-    return tiny and 0 <= pause <= settings.max_pause and after.end - before.start <= settings.max_turn
+    return tiny and 0 <= pause <= config.max_pause and after.end - before.start <= config.max_turn
 
 
 def _together(before: TimedTurn, after: TimedTurn) -> TimedTurn:

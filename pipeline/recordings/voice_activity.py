@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lpgnet.pipeline.corpora.audio import Segment, read_blocks
+from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 
 SAMPLING_RATE = 16_000
 # The network hears frames of 512 samples (32 ms), each with the last 64 samples before it.
@@ -42,25 +43,6 @@ class Span:
     def seconds(self) -> float:
         """Its length."""
         return self.end - self.start
-
-
-@dataclass(frozen=True)
-class SpeechSettings:
-    """What counts as speech.
-
-    Attributes:
-        threshold: probability above which speech begins.
-        release: probability below which it ends, once it has begun.
-        min_speech: shorter stretches are no speech (seconds).
-        min_silence: shorter pauses end nothing (seconds).
-        padding: added before and after each stretch, as far as there is silence (seconds).
-    """
-
-    threshold: float = 0.7
-    release: float = 0.6
-    min_speech: float = 0.1
-    min_silence: float = 0.15
-    padding: float = 0.0
 
 
 class SileroNetwork(nn.Module):
@@ -139,12 +121,12 @@ def _framed(samples: np.ndarray) -> Tensor:
     return torch.from_numpy(samples).unfold(0, CONTEXT + FRAME, FRAME)
 
 
-def find_speech(segment: Segment, settings: SpeechSettings) -> list[Span]:
+def find_speech(segment: Segment, config: VoiceActivityConfig) -> list[Span]:
     """Find where anybody speaks in a segment of a recording, in seconds of the recording.
 
     Args:
         segment: the part of the recording to look at.
-        settings: what counts as speech.
+        config: what counts as speech.
 
     Returns:
         Spans in order, apart from each other.
@@ -154,11 +136,11 @@ def find_speech(segment: Segment, settings: SpeechSettings) -> list[Span]:
     """
     probabilities = speech_probabilities(read_blocks(segment, SAMPLING_RATE, seconds=BLOCK_SECONDS))
     offset = segment.start / segment.sampling_rate
-    spans = speech_spans(probabilities, settings, seconds=segment.seconds)
+    spans = speech_spans(probabilities, config, seconds=segment.seconds)
     return [Span(round(offset + span.start, 3), round(offset + span.end, 3)) for span in spans]
 
 
-def speech_spans(probabilities: np.ndarray, settings: SpeechSettings, *, seconds: float) -> list[Span]:
+def speech_spans(probabilities: np.ndarray, config: VoiceActivityConfig, *, seconds: float) -> list[Span]:
     """Find stretches of speech out of the probabilities of `(n_frames,)`, in order and apart from each other.
 
     Args:
@@ -167,17 +149,17 @@ def speech_spans(probabilities: np.ndarray, settings: SpeechSettings, *, seconds
     Returns:
         Spans in order, in seconds from the first frame on.
     """
-    spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in _runs(probabilities, settings)]
-    spans = _bridged(spans, settings.min_silence)
-    spans = [span for span in spans if span.seconds >= settings.min_speech]
-    return _padded(spans, settings.padding, seconds)
+    spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in _runs(probabilities, config)]
+    spans = _bridged(spans, config.min_silence)
+    spans = [span for span in spans if span.seconds >= config.min_speech]
+    return _padded(spans, config.padding, seconds)
 
 
-def _runs(probabilities: np.ndarray, settings: SpeechSettings) -> list[tuple[int, int]]:
+def _runs(probabilities: np.ndarray, config: VoiceActivityConfig) -> list[tuple[int, int]]:
     """First frame and one past the last of each stretch that rises above the threshold and not yet below release."""
-    on = probabilities >= settings.threshold
+    on = probabilities >= config.threshold
     # A frame between the two levels is what the last frame outside of them was.
-    decided = on | (probabilities < settings.release)
+    decided = on | (probabilities < config.release)
     last_decided = np.maximum.accumulate(np.where(decided, np.arange(len(on)), -1))
     speech = np.where(last_decided >= 0, on[last_decided], False)
     borders = np.flatnonzero(np.diff(np.concatenate([[False], speech, [False]]).astype(np.int8)))

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from lpgnet.pipeline.corpora.audio import describe
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.recordings.transcripts import TimedTurn
 from lpgnet.pipeline.recordings.transcripts.base import Word
-from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, TurnSettings, join_tiny, split_long
-from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
+from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, join_tiny, split_long
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo" / "recording"
-AUDIO_ALONE = TurnSettings(SpeechSettings(), wants_words=False)
-WITH_WORDS = TurnSettings(SpeechSettings())
+AUDIO_ALONE = TurnFinder(wants_words=False)
+WITH_WORDS = TurnFinder()
 
 
 def timed(start: float, end: float, text: str | None = None, speaker: str | None = None) -> TimedTurn:
@@ -30,19 +30,19 @@ def times(turns: Sequence[TimedTurn]) -> list[tuple[float | None, float | None]]
     return [(turn.start, turn.end) for turn in turns]
 
 
-def find(recording: Path, settings: TurnSettings, transcript: Path | None = None) -> Turns:
-    return TurnFinder(settings).find(recording, describe(str(recording)), transcript)
+def find(recording: Path, finder: TurnFinder, transcript: Path | None = None) -> Turns:
+    return finder.find(recording, describe(str(recording)), transcript)
 
 
 def test_tiny_turns_join_the_one_before() -> None:
     turns = [timed(0, 1, "well", "Ann"), timed(1.2, 1.3, "um", "Ann"), timed(3, 3.1, "no", "Ann")]
-    joined = join_tiny(turns, WITH_WORDS)
+    joined = join_tiny(turns, TurnsConfig())
     assert times(joined) == [(0, 1.3), (3, 3.1)], "over a pause of 1.7 s nothing is joined"
     assert joined[0].text == "well um"
 
 
 def test_a_tiny_turn_before_a_long_one_joins_it() -> None:
-    assert times(join_tiny([timed(0, 0.1), timed(0.3, 2)], WITH_WORDS)) == [(0, 2)]
+    assert times(join_tiny([timed(0, 0.1), timed(0.3, 2)], TurnsConfig())) == [(0, 2)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_tiny_turn_before_a_long_one_joins_it() -> None:
     ids=["another speaker", "overlapping", "another channel", "too long together"],
 )
 def test_turns_that_stay_apart(turns: list[TimedTurn]) -> None:
-    assert join_tiny(turns, WITH_WORDS) == turns
+    assert join_tiny(turns, TurnsConfig()) == turns
 
 
 def test_a_long_turn_is_split_at_its_words_times() -> None:
@@ -87,8 +87,8 @@ def test_each_channel_is_a_speaker(tmp_path: Path) -> None:
     left, right = np.zeros(20 * rate, np.float32), np.zeros(20 * rate, np.float32)
     left[: 8 * rate], right[6 * rate : 14 * rate] = speech[: 8 * rate], speech[8 * rate : 16 * rate]
     soundfile.write(tmp_path / "call.wav", np.stack([left, right], axis=1), rate)
-    settings = TurnSettings(SpeechSettings(), per_channel=True, wants_words=False)
-    turns = find(tmp_path / "call.wav", settings)
+    finder = TurnFinder(per_channel=True, wants_words=False)
+    turns = find(tmp_path / "call.wav", finder)
     assert {(t.channel, t.speaker) for t in turns.turns} == {(0, "channel 1"), (1, "channel 2")}
     starts = [t.start or 0 for t in turns.turns]
     assert starts == sorted(starts)
@@ -98,9 +98,9 @@ def test_each_channel_is_a_speaker(tmp_path: Path) -> None:
 
 
 def test_transcript_and_channels_contradict_each_other() -> None:
-    settings = TurnSettings(SpeechSettings(), per_channel=True)
+    finder = TurnFinder(per_channel=True)
     with pytest.raises(PipelineError, match="leave the transcript or --channels speakers out"):
-        find(DEMO / "recording.flac", settings, DEMO / "recording.srt")
+        find(DEMO / "recording.flac", finder, DEMO / "recording.srt")
 
 
 def test_turns_without_words(tmp_path: Path) -> None:
