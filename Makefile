@@ -21,7 +21,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 stage = $(if $(LAUNCH),$(LAUNCH) -m lpgnet.pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare features train evaluate crossval ablations predict serve export test lint bench clean
+.PHONY: help setup demo prepare features train evaluate crossval ablations predict serve export test lint bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -89,6 +89,10 @@ lint: $(READY) ## style and types
 
 bench: $(READY) ## every speed and size that the documents claim
 	for script in benchmarks/*.py; do python $$script || exit 1; done
+
+docs: $(READY) ## the documentation as a website, in build/site
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 clean: ## remove what the stages wrote (not the environment)
 	rm -rf work timelines
