@@ -66,7 +66,7 @@ def home() -> str:
 def commands() -> str:
     """A section for every subcommand of `lpgnet`."""
     sections = [f"## lpgnet {stage}\n\n{purpose}\n\n{_command(stage)}" for stage, purpose in STAGES.items()]
-    head = "# Commands\n\nThis page is made from the commands' own help texts. Exit codes: 0 done, 1 failed, 2 wrong usage."
+    head = "# Commands\n\nMade from the commands' own help texts. Exit codes: 0 done, 1 failed, 2 wrong usage."
     return "\n\n".join([head, *sections])
 
 
