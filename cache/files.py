@@ -1,11 +1,15 @@
-"""Files that appear whole or not at all: locked temporary names, fsync, rename, fsync of the folder."""
+"""Files that appear whole or not at all: locked temporary names, fsync, rename, fsync of the folder.
+
+On Windows (not run there) an open file can be neither renamed nor removed, which is all that a lock is for here, and
+folders need no fsync of their own. A shard that somebody has mapped cannot be removed there either: an error says so.
+"""
 
 import contextlib
 import errno
-import fcntl
 import functools
 import os
 import secrets
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lpgnet.cache.errors import StoreError
+
+if sys.platform != "win32":
+    import fcntl
 
 PART_SUFFIX = ".part"
 # A shard is written in seconds. What another machine left untouched for a day has no owner any more.
@@ -31,6 +38,8 @@ def machine_name() -> str:
 
 def sync_folder(folder: Path) -> None:
     """Makes names that were added to or taken from a folder durable."""
+    if sys.platform == "win32":
+        return
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)
@@ -79,7 +88,9 @@ def publish(part: Path, file: BinaryIO, target: Path, *, durable: bool = True) -
     """
     file.flush()
     os.fsync(file.fileno())
-    os.rename(part, target)
+    if sys.platform == "win32":
+        file.close()
+    os.replace(part, target)
     if durable:
         sync_folder(target.parent)
 
@@ -121,11 +132,21 @@ def _open_part(folder: Path) -> tuple[Path, BinaryIO]:
         file = open(path, "xb")  # noqa: SIM115 - the caller's context closes it
         # A file system without locks still works; what a dead writer leaves there stays.
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, wait=True)
         # Between creation and lock somebody may have taken the file for abandoned.
         if path.exists():
             return path, file
         file.close()
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> None:
+    """Lock a file until it is closed or this process dies. On Windows its being open does that.
+
+    Raises:
+        OSError: another process holds it, or the file system has no locks.
+    """
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _remove_if_abandoned(path: Path) -> bool:
@@ -136,10 +157,12 @@ def _remove_if_abandoned(path: Path) -> bool:
     """
     try:
         with open(path, "rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file, wait=False)
             ours = path.name.startswith(f".{machine_name()}-")
             if not ours and time.time() - path.stat().st_mtime < ABANDONED_SECONDS:
                 return False
+            if sys.platform == "win32":
+                file.close()
             path.unlink()
             return True
     except OSError:

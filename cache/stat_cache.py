@@ -144,7 +144,8 @@ def _compute_still(path: str, compute: Compute) -> tuple[dict[str, Any], str]:
 def _stat(path: str) -> str:
     """Size, modification time, change time (ns) and inode.
 
-    The change time betrays a file that was replaced or edited and given its old modification time back.
+    The change time betrays a file that was replaced or edited and given its old modification time back. On Windows it
+    is the time of creation, which betrays replacing alone.
     """
     try:
         stat = os.stat(path)

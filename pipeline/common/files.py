@@ -86,5 +86,6 @@ def read_text(path: Path) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file whole or not at all: a temporary name, then a rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    # The same bytes on every system.
+    temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)

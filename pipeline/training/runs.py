@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from lpgnet.model import CONFIG_TYPES, EmotionModel, build_model
+from lpgnet.model import EmotionModel, build_model
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
@@ -100,19 +100,16 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
             raise UsageError(f"model.modalities names {name}, and encoders.{name}.name is null; name an encoder")
         sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
     torch.manual_seed(config.training.seed)
-    kind = "lpgnet" if config.model.type in ("text", "audio") else config.model.type
-    model = build_model(kind, input_sizes=sizes, **_origin(config, corpus), **_fields(config, split, kind))
+    model = build_model(config.model.kind, input_sizes=sizes, **_origin(config, corpus), **_fields(config, split))
     for name in sizes:
         model.standardize_(name, *standardization(split.train, name))
     return model
 
 
-def _fields(config: Config, split: Split, kind: str) -> dict[str, Any]:
-    """The fields of `model` that are set and that this type has: one configuration serves a table of several types."""
-    known = {entry.name for entry in fields(CONFIG_TYPES[kind])} - {"modalities"}
-    if config.model.causal and kind == "sdt":
+def _fields(config: Config, split: Split) -> dict[str, Any]:
+    if config.model.kind == "sdt" and getattr(config.model, "causal", False):
         raise UsageError("key 'model.causal': sdt reads future turns; leave it out of a table of causal models")
-    values = {name: value for name, value in asdict(config.model).items() if value is not None and name in known}
+    values = config.model.settings()
     if config.training.class_weights == "inverse":
         values["class_weights"] = inverse_frequency(split.train, len(config.classes))
     return values
@@ -134,7 +131,8 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
     values = asdict(config)
     training = {name: value for name, value in values["training"].items() if name not in ("device", "tracker")}
     return {
-        **{name: values[name] for name in ("labels", "splits", "model")},
+        **{name: values[name] for name in ("labels", "splits")},
+        "model": {name: value for name, value in values["model"].items() if value is not None},
         "training": training,
         "fold": split.name,
         "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
