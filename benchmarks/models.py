@@ -29,6 +29,7 @@ from lpgnet.model import EmotionModel
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, ModelConfig, TrainingConfig
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.inference import predict_dialogues
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, collate
 from lpgnet.pipeline.training.runs import LoadedCorpus, make_model
@@ -108,7 +109,9 @@ def make_trainer(name: str, corpus: LoadedCorpus, folder: Path) -> Trainer:
     training = TrainingConfig(device="cpu", tracker="none", epochs=1000)
     config = Config(labels={c: c for c in "abcd"}, model=MODELS[name], training=training)
     split = Split("none", corpus.dialogues, (), ())
-    return Trainer(config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split))
+    return Trainer(
+        config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split), measure_development
+    )
 
 
 def timed(work: Callable[[], object]) -> Seconds:

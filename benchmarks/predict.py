@@ -81,11 +81,8 @@ def make_model(folder: Path, encoders: dict[str, Path]) -> Path:
     }
     loaded = {name: load_encoder(spec) for name, spec in specs.items()}
     sizes = {name: [encoder.n_layers, encoder.width] for name, encoder in loaded.items()}
-    model = build_model("lpgnet", input_sizes=sizes, num_labels=4)
-    model.config.id2label = dict(enumerate(("angry", "happy", "neutral", "sad")))
-    model.config.encoders = {name: spec.to_dict() for name, spec in specs.items()}
-    model.config.text_context_turns = 0
-    model.save_pretrained(folder)
+    described = {name: spec.to_dict() for name, spec in specs.items()}
+    build_model("lpgnet", input_sizes=sizes, encoders=described).save_pretrained(folder)
     return folder
 
 
@@ -93,7 +90,7 @@ def measure(recording: Path, model: Path, modalities: str) -> None:
     """In a process of its own: label one recording and print what it took as JSON."""
     import torch
 
-    from lpgnet.pipeline.predict import EmotionPipeline
+    from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
     from lpgnet.pipeline.reports.page import PageSettings
     from lpgnet.pipeline.reports.timeline import check_formats, write_timeline
 

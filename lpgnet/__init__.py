@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lpgnet.cache import FeatureStore
     from lpgnet.feature_extractors import list_encoders, load_encoder
     from lpgnet.model import LPGNetConfig, LPGNetForEmotionRecognition, load_model
-    from lpgnet.pipeline.predict import EmotionPipeline
+    from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,7 +31,7 @@ if not Path(__file__).with_name("pipeline").exists():
     __path__.append(str(Path(__file__).parents[1]))
 
 _MODULES = {
-    "EmotionPipeline": "lpgnet.pipeline.predict",
+    "EmotionPipeline": "lpgnet.pipeline.labelling.emotion_pipeline",
     "FeatureStore": "lpgnet.cache",
     "LPGNetConfig": "lpgnet.model",
     "LPGNetForEmotionRecognition": "lpgnet.model",

@@ -1,140 +1,95 @@
-"""What the models share: inputs, outputs, initialisation, loss, and loading that leaves no weight random."""
+"""What the models share: inputs, outputs, loss, and a checkpoint that loads in full or not at all."""
 
-import math
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers import initialization as init
-from transformers.utils import ModelOutput
 
-from lpgnet.model.configuration import EmotionConfig
+from lpgnet.model.configuration import EmotionConfig, read_config
 from lpgnet.model.distillation import LossTerms, loss_counts, self_distillation
 from lpgnet.model.errors import ModelError
+from lpgnet.model.layers import InputMix
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
 
 
-@dataclass
-class EmotionOutput(ModelOutput):
+@dataclass(kw_only=True)
+class EmotionOutput:
     """What a model gives for a batch of dialogues.
 
     Attributes:
-        loss: scalar, the terms normalised by this batch's own counts; only with labels.
         logits: (B, L, C) of the head that predicts. What stands at padding means nothing.
         branch_logits: (B, L, C) by modality, of the heads that serve training; empty without such heads.
         modality_weights: (B, L) by modality, the mean of gate 2 over the dimensions; empty without gates.
+        loss: scalar, the terms normalized by this batch's own counts; only with labels.
         loss_terms: the loss's sums and counts; only with labels.
         modality_gates: gate 2, (B, L, d) by modality; only on request.
         path_gates: gate 1, (B, L, d) by path, as in "text<-audio"; only on request.
     """
 
+    logits: Tensor
+    branch_logits: dict[str, Tensor] = field(default_factory=dict)
+    modality_weights: dict[str, Tensor] = field(default_factory=dict)
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    branch_logits: dict[str, Tensor] | None = None
-    modality_weights: dict[str, Tensor] | None = None
     loss_terms: LossTerms | None = None
     modality_gates: dict[str, Tensor] | None = None
     path_gates: dict[str, Tensor] | None = None
 
 
-class StackedLinear(nn.Module):
-    """`copies` linear layers side by side: (copies, ..., in) -> (copies, ..., out) in one product."""
+class EmotionModel(nn.Module, PyTorchModelHubMixin):
+    """Base of the models: one call, one loss, one checkpoint layout.
 
-    def __init__(self, copies: int, in_features: int, out_features: int, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(copies, in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(copies, 1, out_features)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply layer i to x[i]."""
-        rows = x.flatten(1, -2)  # (copies, N, in)
-        out = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias, rows, self.weight)
-        return out.unflatten(1, x.shape[1:-1])
-
-
-class StackedLayerNorm(nn.Module):
-    """`copies` layer normalisations side by side: (copies, B, L, d) -> the same."""
-
-    def __init__(self, copies: int, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(copies, 1, 1, size))
-        self.bias = nn.Parameter(torch.empty(copies, 1, 1, size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply normalisation i to x[i]."""
-        return torch.addcmul(self.bias, nn.functional.layer_norm(x, x.shape[-1:]), self.weight)
-
-
-class InputMix(nn.Module):
-    """Step 0: standardise each layer and dimension of an embedding, then mix its layers by softmax weights.
-
-    The statistics are buffers and travel with the checkpoint. With one layer there is nothing to learn.
+    `save_pretrained`, `from_pretrained` and `push_to_hub` are those of huggingface_hub, but for two things: nothing
+    but the configuration and the weights is written, and loading leaves no weight random and unpickles nothing.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, layers: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.empty(layers, width))
-        self.register_buffer("std", torch.empty(layers, width))
-        self.layer_weights = nn.Parameter(torch.empty(layers)) if layers > 1 else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, K, D) -> (B, L, D), in float32.
-
-        Both are one weighted sum over the layers, sum_k (w_k / std_k) (x_k - mean_k), taken layer by layer: the
-        input is the model's largest tensor by far, and no copy of it is made.
-        """
-        if self.layer_weights is None:
-            return (x[:, :, 0].float() - self.mean[0]) / self.std[0]
-        scale = self.layer_weights.float().softmax(0)[:, None] / self.std  # (K, D)
-        mixed = -(scale * self.mean).sum(0)
-        for layer, layer_scale in zip(x.unbind(2), scale, strict=True):
-            mixed = torch.addcmul(mixed, layer.float(), layer_scale)
-        return mixed
-
-
-class EmotionModel(PreTrainedModel):
-    """Base of the models: one call, one initialisation, one loss, one checkpoint layout."""
-
-    config_class = EmotionConfig
+    config_class: type[EmotionConfig]
     config: EmotionConfig
-    main_input_name = "inputs"
     mixes: nn.ModuleDict
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Initialise one module as torch does its linear layers; what was loaded is left alone."""
-        if isinstance(module, InputMix):
-            init.zeros_(module.mean)
-            init.ones_(module.std)
-            if module.layer_weights is not None:
-                init.zeros_(module.layer_weights)
-        elif isinstance(module, nn.Linear | nn.Conv1d):
-            _init_uniform(module, fan_in=module.weight[0].numel())
-        elif isinstance(module, StackedLinear):
-            _init_uniform(module, fan_in=module.weight.shape[1])
-        elif isinstance(module, StackedLayerNorm | nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
+    def __init__(self, config: EmotionConfig | None = None) -> None:
+        super().__init__()
+        self.config = self.config_class() if config is None else config
+        for name in self.config.modality_names:
+            if hasattr(nn.ModuleDict(), name):
+                raise ModelError(f"modality '{name}' cannot name a part of a model: choose another name")
+        sizes = self.config.input_sizes
+        self.mixes = nn.ModuleDict({name: InputMix(*sizes[name]) for name in self.config.modality_names})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def branch_names(self) -> list[str]:
+        """The modalities that have a branch head."""
+        return self.config.modality_names
+
+    def num_parameters(self) -> int:
+        """How many numbers the model has, those that never learn included."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     def standardize_(self, modality: str, mean: Tensor, std: Tensor) -> None:
-        """Set the statistics that a modality's embeddings are standardised with.
+        """Set the statistics that a modality's embeddings are standardized with.
 
         Args:
             modality: one of the model's modalities.
             mean: (K, D), over the training utterances that have the modality.
-            std: (K, D); a dimension that never varies (0) is centred and not scaled.
+            std: (K, D); a dimension that never varies (0) is centered and not scaled.
 
         Raises:
             ModelError: the statistics are not finite or their shapes not those of the modality.
         """
         if modality not in self.mixes:
-            raise ModelError(f"the model has no modality '{modality}' to standardise")
+            raise ModelError(f"the model has no modality '{modality}' to standardize")
         mix = self._mix(modality)
         if mean.shape != mix.mean.shape or std.shape != mix.std.shape:
             sizes = f"{tuple(mean.shape)} and {tuple(std.shape)}"
@@ -147,12 +102,7 @@ class EmotionModel(PreTrainedModel):
 
     def loss_counts(self, labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """Count what each loss term of a batch is divided by, (terms,), without running the model."""
-        return loss_counts(labels, mask, masks, self.branch_names, self.config.loss_settings)
-
-    @property
-    def branch_names(self) -> list[str]:
-        """The modalities that have a branch head."""
-        return self.config.modality_names
+        return loss_counts(labels, mask, masks, self.branch_names, self.config)
 
     def present(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """Which utterances have which modality of the model, (B, L) bool; none if the batch lacks it."""
@@ -175,50 +125,66 @@ class EmotionModel(PreTrainedModel):
         labels: Tensor | None,
         mask: Tensor,
         present: Mapping[str, Tensor],
-        **further: Any,
+        **gates: dict[str, Tensor],
     ) -> EmotionOutput:
         """Collect the output, with the loss when there are labels."""
-        terms = None
+        output = EmotionOutput(logits=logits, branch_logits=branch_logits, **gates)  # type: ignore[arg-type]
         if labels is not None:
-            settings = self.config.loss_settings
-            terms = self_distillation(logits, branch_logits, labels, mask, present, settings)
-        return EmotionOutput(
-            loss=None if terms is None else terms.normalise(),
-            logits=logits,
-            branch_logits=branch_logits,
-            loss_terms=terms,
-            **further,
-        )
+            output.loss_terms = self_distillation(logits, branch_logits, labels, mask, present, self.config)
+            output.loss = output.loss_terms.normalize()
+        return output
 
-    def describe_gates(self, alpha: Tensor, path_gates: Tensor, in_full: bool) -> dict[str, Any]:
-        """The output's fields on the gates, from alpha (M, B, L, d) and gate 1 (P, B, L, d)."""
-        names = self.config.modality_names
-        described: dict[str, Any] = {"modality_weights": by_name(names, alpha.detach().mean(-1))}
-        if in_full:
-            paths = [f"{names[query]}<-{names[source]}" for query, source in self.config.paths]
-            described["modality_gates"] = by_name(names, alpha)
-            described["path_gates"] = by_name(paths, path_gates)
-        return described
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **settings: Any
+    ) -> str | None:
+        """Write `config.json` and `model.safetensors`; the card is for those to write who have measured the model.
+
+        Args:
+            save_directory: the folder, made where there is none.
+            push_to_hub: whether to upload both too.
+            repo_id: where to; named like the folder by default.
+            settings: of `push_to_hub`.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_pretrained(folder)
+        values = json.dumps(self.config.to_dict(), indent=2, sort_keys=True)
+        (folder / CONFIG_FILE).write_text(values + "\n", encoding="utf-8")
+        return self.push_to_hub(repo_id or folder.name, **settings) if push_to_hub else None
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
-        """Load a model; unlike the inherited method it never initialises what the checkpoint lacks.
+    def from_pretrained(  # type: ignore[override]
+        cls, source: str | Path, *, map_location: str | torch.device = "cpu", **download: Any
+    ) -> Self:
+        """Load a model in evaluation mode; what the checkpoint lacks is never initialized.
+
+        Args:
+            source: a folder, or the name of a model on the hub.
+            map_location: the device to load it on.
+            download: of `huggingface_hub.hf_hub_download`, as revision, token, cache_dir or local_files_only.
 
         Raises:
             ModelError: the weights are missing, unreadable, or not those of the configuration.
         """
-        kwargs = {"use_safetensors": True} | kwargs | {"output_loading_info": True}
+        config = read_config(_fetch(source, CONFIG_FILE, download))
+        if not isinstance(config, cls.config_class):
+            raise ModelError(f"{source}: is a {config.model_type} model, not a {cls.config_class.model_type} model")
+        model = cls._restore(config, _fetch(source, WEIGHTS_FILE, download), str(source))
+        return model.to(map_location).eval()
+
+    @classmethod
+    def _restore(cls, config: EmotionConfig, path: Path, source: str) -> Self:
         try:
-            loaded: Any = super().from_pretrained(folder, *args, **kwargs)
+            with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are all replaced
+                model = cls(config)
+            report = model.load_state_dict(load_file(path), strict=False)
         except ModelError:
             raise
-        except Exception as error:
-            raise ModelError(f"{folder}: cannot load the model: {_first_line(error)}") from error
-        model, report = loaded
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-            if report[problem]:
-                names = ", ".join(sorted(str(name) for name in report[problem])[:3])
-                raise ModelError(f"{folder}: the weights do not fit config.json ({problem}: {names})")
+        except Exception as error:  # safetensors, torch and the file system share no base
+            raise ModelError(f"{source}: cannot load the model: {_one_line(error)}") from error
+        for problem, keys in zip(("missing_keys", "unexpected_keys"), report, strict=True):
+            if keys:
+                raise ModelError(f"{source}: the weights do not fit config.json ({problem}: {', '.join(keys[:3])})")
         return model
 
     def _mix(self, name: str) -> InputMix:
@@ -239,12 +205,34 @@ def by_name(names: list[str], stacked: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, stacked, strict=True))
 
 
-def _init_uniform(module: nn.Linear | nn.Conv1d | StackedLinear, fan_in: int) -> None:
-    bound = 1 / math.sqrt(fan_in)
-    init.uniform_(module.weight, -bound, bound)
-    if module.bias is not None:
-        init.uniform_(module.bias, -bound, bound)
+def describe_gates(
+    names: list[str], paths: list[tuple[int, int]], alpha: Tensor, path_gates: Tensor, in_full: bool
+) -> dict[str, dict[str, Tensor]]:
+    """The output's fields on the gates.
+
+    Args:
+        names: the modalities.
+        paths: (query, source) numbers of modalities.
+        alpha: gate 2, (M, B, L, d).
+        path_gates: gate 1, (P, B, L, d).
+        in_full: whether both gates are given beside the means of gate 2.
+    """
+    described = {"modality_weights": by_name(names, alpha.detach().mean(-1))}
+    if in_full:
+        described["modality_gates"] = by_name(names, alpha)
+        described["path_gates"] = by_name([f"{names[query]}<-{names[source]}" for query, source in paths], path_gates)
+    return described
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _fetch(source: str | Path, name: str, download: dict[str, Any]) -> Path:
+    """A file of a folder, or of a model on the hub."""
+    if Path(source).is_dir():
+        return Path(source) / name
+    try:
+        return Path(hf_hub_download(str(source), name, **download))
+    except Exception as error:
+        raise ModelError(f"{source}: no folder, and no model of the hub: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

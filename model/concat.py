@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, InputMix
+from lpgnet.model.base import EmotionModel, EmotionOutput
 from lpgnet.model.configuration import ConcatConfig
+from lpgnet.model.layers import initialize
 
 
 class ConcatForEmotionRecognition(EmotionModel):
@@ -18,13 +19,13 @@ class ConcatForEmotionRecognition(EmotionModel):
     config_class = ConcatConfig
     config: ConcatConfig
 
-    def __init__(self, config: ConcatConfig) -> None:
+    def __init__(self, config: ConcatConfig | None = None) -> None:
         super().__init__(config)
-        sizes = [config.input_sizes[m] for m in config.modality_names]
-        self.mixes = nn.ModuleDict({m: InputMix(*config.input_sizes[m]) for m in config.modality_names})
+        config = self.config
+        width = sum(config.input_sizes[m][1] for m in config.modality_names)
         self.dropout = nn.Dropout(config.dropout)
-        self.fused_head = nn.Linear(sum(width for _, width in sizes), config.num_classes)
-        self.post_init()
+        self.fused_head = nn.Linear(width, config.num_classes)
+        self.apply(initialize)
 
     @property
     def branch_names(self) -> list[str]:
@@ -51,4 +52,4 @@ class ConcatForEmotionRecognition(EmotionModel):
         """
         present = self.present(inputs, masks, mask)
         joined = torch.cat(list(self.mix_inputs(inputs, present).values()), dim=-1)  # (B, L, sum of D_m)
-        return self.output(self.fused_head(self.dropout(joined)), {}, labels, mask, present, modality_weights={})
+        return self.output(self.fused_head(self.dropout(joined)), {}, labels, mask, present)

@@ -1,32 +1,57 @@
-"""Configurations of the three models: every choice is a field, kept in `config.json`.
+"""Configurations of the three models, which need no torch: every choice is a field, kept in `config.json`.
 
 LPGNet (He and Xiao, arXiv 2508.08925) publishes its parts and their order. The sizes, rates and loss weights
 below are chosen here, those of `SDTConfig` are its authors'; whoever learns better changes a field and no code.
 """
 
-import dataclasses
-from dataclasses import field
-from typing import Any, ClassVar
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from torch import nn
-from transformers import PretrainedConfig
-
-from lpgnet.model.distillation import LossSettings
 from lpgnet.model.errors import ModelError
 
-INHERITED_FIELDS = {field.name for field in dataclasses.fields(PretrainedConfig)}
+# What `config.json` has besides the fields: the type, and in those of version 0.1.0 what transformers added.
+FURTHER_KEYS = (
+    "model_type",
+    *("_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "is_encoder_decoder", "label2id"),
+    *("output_attentions", "output_hidden_states", "problem_type", "return_dict", "transformers_version"),
+)
 
 
-class EmotionConfig(PretrainedConfig):
-    """What every model of this package needs to know.
-
-    Any further keyword becomes an attribute and is kept in `config.json`: a caller may store its label map, its
-    encoders or a calibration temperature beside the model.
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The numbers that a field takes, in the type of the field: `Annotated[int, Range(...)]`.
 
     Attributes:
-        input_sizes: number of layers and width of each modality's embedding, `{"text": [K, D], ...}`.
-        modalities: those that the model uses, in the order of its parameters; all of them by default.
-        dropout: probability of every dropout.
+        needs: what to give instead of a number that is not among them.
+        least: the smallest one.
+        above, below: bounds that are not among them.
+    """
+
+    needs: str
+    least: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and value >= self.least and self.above < value < self.below
+
+
+Count = Annotated[int, Range(needs="a whole number of at least 1", least=1)]
+Probability = Annotated[float, Range(needs="a number from 0 up to, not including, 1", least=0, below=1)]
+Weight = Annotated[float, Range(needs="a number of at least 0", least=0)]
+Temperature = Annotated[float, Range(needs="a number above 0", above=0)]
+Turns = Annotated[int, Range(needs="a whole number of at least 0", least=0)]
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    """The loss of step 8.
+
+    Attributes:
         fused_weight, branch_weight, distillation_weight: the loss weights g1, g2 and g3.
         temperature: T of the distillation.
         detach_teacher: whether the fused head learns nothing from the distillation.
@@ -37,37 +62,80 @@ class EmotionConfig(PretrainedConfig):
         ModelError: a field has a value that no model can be built with.
     """
 
-    input_sizes: dict[str, list[int]] = field(default_factory=dict)
-    modalities: list[str] | None = None
-    dropout: float = 0.5
-    fused_weight: float = 1.0
-    branch_weight: float = 1.0
-    distillation_weight: float = 1.0
-    temperature: float = 1.0
+    fused_weight: Weight = 1.0
+    branch_weight: Weight = 1.0
+    distillation_weight: Weight = 1.0
+    temperature: Temperature = 1.0
     detach_teacher: bool = True
     temperature_squared: bool = True
     class_weights: list[float] | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self) -> None:
+        """Refuse a field of the wrong type or out of its range."""
+        hints = get_type_hints(type(self), include_extras=True)
+        for entry in fields(self):
+            _check_value(entry.name, getattr(self, entry.name), hints[entry.name])
+        for number, weight in enumerate(self.class_weights or []):
+            _check_value(f"class_weights[{number}]", weight, Weight)
+
+
+@dataclass(kw_only=True)
+class EmotionConfig(LossConfig):
+    """What every model of this package needs to know, and what its checkpoint says of its making.
+
+    Attributes:
+        input_sizes: number of layers and width of each modality's embedding, `{"text": [K, D], ...}`.
+        modalities: those that the model uses, in the order of its parameters; null: all of them.
+        dropout: probability of every dropout.
+        id2label: the emotions by class number, from 0.
+        label_map: the emotion of each label code of the corpus that it was trained on; null: an ignored code.
+        encoders: what made the embeddings of each modality, as its encoder describes itself.
+        text_context_turns: turns before an utterance that its text embedding has seen (turns).
+        calibration_temperature: what the logits are divided by before the softmax.
+    """
+
+    model_type: ClassVar[str]
+
+    input_sizes: dict[str, list[int]] = field(default_factory=lambda: {"text": [1, 768], "audio": [1, 768]})
+    modalities: list[str] | None = None
+    dropout: Probability = 0.5
+    id2label: dict[int, str] = field(default_factory=lambda: dict(enumerate(("angry", "happy", "neutral", "sad"))))
+    label_map: dict[str, str | None] = field(default_factory=dict)
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    text_context_turns: Turns = 0
+    calibration_temperature: Temperature = 1.0
+
+    def __post_init__(self) -> None:
         """Fill in the modalities and check the fields."""
-        super().__post_init__(**kwargs)
-        self.input_sizes = {name: [int(size) for size in sizes] for name, sizes in self.input_sizes.items()}
+        super().__post_init__()
+        self.input_sizes = {name: list(sizes) for name, sizes in self.input_sizes.items()}
         # JSON objects are written with sorted keys, so the order of the modalities needs a list of its own.
         self.modalities = list(self.input_sizes) if self.modalities is None else list(self.modalities)
-        self.check()
+        # A key of a JSON object is a string.
+        self.id2label = {number: self.id2label[key] for number, key in sorted((int(key), key) for key in self.id2label)}
+        self._check_inputs()
+        self._check_classes()
 
-    def check(self) -> None:
-        """Raise ModelError for a field that no model can be built with."""
+    def _check_inputs(self) -> None:
+        _require(bool(self.input_sizes), "input_sizes is empty: give [layers, width] of at least one modality")
         for name, sizes in self.input_sizes.items():
-            _require(len(sizes) == 2 and min(sizes) > 0, f"input_sizes.{name} is {sizes}: give [layers, width]")
-        for name in self.modality_names:
+            pair = len(sizes) == 2 and all(type(size) is int and size > 0 for size in sizes)
+            _require(pair, f"input_sizes.{name} is {sizes}: give [layers, width]")
+        names = self.modality_names
+        _require(len(names) == len(set(names)) > 0, f"modalities is {names}: give at least one, and each once")
+        for name in names:
             _require(name in self.input_sizes, f"modality '{name}' has no input_sizes: give [layers, width] for it")
-            _require(_is_module_name(name), f"modality '{name}' cannot name a part of a model: choose another name")
-        _require(0 <= self.dropout < 1, f"dropout is {self.dropout}: give a number from 0 up to, not including, 1")
-        _require(self.temperature > 0, f"temperature is {self.temperature}: give a number above 0")
+            _require(name.isidentifier(), f"modality '{name}' cannot name a part of a model: choose another name")
+
+    def _check_classes(self) -> None:
+        numbered = sorted(self.id2label) == list(range(self.num_classes)) and self.num_classes > 0
+        named = all(isinstance(name, str) for name in self.id2label.values())
+        _require(named, f"id2label has the names {list(self.id2label.values())}: give text")
+        _require(numbered, f"id2label has the classes {list(self.id2label)}: number them from 0 on")
+        weights = self.class_weights
         _require(
-            self.class_weights is None or len(self.class_weights) == self.num_classes,
-            f"class_weights has {len(self.class_weights or [])} numbers for {self.num_classes} classes",
+            weights is None or len(weights) == self.num_classes,
+            f"class_weights has {len(weights or [])} numbers for {self.num_classes} classes",
         )
 
     @property
@@ -78,31 +146,29 @@ class EmotionConfig(PretrainedConfig):
     @property
     def num_classes(self) -> int:
         """C, the number of emotions."""
-        return len(self.id2label or {})
+        return len(self.id2label)
 
-    @property
-    def loss_settings(self) -> LossSettings:
-        """The loss of step 8 with this configuration's weights."""
-        return LossSettings(
-            fused_weight=self.fused_weight,
-            branch_weight=self.branch_weight,
-            distillation_weight=self.distillation_weight,
-            temperature=self.temperature,
-            detach_teacher=self.detach_teacher,
-            temperature_squared=self.temperature_squared,
-            class_weights=tuple(self.class_weights) if self.class_weights else None,
-        )
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a configuration of the fields by name.
 
-    def to_diff_dict(self) -> dict[str, Any]:
-        """Keep our own fields even where they are defaults: a later default must not change a checkpoint."""
-        values = self.to_dict()
-        ours = {field.name for field in dataclasses.fields(self)} - INHERITED_FIELDS | {
-            "id2label",
-            "label2id",
-        }
-        return super().to_diff_dict() | {name: values[name] for name in sorted(ours)}
+        Raises:
+            ModelError: a field is unknown, or has a value that no model can be built with.
+        """
+        known = [entry.name for entry in fields(cls)]
+        for name in values:
+            _require(name in known, f"a {cls.model_type} model has no field '{name}'{_suggestion(name, known)}")
+        try:
+            return cls(**values)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"a field has a value of the wrong type: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, defaults too (a later default must not change a checkpoint), and the type of the model."""
+        return {"model_type": self.model_type, **asdict(self)}
 
 
+@dataclass(kw_only=True)
 class LPGNetConfig(EmotionConfig):
     """LPGNet and its ablations.
 
@@ -120,9 +186,9 @@ class LPGNetConfig(EmotionConfig):
 
     model_type: ClassVar[str] = "lpgnet"
 
-    hidden_size: int = 256
-    num_attention_heads: int = 4
-    kernel_size: int = 3
+    hidden_size: Count = 256
+    num_attention_heads: Count = 4
+    kernel_size: Count = 3
     causal: bool = False
     distance_bias: bool = False
     intra_modal: bool = True
@@ -131,29 +197,27 @@ class LPGNetConfig(EmotionConfig):
     modality_gate: bool = True
     projections_per_path: bool = False
 
-    def check(self) -> None:
-        """Raise ModelError for a field that no LPGNet can be built with."""
-        super().check()
+    def __post_init__(self) -> None:
+        """Check the fields of LPGNet too."""
+        super().__post_init__()
         _check_heads(self.hidden_size, self.num_attention_heads)
-        _require(self.kernel_size > 0, f"kernel_size is {self.kernel_size}: give at least 1")
         _require(
-            not self.modality_names or bool(self.paths),
+            bool(self.paths),
             "no path is left: set intra_modal to true, or cross_modal with two modalities or more",
         )
 
     @property
     def paths(self) -> list[tuple[int, int]]:
         """The attention paths as (query, source) numbers of modalities, those of one query together."""
-        numbers = range(len(self.modality_names))
-        every = [(query, source) for query in numbers for source in numbers]
-        return [path for path in every if (self.intra_modal if path[0] == path[1] else self.cross_modal)]
+        return [path for path in _pairs(self) if (self.intra_modal if path[0] == path[1] else self.cross_modal)]
 
 
+@dataclass(kw_only=True)
 class SDTConfig(EmotionConfig):
     """SDT (Ma et al., arXiv 2310.20494), which LPGNet is measured against, as its authors built it.
 
     Attributes:
-        hidden_size: d.
+        hidden_size: d, an even number.
         num_attention_heads: heads of each of the encoders, one per ordered pair of modalities.
         speaker_embedding: whether the model knows who speaks.
         num_speakers: rows of the speaker table besides the one for padding, which further speakers share.
@@ -161,42 +225,95 @@ class SDTConfig(EmotionConfig):
 
     model_type: ClassVar[str] = "sdt"
 
-    hidden_size: int = 1024
-    num_attention_heads: int = 8
+    hidden_size: Count = 1024
+    num_attention_heads: Count = 8
     speaker_embedding: bool = True
-    num_speakers: int = 2
+    num_speakers: Count = 2
     detach_teacher: bool = False
     temperature_squared: bool = False
 
-    def check(self) -> None:
-        """Raise ModelError for a field that no SDT can be built with."""
-        super().check()
+    def __post_init__(self) -> None:
+        """Check the fields of SDT too."""
+        super().__post_init__()
         _check_heads(self.hidden_size, self.num_attention_heads)
         _require(self.hidden_size % 2 == 0, f"hidden_size is {self.hidden_size}: the positions need an even one")
-        _require(self.num_speakers > 0, f"num_speakers is {self.num_speakers}: give at least 1")
 
     @property
     def paths(self) -> list[tuple[int, int]]:
         """The attention paths as (query, source) numbers of modalities, those of one query together."""
-        numbers = range(len(self.modality_names))
-        return [(query, source) for query in numbers for source in numbers]
+        return _pairs(self)
 
 
+@dataclass(kw_only=True)
 class ConcatConfig(EmotionConfig):
     """A linear layer on an utterance's concatenated embeddings: no context, no gates, no distillation."""
 
     model_type: ClassVar[str] = "concat"
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ModelError(message)
+CONFIG_TYPES: dict[str, type[EmotionConfig]] = {
+    kind.model_type: kind for kind in (LPGNetConfig, SDTConfig, ConcatConfig)
+}
+
+
+def config_type(model_type: str) -> type[EmotionConfig]:
+    """The configuration's class by the model's type.
+
+    Raises:
+        ModelError: there is no such type; names the nearest one.
+    """
+    if model_type not in CONFIG_TYPES:
+        close = _suggestion(model_type, list(CONFIG_TYPES))
+        raise ModelError(f"there is no model type '{model_type}'{close}; there are {', '.join(CONFIG_TYPES)}")
+    return CONFIG_TYPES[model_type]
+
+
+def read_config(path: Path) -> EmotionConfig:
+    """Read `config.json`, of whichever type of model it names.
+
+    Raises:
+        ModelError: it is not there, cannot be read, or no model can be built with it.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        model_type = str(values.get("model_type"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path.parent}: no config.json there: give the folder of a trained model") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: not a readable configuration: {error}") from error
+    try:
+        return config_type(model_type).from_dict({k: v for k, v in values.items() if k not in FURTHER_KEYS})
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f": did you mean '{close[0]}'?" if close else ""
+
+
+def _check_value(name: str, value: Any, hint: Any) -> None:
+    """Check a yes-or-no, an object, or a number against the range in its type; the rest is for who knows it."""
+    if hint is bool:
+        _require(isinstance(value, bool), f"{name} is {value!r}: give true or false")
+    if get_origin(hint) is dict:
+        _require(isinstance(value, dict), f"{name} is {value!r}: give an object, a value under each name")
+    if get_origin(hint) is Annotated:
+        kind, numbers = get_args(hint)
+        is_number = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+        _require(is_number and value in numbers, f"{name} is {value!r}: give {numbers.needs}")
 
 
 def _check_heads(hidden_size: int, heads: int) -> None:
-    divides = heads > 0 and hidden_size > 0 and hidden_size % heads == 0
+    divides = hidden_size % heads == 0
     _require(divides, f"num_attention_heads is {heads} and must divide hidden_size, {hidden_size}")
 
 
-def _is_module_name(name: str) -> bool:
-    return name.isidentifier() and not hasattr(nn.ModuleDict(), name)
+def _pairs(config: EmotionConfig) -> list[tuple[int, int]]:
+    numbers = range(len(config.modality_names))
+    return [(query, source) for query in numbers for source in numbers]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ModelError(message)

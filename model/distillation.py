@@ -6,27 +6,16 @@ number when all classes weigh the same), which makes the term the weighted mean 
 a distillation's count is the number of its utterances, since class weights do not enter it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lpgnet.model.configuration import LossConfig
+
 IGNORED_LABEL = -100
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossSettings:
-    """The loss weights and what the terms are computed with; see `EmotionConfig` for the fields."""
-
-    fused_weight: float = 1.0
-    branch_weight: float = 1.0
-    distillation_weight: float = 1.0
-    temperature: float = 1.0
-    detach_teacher: bool = True
-    temperature_squared: bool = True
-    class_weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,46 +43,9 @@ class LossTerms:
         counts = self.counts if counts is None else counts.to(self.sums)
         return self.sums / torch.where(counts > 0, counts, 1.0)
 
-    def normalise(self, counts: Tensor | None = None) -> Tensor:
+    def normalize(self, counts: Tensor | None = None) -> Tensor:
         """The weighted sum of the `means`, a scalar that every parameter has a gradient of in any batch."""
         return (self.weights * self.means(counts)).sum()
-
-
-def term_names(modalities: Sequence[str]) -> tuple[str, ...]:
-    """The terms' names, in their order, for branch heads of these modalities."""
-    return (
-        "fused",
-        *(f"branch.{name}" for name in modalities),
-        *(f"distillation.{name}" for name in modalities),
-    )
-
-
-def loss_counts(
-    labels: Tensor,
-    mask: Tensor,
-    masks: Mapping[str, Tensor],
-    modalities: Sequence[str],
-    settings: LossSettings,
-) -> Tensor:
-    """Count what each term is divided by, from the labels and masks alone.
-
-    Args:
-        labels: (B, L) class numbers, -100 where there is none.
-        mask: (B, L) bool, true for a real utterance.
-        masks: (B, L) bool by modality, true where the utterance has it; a modality left out is missing.
-        modalities: those with a branch head.
-        settings: the loss's settings; only the class weights are used.
-
-    Returns:
-        (terms,) float32.
-    """
-    labelled = (labels != IGNORED_LABEL) & mask
-    nowhere = torch.zeros_like(labelled)
-    branches = [labelled & masks.get(name, nowhere) for name in modalities]
-    weights = _class_weights(settings, labels)
-    per_label = labelled.float() if weights is None else weights[labels.clamp_min(0)]
-    hard = [(per_label * valid).sum() for valid in (labelled, *branches)]
-    return torch.stack([*hard, *(valid.sum().float() for valid in branches)])
 
 
 def self_distillation(
@@ -102,7 +54,7 @@ def self_distillation(
     labels: Tensor,
     mask: Tensor,
     masks: Mapping[str, Tensor],
-    settings: LossSettings,
+    config: LossConfig,
 ) -> LossTerms:
     """Compute L = g1 CE(y, z) + sum_m [g2 CE(y, z_m) + g3 T^2 KL(p_T(z) || p_T(z_m))] as terms.
 
@@ -112,48 +64,68 @@ def self_distillation(
         labels: (B, L) class numbers, -100 where there is none: such an utterance is in no term.
         mask: (B, L) bool, true for a real utterance.
         masks: (B, L) bool by modality: without its modality an utterance is in none of that head's terms.
-        settings: weights, temperature and class weights.
+        config: weights, temperature and class weights.
     """
-    nowhere = torch.zeros_like(mask)
-    labels = labels.masked_fill(~mask, IGNORED_LABEL)
-    branch_labels = {m: labels.masked_fill(~masks.get(m, nowhere), IGNORED_LABEL) for m in branch_logits}
-    hard = [_cross_entropy(logits, labels, settings)]
-    hard += [_cross_entropy(z, branch_labels[m], settings) for m, z in branch_logits.items()]
-    soft = [_divergence(logits, z, branch_labels[m] != IGNORED_LABEL, settings) for m, z in branch_logits.items()]
+    modalities, branches = list(branch_logits), list(branch_logits.values())
+    targets = _targets(labels, mask, masks, modalities)
+    hard = [_cross_entropy(z, y, config) for z, y in zip([logits, *branches], targets, strict=True)]
+    soft = [_divergence(logits, z, y != IGNORED_LABEL, config) for z, y in zip(branches, targets[1:], strict=True)]
     sums = torch.stack([*hard, *soft])
+    weights = [config.branch_weight] * len(branches) + [config.distillation_weight] * len(branches)
     return LossTerms(
-        names=term_names(tuple(branch_logits)),
-        weights=_term_weights(settings, len(branch_logits), sums),
+        names=("fused", *(f"branch.{name}" for name in modalities), *(f"distillation.{name}" for name in modalities)),
+        weights=sums.new_tensor([config.fused_weight, *weights]),
         sums=sums,
-        counts=loss_counts(labels, mask, masks, tuple(branch_logits), settings),
+        counts=_counts(targets, config),
     )
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, settings: LossSettings) -> Tensor:
-    weights = _class_weights(settings, labels)
-    return F.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), weights, ignore_index=IGNORED_LABEL, reduction="sum"
-    )
+def loss_counts(
+    labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor], modalities: Iterable[str], config: LossConfig
+) -> Tensor:
+    """Count what each term is divided by, from the labels and masks alone.
+
+    Args:
+        labels, mask, masks: as in `self_distillation`; a modality without a mask is missing.
+        modalities: those with a branch head.
+        config: the class weights.
+
+    Returns:
+        (terms,) float32.
+    """
+    return _counts(_targets(labels, mask, masks, modalities), config)
 
 
-def _divergence(teacher: Tensor, student: Tensor, valid: Tensor, settings: LossSettings) -> Tensor:
-    """Sum KL(p_T(teacher) || p_T(student)) over the valid utterances."""
-    if settings.detach_teacher:
-        teacher = teacher.detach()
-    target = F.log_softmax(teacher.float() / settings.temperature, dim=-1)
-    guess = F.log_softmax(student.float() / settings.temperature, dim=-1)
+def _targets(labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor], modalities: Iterable[str]) -> list[Tensor]:
+    """What the fused head and each branch head learn, (B, L); -100 where they learn nothing."""
+    labels, nowhere = labels.masked_fill(~mask, IGNORED_LABEL), torch.zeros_like(mask)
+    return [labels, *(labels.masked_fill(~masks.get(name, nowhere), IGNORED_LABEL) for name in modalities)]
+
+
+def _counts(targets: list[Tensor], config: LossConfig) -> Tensor:
+    valid = [target != IGNORED_LABEL for target in targets]
+    weights = _class_weights(config, targets[0])
+    per_label = 1.0 if weights is None else weights[targets[0].clamp_min(0)]
+    hard = [(per_label * real.float()).sum() for real in valid]
+    return torch.stack([*hard, *(real.sum().float() for real in valid[1:])])
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, config: LossConfig) -> Tensor:
+    """Sum CE(target, logits) over the labeled utterances."""
+    rows, weights = logits.float().flatten(0, 1), _class_weights(config, logits)
+    return F.cross_entropy(rows, target.flatten(), weights, ignore_index=IGNORED_LABEL, reduction="sum")
+
+
+def _divergence(teacher: Tensor, student: Tensor, valid: Tensor, config: LossConfig) -> Tensor:
+    """Sum T^2 KL(p_T(teacher) || p_T(student)) over the valid utterances."""
+    teacher = teacher.detach() if config.detach_teacher else teacher
+    target = F.log_softmax(teacher.float() / config.temperature, dim=-1)
+    guess = F.log_softmax(student.float() / config.temperature, dim=-1)
     divergence = F.kl_div(guess, target, log_target=True, reduction="none").sum(-1)  # (B, L)
-    scale = settings.temperature**2 if settings.temperature_squared else 1.0
+    scale = config.temperature**2 if config.temperature_squared else 1.0
     return scale * (divergence * valid).sum()
 
 
-def _class_weights(settings: LossSettings, like: Tensor) -> Tensor | None:
-    if settings.class_weights is None:
-        return None
-    return torch.tensor(settings.class_weights, dtype=torch.float32, device=like.device)
-
-
-def _term_weights(settings: LossSettings, branches: int, like: Tensor) -> Tensor:
-    weights = [settings.fused_weight]
-    weights += [settings.branch_weight] * branches + [settings.distillation_weight] * branches
-    return like.new_tensor(weights)
+def _class_weights(config: LossConfig, like: Tensor) -> Tensor | None:
+    weights = config.class_weights
+    return None if weights is None else torch.tensor(weights, dtype=torch.float32, device=like.device)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import initialization as init
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, InputMix, StackedLayerNorm, StackedLinear, by_name
+from lpgnet.model.base import EmotionModel, EmotionOutput, by_name, describe_gates
 from lpgnet.model.configuration import SDTConfig
+from lpgnet.model.layers import StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.lpgnet import attend, fuse
 
 
@@ -38,7 +38,8 @@ class SpeakerEmbedding(nn.Module):
         if speakers is None:
             speakers = torch.full(mask.shape, self.unknown, device=mask.device)
         known = mask & (speakers >= 0) & (speakers < self.unknown)
-        return self.table(speakers.masked_fill(~known, self.unknown))
+        rows: Tensor = self.table(speakers.masked_fill(~known, self.unknown))
+        return rows
 
 
 class PathEncoders(nn.Module):
@@ -64,7 +65,8 @@ class PathEncoders(nn.Module):
         """X_q and X_s (P, B, L, d) with the sources' mask (P, B, L) -> (P, B, L, d)."""
         context = attend(self.query(queries), self.key(sources), self.value(sources), key_mask, heads=self.heads)
         z = self.dropout(self.context(context)) + queries
-        return z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z)), approximate="tanh"))
+        enhanced: Tensor = z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z)), approximate="tanh"))
+        return enhanced
 
 
 class SDTForEmotionRecognition(EmotionModel):
@@ -73,11 +75,11 @@ class SDTForEmotionRecognition(EmotionModel):
     config_class = SDTConfig
     config: SDTConfig
 
-    def __init__(self, config: SDTConfig) -> None:
+    def __init__(self, config: SDTConfig | None = None) -> None:
         super().__init__(config)
+        config = self.config
         names, d = config.modality_names, config.hidden_size
         self.path_query, self.path_source = (list(side) for side in zip(*config.paths, strict=True))
-        self.mixes = nn.ModuleDict({m: InputMix(*config.input_sizes[m]) for m in names})
         self.local = nn.ModuleDict({m: nn.Linear(config.input_sizes[m][1], d, bias=False) for m in names})
         self.speakers = SpeakerEmbedding(config.num_speakers, d) if config.speaker_embedding else None
         self.encoders = PathEncoders(config)
@@ -87,14 +89,7 @@ class SDTForEmotionRecognition(EmotionModel):
         self.dropout = nn.Dropout(config.dropout)
         self.fused_head = nn.Linear(d, config.num_classes)
         self.branch_heads = StackedLinear(len(names), d, config.num_classes)
-        self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, SpeakerEmbedding):
-            init.normal_(module.table.weight)
-            init.zeros_(module.table.weight[module.unknown])
+        self.apply(initialize)
 
     def forward(
         self,
@@ -126,19 +121,15 @@ class SDTForEmotionRecognition(EmotionModel):
         scores = None if self.modality_gate is None else self.modality_gate(refined)
         fused, alpha = fuse(refined, scores, real)  # (B, L, d) and (M, B, L, d)
         branches = self.branch_heads(self.dropout(refined.relu()))  # (M, B, L, C)
-        return self.output(
-            self.fused_head(fused),
-            by_name(self.config.modality_names, branches),
-            labels,
-            mask,
-            present,
-            **self.describe_gates(alpha, gates, return_gates),
-        )
+        names = self.config.modality_names
+        described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
+        return self.output(self.fused_head(fused), by_name(names, branches), labels, mask, present, **described)
 
     def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, speakers: Tensor | None, mask: Tensor) -> Tensor:
         """Project to d (a convolution of kernel 1), then add positions and speakers: (M, B, L, d)."""
-        local = torch.stack([self.local[name](values) for name, values in mixed.items()])
+        local: Tensor = torch.stack([self.local[name](values) for name, values in mixed.items()])
         local = local + sinusoidal_positions(local.shape[2], local.shape[3], local.device)
         if self.speakers is not None:
             local = local + self.speakers(speakers, mask)
-        return self.dropout(local).masked_fill(~real[..., None], 0.0)
+        local = self.dropout(local)
+        return local.masked_fill(~real[..., None], 0.0)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 import yaml
 
+from lpgnet.model import CONFIG_TYPES, ModelError
+from lpgnet.pipeline.common.ranges import (
+    Count,
+    Folds,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    Share,
+)
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
+from lpgnet.pipeline.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -48,7 +61,7 @@ class AudioEncoderConfig:
     layers: Literal["last", "all"] | int | list[int] = "last"
     pooling: Literal["mean", "mean_std", "max", "first", "none"] = "mean"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    max_seconds: float = 30.0
+    max_seconds: PositiveFloat = 30.0
     trust_remote_code: bool = False
 
 
@@ -69,7 +82,7 @@ class TextEncoderConfig:
     layers: Literal["last", "all"] | int | list[int] = "last"
     pooling: Literal["mean", "mean_std", "max", "first", "none"] = "mean"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    context_turns: int = 0
+    context_turns: NonNegativeInt = 0
     trust_remote_code: bool = False
 
 
@@ -102,8 +115,8 @@ class FeaturesConfig:
     store: str = "work/store"
     on_error: Literal["stop", "skip"] = "stop"
     device: str = "auto"
-    workers: int = 1
-    batch_budget: int | None = None
+    workers: NonNegativeInt = 1
+    batch_budget: NonNegativeInt | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 
 
@@ -122,59 +135,10 @@ class SplitsConfig:
 
     scheme: Literal["manifest", "session", "speaker", "dialogue"] = "session"
     test: list[str] | None = None
-    folds: int = 5
-    dev_share: float = 0.125
+    folds: Folds = 5
+    dev_share: Share = 0.125
     allow_speaker_overlap: bool = False
-    seed: int = 0
-
-
-@dataclass
-class ModelConfig:
-    """The network. The paper publishes none of these values.
-
-    A field that is null keeps the model's own default, and one that the type does not have is left out.
-
-    Attributes:
-        type: lpgnet, or a baseline: sdt, concat, text (LPGNet on text alone), audio (LPGNet on audio alone)
-        modalities: inputs of the model
-        hidden_size: width of an utterance inside the model
-        num_attention_heads: heads of each attention path
-        kernel_size: utterances that the local encoding spans (utterances)
-        dropout: probability
-        causal: no future turn is used, for live recordings
-        distance_bias: learn how much attention fades with the distance in turns
-        intra_modal: attention paths inside a modality
-        cross_modal: attention paths between modalities
-        path_gate: gate 1, which refines each modality
-        modality_gate: gate 2, which weighs the modalities
-        projections_per_path: project queries, keys and values for every path instead of once a modality
-        fused_weight: weight of the fused head's cross-entropy in the loss
-        branch_weight: weight of the branch heads' cross-entropies in the loss
-        distillation_weight: weight of the branch heads' divergence from the fused head in the loss
-        temperature: of the distillation
-        speaker_embedding: sdt only, whether it is told who speaks
-        num_speakers: sdt only, speakers of a dialogue that it tells apart (speakers)
-    """
-
-    type: Literal["lpgnet", "sdt", "concat", "text", "audio"] = "lpgnet"
-    modalities: list[Literal["text", "audio"]] = field(default_factory=lambda: ["text", "audio"])
-    hidden_size: int | None = None
-    num_attention_heads: int | None = None
-    kernel_size: int | None = None
-    dropout: float | None = None
-    causal: bool | None = None
-    distance_bias: bool | None = None
-    intra_modal: bool | None = None
-    cross_modal: bool | None = None
-    path_gate: bool | None = None
-    modality_gate: bool | None = None
-    projections_per_path: bool | None = None
-    fused_weight: float | None = None
-    branch_weight: float | None = None
-    distillation_weight: float | None = None
-    temperature: float | None = None
-    speaker_embedding: bool | None = None
-    num_speakers: int | None = None
+    seed: NonNegativeInt = 0
 
 
 @dataclass
@@ -202,19 +166,19 @@ class TrainingConfig:
         compile: torch.compile the model
     """
 
-    seed: int = 0
-    epochs: int = 40
-    patience: int = 10
-    batch_size: int = 16
-    micro_batches: int = 1
-    learning_rate: float = 1e-3
+    seed: NonNegativeInt = 0
+    epochs: Count = 40
+    patience: Count = 10
+    batch_size: Count = 16
+    micro_batches: Count = 1
+    learning_rate: PositiveFloat = 1e-3
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    warmup_share: float = 0.1
-    weight_decay: float = 0.01
-    max_gradient_norm: float = 1.0
-    ema_decay: float = 0.98
+    warmup_share: Share = 0.1
+    weight_decay: NonNegativeFloat = 0.01
+    max_gradient_norm: PositiveFloat = 1.0
+    ema_decay: Share = 0.98
     class_weights: Literal["none", "inverse"] = "none"
-    modality_dropout: float = 0.0
+    modality_dropout: Share = 0.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     drop_unlabelled: bool = False
@@ -233,10 +197,10 @@ class EvaluationConfig:
         missing_shares: shares of utterances that lose a modality, for the curve of scores by it; none draws no curve
     """
 
-    bootstrap: int = 1000
-    confidence: float = 0.95
+    bootstrap: NonNegativeInt = 1000
+    confidence: Share = 0.95
     modalities: list[Literal["text", "audio"]] | None = None
-    missing_shares: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0])
+    missing_shares: list[Fraction] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0])
 
 
 @dataclass
@@ -254,9 +218,9 @@ class CrossvalConfig:
 
     models: list[Literal["lpgnet", "sdt", "concat", "text", "audio"]] = field(default_factory=lambda: ["lpgnet"])
     overlays: list[str] = field(default_factory=list)
-    seeds: int = 3
+    seeds: Count = 3
     folds: Literal["all", "one"] = "all"
-    workers: int | None = None
+    workers: Count | None = None
     table: str = "crossval"
 
 
@@ -309,14 +273,14 @@ class PredictionConfig:
     max_turn: float = 30.0
     min_turn: float = 0.3
     max_pause: float = 0.5
-    window: int = 400
-    window_overlap: int = 100
+    window: Count = 400
+    window_overlap: NonNegativeInt = 100
     embed_megabytes: float = 16.0
     again: bool = False
     audio_encoder: str | None = None
     text_encoder: str | None = None
     device: str = "auto"
-    workers: int = 0
+    workers: NonNegativeInt = 0
 
 
 @dataclass
@@ -335,9 +299,9 @@ class ServeConfig:
     model: str | None = None
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     host: str = "127.0.0.1"
-    port: int = 7860
-    max_megabytes: float = 200.0
-    max_minutes: float = 120.0
+    port: NonNegativeInt = 7860
+    max_megabytes: PositiveFloat = 200.0
+    max_minutes: PositiveFloat = 120.0
 
 
 @dataclass
@@ -413,6 +377,10 @@ def _fill(section: type, values: dict[str, Any]) -> Any:
     return section(**{k: _fill(types[k], v) if is_dataclass(types[k]) else v for k, v in values.items()})
 
 
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
 Section = TypeVar("Section", bound="DataclassInstance")
 
 
@@ -446,7 +414,9 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
         values = parser.instantiate(parser.parse_args(list(arguments)))
     except ArgumentError as error:
         raise UsageError(_explain(str(error), arguments, paths, section)) from None
-    config = section(**{entry.name: values[entry.name] for entry in fields(section)})
+    # The numbers come in types of their own, which YAML and other processes do not know.
+    filled = json.loads(json.dumps({entry.name: _plain(values[entry.name]) for entry in fields(section)}))
+    config: Section = _fill(section, filled)
     if isinstance(config, Config):
         _check_values(config)
     if isinstance(config, PredictionConfig):
@@ -508,41 +478,43 @@ def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], sect
         return f"command line: {message}{hint}"
     inside = next((key for key in options if f'"{key}"' in message), None)
     where = "command line" if inside or not paths else shorten(paths)
-    return f"{where}: {message.replace('Parser key', 'key')}"
+    return f"{where}: {_explain_range(message) or message.replace('Parser key', 'key')}"
+
+
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_RESTRICTION = re.compile(r"conform to restriction (v\S+(?: and v\S+)*)")
+_GIVEN = re.compile(r"(?:Given value: |: )(\S+) (?:does not conform|$)|Given value: (\S+)$")
+_NO_NUMBER = re.compile(r"(?:literal for|convert string to) (int|float)[^:]*: (.*)$")
+_RELATIONS = {"v>=": "at least ", "v>": "above ", "v<=": "at most ", "v<": "below "}
+
+
+def _explain_range(message: str) -> str | None:
+    """Say `key 'a.b': 0 must be at least 1` where jsonargparse says which number it takes; None where it does not."""
+    key = _KEY.search(message)
+    if key and (unread := _NO_NUMBER.search(message)):
+        kind = "whole number" if unread[1] == "int" else "number"
+        return f"key '{key[1]}': {unread[2]} is not a {kind}"
+    restriction, given = _RESTRICTION.search(message), _GIVEN.search(message)
+    if not (key and restriction and given):
+        return None
+    value, bounds = given[1] or given[2], restriction[1]
+    for relation, words in _RELATIONS.items():
+        bounds = bounds.replace(relation, words)
+    needs = "not be negative" if bounds == "at least 0" else f"be {bounds}"
+    return f"key '{key[1]}': {value} must {needs}"
 
 
 def _check_values(config: Config) -> None:
-    """What no type says: shares between 0 and 1, counts above 0, names that are no paths."""
+    """What no type says: names that are no paths, and a network that can be built."""
     for key, name in (("name", config.name), ("run", config.run)):
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path out of the work folder")
-    for key, share in (
-        ("splits.dev_share", config.splits.dev_share),
-        ("training.warmup_share", config.training.warmup_share),
-        ("training.ema_decay", config.training.ema_decay),
-        ("training.modality_dropout", config.training.modality_dropout),
-        ("evaluation.confidence", config.evaluation.confidence),
-    ):
-        if not 0 <= share < 1:
-            raise UsageError(f"key '{key}': {share} must be at least 0 and below 1")
-    for key, count in (
-        ("training.epochs", config.training.epochs),
-        ("training.batch_size", config.training.batch_size),
-        ("training.micro_batches", config.training.micro_batches),
-        ("training.patience", config.training.patience),
-        ("crossval.seeds", config.crossval.seeds),
-    ):
-        if count < 1:
-            raise UsageError(f"key '{key}': {count} must be at least 1")
-    for key, count in (
-        ("encoders.text.context_turns", config.encoders.text.context_turns),
-        ("features.workers", config.features.workers),
-        ("features.batch_budget", config.features.batch_budget or 0),
-    ):
-        if count < 0:
-            raise UsageError(f"key '{key}': {count} must not be negative")
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
+    try:
+        CONFIG_TYPES[config.model.kind](**config.model.settings())
+    except ModelError as error:
+        raise UsageError(f"section 'model': {error}") from None
 
 
 def check_prediction(config: PredictionConfig) -> None:

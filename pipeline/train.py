@@ -8,6 +8,8 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.evaluation.development import measure_development
+from lpgnet.pipeline.reports.run import write_training_plot
 from lpgnet.pipeline.training.runs import load_corpus
 from lpgnet.pipeline.training.splits import make_split
 from lpgnet.pipeline.training.trainer import train_run
@@ -18,8 +20,10 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config("train", arguments, Config)
     accelerator = make_accelerator(config.training.device, config.training.mixed_precision)
     corpus = load_corpus(config)
-    train_run(config, corpus, make_split(corpus.dialogues, config.splits), config.run_folder, accelerator)
+    split = make_split(corpus.dialogues, config.splits)
+    train_run(config, corpus, split, config.run_folder, accelerator, measure_development)
     if accelerator.is_main_process:
+        write_training_plot(config.run_folder)
         show(f"run folder: {config.run_folder}")
     return 0
 

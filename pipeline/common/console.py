@@ -63,7 +63,7 @@ def progress_bar(field: str, *, unit: str, shown: bool = True) -> Progress:
 
 
 def quiet_transformers() -> None:
-    """Loading and saving a small model needs no progress bar of transformers' own; a download keeps the hub's."""
+    """Loading a small encoder needs no progress bar of transformers' own; a download keeps the hub's."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 

@@ -26,14 +26,22 @@ def read_json(path: Path, kind: type[Record]) -> Record:
     Raises:
         PipelineError: the file is missing or damaged; names the file and the field.
     """
+    return from_json(parse_object(read_text(path), where=str(path)), kind, where=str(path))
+
+
+def from_json(values: Any, kind: type[Record], *, where: str) -> Record:
+    """Build what `to_json` took apart; `where` names the file in errors.
+
+    Raises:
+        PipelineError: a field is missing, unknown or of the wrong type.
+    """
     from cattrs import transform_error
 
-    values = parse_object(read_text(path), where=str(path))
     try:
         return _converter().structure(values, kind)
     except Exception as error:
         problems = "; ".join(transform_error(error, path=""))
-        raise PipelineError(f"{path}: {problems}; run the stage that makes it again") from None
+        raise PipelineError(f"{where}: {problems}; run the stage that makes it again") from None
 
 
 def write_json(path: Path, value: object) -> None:

@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +126,6 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     kind = device_kind(device)
     if mixed_precision == "fp16" and kind != "cuda":
         raise UsageError("training.mixed_precision fp16 needs a CUDA GPU; elsewhere take bf16 or no")
-    quiet_transformers()
     launch = current_launch()
     # A process may wait hours for another's part; the launcher, not a clock, notices one that died.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from lpgnet.pipeline.config import EvaluationConfig
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction
 from lpgnet.pipeline.evaluation.metrics import (
     NAMES,
+    Difference,
+    Metrics,
     bootstrap_differences,
     bootstrap_intervals,
     dialogue_confusions,
@@ -24,6 +25,47 @@ from lpgnet.pipeline.training.dialogues import NO_LABEL
 Runs = Sequence[Sequence[Outcome]]
 
 
+@dataclass(frozen=True)
+class Scores(Metrics):
+    """Mean scores over several runs; `confusion` is summed over them, `n` is that of one.
+
+    Attributes:
+        deviations, f1_deviations: standard deviations over the runs; empty for one run.
+        intervals: of the means, by drawing dialogues; empty where none are drawn.
+    """
+
+    deviations: dict[str, float]
+    f1_deviations: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class ConditionScores(Scores):
+    """The scores of one condition, and the share of its words that stand in training (None without words)."""
+
+    words_seen: float | None
+
+
+@dataclass(frozen=True)
+class SpeakerScores:
+    """One speaker's scores, and whether the speaker is in training or development too."""
+
+    wa: float
+    ua: float
+    n: int
+    intervals: dict[str, tuple[float, float]]
+    seen: bool
+
+
+@dataclass(frozen=True)
+class SpeakerGap:
+    """Scores on speakers who are in training and on those who are not; `differences` are seen minus unseen."""
+
+    seen: Scores
+    unseen: Scores
+    differences: dict[str, Difference]
+
+
 def confusions(runs: Runs, classes: Sequence[str], *, head: str = FUSED) -> np.ndarray:
     """(runs, dialogues, C, C), the dialogues in the order of their ids."""
     return np.stack([dialogue_confusions(_predictions(run), classes, head=head) for run in runs])
@@ -33,64 +75,65 @@ def _predictions(run: Sequence[Outcome]) -> list[Prediction]:
     return [one.prediction for one in run]
 
 
-def score(runs: Runs, classes: Sequence[str], config: EvaluationConfig, *, head: str = FUSED) -> dict[str, Any]:
-    """Mean scores over the runs, their deviations, and intervals of the means over dialogues.
-
-    Returns:
-        Each metric and `f1` per class; `deviations` and `f1_deviations` (empty for one run); `intervals`; `confusion`
-        summed over the runs; `n` labelled utterances.
-    """
+def score(runs: Runs, classes: Sequence[str], config: EvaluationConfig, *, head: str = FUSED) -> Scores:
+    """Mean scores over the runs, their deviations, and intervals of the means over dialogues."""
     per_dialogue = confusions(runs, classes, head=head)
     values = scores(per_dialogue.sum(1))
     several = len(runs) > 1
-    return {
+    return Scores(
         **{name: float(values[name].mean()) for name in NAMES},
-        "f1": _by_class(classes, values["f1"].mean(0)),
-        "deviations": {name: float(values[name].std(ddof=1)) for name in NAMES} if several else {},
-        "f1_deviations": _by_class(classes, values["f1"].std(0, ddof=1)) if several else {},
-        "intervals": bootstrap_intervals(per_dialogue, resamples=config.bootstrap, confidence=config.confidence),
-        "confusion": per_dialogue.sum((0, 1)).tolist(),
-        "n": int(per_dialogue[0].sum()),
-    }
+        f1=_by_class(classes, values["f1"].mean(0)),
+        confusion=per_dialogue.sum((0, 1)).tolist(),
+        n=int(per_dialogue[0].sum()),
+        deviations={name: float(values[name].std(ddof=1)) for name in NAMES} if several else {},
+        f1_deviations=_by_class(classes, values["f1"].std(0, ddof=1)) if several else {},
+        intervals=bootstrap_intervals(per_dialogue, resamples=config.bootstrap, confidence=config.confidence),
+    )
 
 
 def _by_class(classes: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return dict(zip(classes, values.tolist(), strict=True))
 
 
-def score_conditions(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> dict[str, dict[str, Any]]:
-    """The scores of each condition that the corpus tells, with the share of its words that stand in training."""
-    found = sorted({one.condition for one in _known(runs[0]) if one.condition is not None})
-    groups = {name: _where(runs, lambda one, name=name: one.condition == name) for name in found}  # type: ignore[misc]
+def score_conditions(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> dict[str, ConditionScores]:
+    """The scores of each condition that the corpus tells."""
+    groups = _by_group(runs, lambda one: one.condition)
     return {
-        name: {**score(group, classes, config), "words_seen": words_seen(group[0])} for name, group in groups.items()
+        name: ConditionScores(**vars(score(group, classes, config)), words_seen=words_seen(group[0]))
+        for name, group in groups.items()
     }
 
 
-def score_speakers(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> dict[str, dict[str, Any]]:
-    """WA and UA of each speaker of the test split, and whether the speaker was in training too."""
-    found = sorted({one.speaker for one in _known(runs[0]) if one.speaker is not None})
-    rows = {}
-    for name in found:
-        group = _where(runs, lambda one, name=name: one.speaker == name)  # type: ignore[misc]
-        values = score(group, classes, config)
-        kept = {key: values[key] for key in ("wa", "ua", "n")}
-        seen = any(one.speaker_seen for one in group[0])
-        rows[name] = {**kept, "intervals": {k: v for k, v in values["intervals"].items() if k in kept}, "seen": seen}
-    return rows
+def score_speakers(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> dict[str, SpeakerScores]:
+    """The scores of each speaker of the test split."""
+    groups = _by_group(runs, lambda one: one.speaker)
+    return {name: _score_speaker(group, score(group, classes, config)) for name, group in groups.items()}
 
 
-def speaker_gap(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> dict[str, Any] | None:
-    """Scores on speakers who are in training and on those who are not, and their difference; None without both."""
-    groups = {"seen": _where(runs, _is_seen), "unseen": _where(runs, lambda one: not _is_seen(one))}
-    if not all(_known(group[0]) for group in groups.values()):
+def _score_speaker(group: Runs, values: Scores) -> SpeakerScores:
+    intervals = {name: interval for name, interval in values.intervals.items() if name in ("wa", "ua")}
+    seen = any(one.speaker_seen for one in group[0])
+    return SpeakerScores(wa=values.wa, ua=values.ua, n=values.n, intervals=intervals, seen=seen)
+
+
+def _by_group(runs: Runs, group_of: Callable[[Outcome], str | None]) -> dict[str, list[list[Outcome]]]:
+    """The labelled outcomes of each group that is named, in the order of the names."""
+    names = sorted({name for one in _known(runs[0]) if (name := group_of(one)) is not None})
+    return {name: [[one for one in _known(run) if group_of(one) == name] for run in runs] for name in names}
+
+
+def speaker_gap(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> SpeakerGap | None:
+    """Compare the scores on speakers who are in training with those on the others; None without both."""
+    seen, unseen = _where(runs, _is_seen), _where(runs, _is_unseen)
+    if not (_known(seen[0]) and _known(unseen[0])):
         return None
-    seen, unseen = (confusions(_masked(runs, keep), classes) for keep in (_is_seen, lambda one: not _is_seen(one)))
-    gaps = bootstrap_differences(seen, unseen, resamples=config.bootstrap, confidence=config.confidence)
-    return {
-        **{name: score(group, classes, config) for name, group in groups.items()},
-        "differences": {name: asdict(gap) for name, gap in gaps.items()},
-    }
+    sides = (confusions(_masked(runs, keep), classes) for keep in (_is_seen, _is_unseen))
+    gaps = bootstrap_differences(*sides, resamples=config.bootstrap, confidence=config.confidence)
+    return SpeakerGap(score(seen, classes, config), score(unseen, classes, config), gaps)
+
+
+def _is_unseen(one: Outcome) -> bool:
+    return not one.speaker_seen
 
 
 def _is_seen(one: Outcome) -> bool:

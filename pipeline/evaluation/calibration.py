@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -52,35 +51,38 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy, in bins of equal width over 0 to 1; two of them add up.
+    """Confidence against accuracy, in bins of equal width over 0 to 1.
 
     Attributes:
+        error: the expected calibration error: the mean distance of accuracy and confidence, weighted by utterances.
         counts: (BINS,) utterances.
         confidences: (BINS,) sum of the likeliest class's probability.
         hits: (BINS,) utterances whose likeliest class is right.
     """
 
-    counts: np.ndarray
-    confidences: np.ndarray
-    hits: np.ndarray
+    error: float
+    counts: list[float]
+    confidences: list[float]
+    hits: list[float]
 
-    @property
-    def error(self) -> float:
-        """The expected calibration error: the mean distance of accuracy and confidence, weighted by utterances."""
-        return round(float(np.abs(self.hits - self.confidences).sum() / max(self.counts.sum(), 1)), 6)
 
-    def to_dict(self) -> dict[str, list[float]]:
-        """As JSON types."""
-        return {
-            "counts": self.counts.tolist(),
-            "confidences": np.round(self.confidences, 4).tolist(),
-            "hits": self.hits.tolist(),
-        }
+@dataclass(frozen=True)
+class Calibration:
+    """One temperature, and the reliability before and after the logits are divided by it."""
 
-    @classmethod
-    def from_dicts(cls, values: Sequence[dict[str, list[float]]]) -> Reliability:
-        """The sum of what `to_dict` gave."""
-        return cls(*(np.sum([value[name] for value in values], axis=0) for name in ("counts", "confidences", "hits")))
+    temperature: float
+    before: Reliability
+    after: Reliability
+
+
+def _reliability(counts: np.ndarray, confidences: np.ndarray, hits: np.ndarray) -> Reliability:
+    error = round(float(np.abs(hits - confidences).sum() / max(counts.sum(), 1)), 6)
+    return Reliability(error, counts.tolist(), np.round(confidences, 4).tolist(), hits.tolist())
+
+
+def add_up(measured: Sequence[Reliability]) -> Reliability:
+    """The reliability of all utterances of several measurements together."""
+    return _reliability(*(np.sum([getattr(one, n) for one in measured], 0) for n in ("counts", "confidences", "hits")))
 
 
 def reliability(predictions: Sequence[Prediction], *, temperature: float = 1.0) -> Reliability:
@@ -93,14 +95,11 @@ def reliability(predictions: Sequence[Prediction], *, temperature: float = 1.0) 
     counts, confidences, hits = (
         np.bincount(bins, weights, minlength=BINS) for weights in (np.ones(len(known)), confidence, right)
     )
-    return Reliability(counts, confidences, hits)
+    return _reliability(counts, confidences, hits)
 
 
-def describe_calibration(predictions: Sequence[Prediction], temperature: float) -> dict[str, Any]:
-    """The expected calibration error before and after calibration, with what it is computed from."""
+def measure_calibration(predictions: Sequence[Prediction], temperature: float) -> Calibration:
+    """Measure predictions that were calibrated by a temperature, with and without it."""
     # Undoes the calibration: dividing by the temperature's inverse multiplies by it.
-    found = {"before": reliability(predictions, temperature=1 / temperature), "after": reliability(predictions)}
-    return {
-        "temperature": temperature,
-        **{when: {"error": measured.error, **measured.to_dict()} for when, measured in found.items()},
-    }
+    before = reliability(predictions, temperature=1 / temperature)
+    return Calibration(temperature, before=before, after=reliability(predictions))

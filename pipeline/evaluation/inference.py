@@ -76,7 +76,7 @@ def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperatu
     output = model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers)
     heads = {FUSED: output.logits, **output.branch_logits}
     probabilities = {name: (logits.float() / temperature).softmax(-1).cpu() for name, logits in heads.items()}
-    weights = {name: values.float().cpu() for name, values in (output.modality_weights or {}).items()}
+    weights = {name: values.float().cpu() for name, values in output.modality_weights.items()}
     for row, dialogue in enumerate(dialogues):
         for column, utterance in enumerate(dialogue.utterances):
             yield Prediction(
@@ -149,4 +149,4 @@ def labelled(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 def temperature_of(model: EmotionModel) -> float:
     """What the model's logits are divided by before the softmax."""
-    return float(getattr(model.config, "calibration_temperature", 1.0))
+    return model.config.calibration_temperature

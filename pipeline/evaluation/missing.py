@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
 
 # By modality: the share of utterances that lack it, and the accuracy then.
 Curves = dict[str, list[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class MissingPoint:
+    """What a model does when utterances lack a modality.
+
+    Attributes:
+        share: of the utterances that lack it.
+        confusion: (C, C) counts, rows true, columns predicted.
+    """
+
+    share: float
+    confusion: list[list[int]]
+
+
+# By modality, a point for each share.
+Missing = dict[str, list[MissingPoint]]
 
 
 def kept_modalities(model: EmotionModel, config: EvaluationConfig) -> list[str]:
@@ -50,7 +68,7 @@ def measure_missing(
     modalities: Sequence[str],
     config: Config,
     accelerator: Accelerator,
-) -> dict[str, list[dict[str, Any]]]:
+) -> Missing:
     """The confusion matrix by the share of utterances that lack a modality, for each of several modalities."""
     if len(modalities) < 2:
         return {}
@@ -60,26 +78,23 @@ def measure_missing(
         return total_confusion(predictions, config.classes).tolist()
 
     return {
-        name: [{"share": share, "confusion": confusion(name, share)} for share in config.evaluation.missing_shares]
+        name: [MissingPoint(share, confusion(name, share)) for share in config.evaluation.missing_shares]
         for name in modalities
     }
 
 
-def add_missing(measured: Sequence[dict[str, list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:
+def add_missing(measured: Sequence[Missing]) -> Missing:
     """What `measure_missing` gave for several runs, their confusion matrices summed."""
     return {
-        name: [
-            {
-                "share": point["share"],
-                "confusion": np.sum([run[name][place]["confusion"] for run in measured], axis=0).tolist(),
-            }
-            for place, point in enumerate(points)
-        ]
-        for name, points in measured[0].items()
+        name: [_sum(points) for points in zip(*(run[name] for run in measured), strict=True)] for name in measured[0]
     }
 
 
-def missing_curves(missing: dict[str, list[dict[str, Any]]], confusion: Sequence[Sequence[int]]) -> Curves:
+def _sum(points: Sequence[MissingPoint]) -> MissingPoint:
+    return MissingPoint(points[0].share, np.sum([point.confusion for point in points], axis=0).tolist())
+
+
+def missing_curves(missing: Missing, confusion: Sequence[Sequence[int]]) -> Curves:
     """Accuracy by the share of utterances that lack each modality, from none on.
 
     Args:
@@ -87,7 +102,7 @@ def missing_curves(missing: dict[str, list[dict[str, Any]]], confusion: Sequence
         confusion: (C, C) with nothing missing.
     """
     return {
-        name: [(0.0, _accuracy(confusion)), *((point["share"], _accuracy(point["confusion"])) for point in points)]
+        name: [(0.0, _accuracy(confusion)), *((point.share, _accuracy(point.confusion)) for point in points)]
         for name, points in missing.items()
     }
 

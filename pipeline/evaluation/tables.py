@@ -9,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lpgnet.pipeline.common.processes import make_accelerator
-from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
+from lpgnet.pipeline.common.stamps import is_fresh
 from lpgnet.pipeline.config import (
     Config,
     CrossvalConfig,
@@ -22,11 +21,10 @@ from lpgnet.pipeline.config import (
     parse_config,
 )
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.evaluate import METRICS_FILE, evaluate_run
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
+from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, run_inputs
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
-from lpgnet.pipeline.training.trainer import train_run
 
 MEASURED_FILE = "measured.json"
 # Raised whenever what a measured run's folder holds changes: the run is measured again, and not trained.
@@ -129,31 +127,26 @@ def _load(config: str) -> LoadedCorpus:
 def is_measured(job: Job) -> bool:
     """Whether the run is trained and measured with just this configuration and data."""
     files = (job.folder / METRICS_FILE, job.folder / PREDICTIONS_FILE)
-    return is_fresh(job.folder / MEASURED_FILE, _stamp_of(job)) and all(file.exists() for file in files)
+    return is_fresh(job.folder / MEASURED_FILE, stamp_of(job)) and all(file.exists() for file in files)
 
 
-def _stamp_of(job: Job) -> dict[str, Any]:
+def stamp_of(job: Job) -> dict[str, Any]:
+    """What a measured run was made from."""
     return {
         "format": FORMAT,
         "missing_shares": job.config.evaluation.missing_shares,
-        **run_inputs(job.config, corpus_of(job.config), _split_of(job)),
+        **run_inputs(job.config, corpus_of(job.config), split_of(job)),
     }
 
 
-def _split_of(job: Job) -> Split:
+def split_of(job: Job) -> Split:
+    """The split of a run's fold."""
     return next(split for split in splits_of(job.config) if split.name == job.fold)
 
 
-def run_job(job: Job) -> None:
-    """Train one run from where it stopped, and measure it."""
-    from accelerate.state import AcceleratorState
-
-    corpus, split = corpus_of(job.config), _split_of(job)
-    # Accelerate keeps the precision of a process's first run otherwise; rows may differ in it.
-    AcceleratorState._reset_state()
-    accelerator = make_accelerator(job.config.training.device, job.config.training.mixed_precision)
-    train_run(job.config, corpus, split, job.folder, accelerator)
-    evaluate_run(job.config, corpus, split, job.folder, accelerator)
-    if accelerator.is_main_process:
-        write_stamp(job.folder / MEASURED_FILE, _stamp_of(job))
-    accelerator.wait_for_everyone()
+def table_folder(config: Config) -> Path:
+    """Where the table's files are."""
+    name = Path(config.crossval.table)
+    if name.is_absolute() or len(name.parts) != 1 or ".." in name.parts:
+        raise UsageError(f"key 'crossval.table': '{name}' must be a name, not a path")
+    return config.folder / name

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
+from lpgnet.pipeline.evaluation.table_results import TableResults
+from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval
 from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
+from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "crossval.html"
 
 
-def write_reports(results: dict[str, Any], folder: Path) -> None:
+def write_reports(results: TableResults, folder: Path) -> None:
     """Write `table.md`, `table.tex` and `report.html` from what `results.json` holds."""
     write_atomically(folder / "table.md", to_markdown(results))
     write_atomically(folder / "table.tex", to_latex(results))
     write_atomically(folder / "report.html", to_html(results))
 
 
-def to_markdown(results: dict[str, Any]) -> str:
+def to_markdown(results: TableResults) -> str:
     """The table with a line on how it was measured."""
     columns, rows = table(results)
     lines = [" | ".join(row) for row in (columns, ["---", *["---:"] * (len(columns) - 1)], *rows)]
     return "\n".join([*(f"| {line} |" for line in lines), "", f"{caption(results)}", ""])
 
 
-def to_latex(results: dict[str, Any]) -> str:
+def to_latex(results: TableResults) -> str:
     """The table for a paper; it needs the booktabs package."""
     columns, rows = table(results)
     body = [" & ".join(map(escape_latex, row)) + r" \\" for row in (columns, *rows)]
@@ -69,99 +70,61 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
 
 
-def table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(results: TableResults) -> tuple[list[str], list[list[str]]]:
     """The columns' names, and the cells of every row."""
-    several = len(results["rows"]) > 1
-    difference = [f"weighted F1 less {results['rows'][0]['model']}"] if several else []
+    several = len(results.rows) > 1
+    difference = [f"weighted F1 less {results.rows[0].model}"] if several else []
     rows = [
         [
-            row["model"],
+            row.model,
             *(mean_and_deviation(row, name) for name in NAMES),
-            *([signed(row.get("differences", {}).get("weighted_f1"))] if several else []),
-            f"{row['parameters']:,}",
+            *([signed((row.differences or {}).get("weighted_f1"))] if several else []),
+            f"{row.parameters:,}",
         ]
-        for row in results["rows"]
+        for row in results.rows
     ]
     return ["model", *NAMES.values(), *difference, "parameters"], rows
 
 
-def caption(results: dict[str, Any]) -> str:
+def caption(results: TableResults) -> str:
     """One sentence on what was measured and how."""
-    protocol, rows = results["protocol"], results["rows"]
-    folds = len(protocol["folds"])
-    held_out = f"{folds} folds by {protocol['splits']['scheme']}" if folds > 1 else f"test {protocol['folds'][0]}"
-    interval = f"; in brackets {protocol['confidence']:.0%} paired bootstrap intervals over dialogues"
-    seeds = protocol["seeds"]
+    protocol, rows = results.protocol, results.rows
+    folds = len(protocol.folds)
+    held_out = f"{folds} folds by {protocol.splits.scheme}" if folds > 1 else f"test {protocol.folds[0]}"
+    interval = f"; in brackets {protocol.confidence:.0%} paired bootstrap intervals over dialogues"
+    seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"{results['name']}: {held_out}, {rows[0]['n']} labelled test utterances in all folds together; {mean}; "
+        f"{results.name}: {held_out}, {rows[0].n} labelled test utterances in all folds together; {mean}; "
         "the epoch chosen on development dialogues alone"
-        f"{interval if len(rows) > 1 and protocol['bootstrap'] else ''}."
+        f"{interval if len(rows) > 1 and protocol.bootstrap else ''}."
     )
 
 
-def mean_and_deviation(values: dict[str, Any], name: str) -> str:
-    """A score, as in `0.812 ± 0.010`."""
-    deviation = values["deviations"].get(name)
-    return f"{values[name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
-
-
-def with_interval(values: dict[str, Any], name: str) -> str:
-    """A score and its interval, as in `0.812 [0.780, 0.840]`."""
-    interval = values["intervals"].get(name)
-    return f"{values[name]:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
-
-
-def signed(difference: dict[str, Any] | None) -> str:
-    """A difference and its interval, as in `-0.012 [-0.030, +0.006]`; `-` where there is none."""
-    if difference is None:
-        return "-"
-    low, high = difference["interval"]
-    return f"{difference['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def percent(share: float | None) -> str:
-    """A share in per cent, or `-`."""
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def to_html(results: dict[str, Any]) -> str:
+def to_html(results: TableResults) -> str:
     """The whole report: one page that asks no address for anything."""
-    templates = Environment(
-        loader=PackageLoader("lpgnet.pipeline", "reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"percent": percent, "signed": signed}
-    return templates.get_template(TEMPLATE).render(
+    found = templates()
+    found.filters |= {"percent": percent, "signed": signed}
+    return found.get_template(TEMPLATE).render(
         results=results,
         caption=caption(results),
         table=table(results),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,
-        speakers=list_speakers(results["rows"]),
+        speakers=list(results.rows[0].speakers),
         plots=draw_plots(results),
-        published=PUBLISHED if results["protocol"]["corpus"]["reader"] == "iemocap" else (),
+        published=PUBLISHED if results.protocol.corpus.reader == "iemocap" else (),
     )
 
 
-def list_speakers(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The speakers of the test utterances, which are the same in every row."""
-    return list(rows[0]["speakers"])
-
-
-def draw_plots(results: dict[str, Any]) -> dict[str, dict[str, str]]:
+def draw_plots(results: TableResults) -> dict[str, dict[str, str]]:
     """Images as data addresses: confusion matrix and reliability of each row, and the curves of missing modalities."""
-    rows, classes = results["rows"], results["classes"]
-    curves = {row["model"]: missing_curves(row["missing"], row["confusion"]) for row in rows if row["missing"]}
+    rows, classes = results.rows, results.classes
+    curves = {row.model: missing_curves(row.missing, row.confusion) for row in rows if row.missing}
     return {
-        "confusion": {
-            row["model"]: _image(plot_confusion, row["confusion"], classes, title=row["model"]) for row in rows
-        },
-        "reliability": {row["model"]: _image(plot_reliability, row["calibration"]) for row in rows},
+        "confusion": {row.model: _image(plot_confusion, row.confusion, classes, title=row.model) for row in rows},
+        "reliability": {row.model: _image(plot_reliability, row.calibration) for row in rows},
         "missing": {"all": _image(plot_missing, curves)} if curves else {},
     }
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from lpgnet.pipeline.corpora.audio import describe, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.media import needs_decoding
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
+from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "timeline.html"
 # Colours and patterns in the page's style; more classes than that begin again.
@@ -64,17 +63,6 @@ def to_html(timeline: Timeline, folder: Path, settings: PageSettings) -> str:
         embedded=timeline.recording is not None and _is_small(timeline.recording, settings),
         style=_style_of,
         clock=clock,
-    )
-
-
-def templates() -> Environment:
-    """The templates of all reports; what is put into them is escaped."""
-    return Environment(
-        loader=PackageLoader("lpgnet.pipeline", "reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
 
 

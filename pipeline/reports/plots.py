@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from lpgnet.pipeline.evaluation.calibration import Calibration
+from lpgnet.pipeline.evaluation.table_results import TableCalibration
+from lpgnet.pipeline.training.checkpoints import EpochLog
 
-def plot_training(log: Sequence[dict[str, Any]], path: Path, *, best_epoch: int) -> None:
+
+def plot_training(log: Sequence[EpochLog], path: Path, *, best_epoch: int) -> None:
     """Draw the loss and the development scores by epoch, with the chosen epoch marked."""
-    epochs = [entry["epoch"] for entry in log]
+    epochs = [entry.epoch for entry in log]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    left.plot(epochs, [entry["loss"] for entry in log], color="tab:gray")
+    left.plot(epochs, [entry.loss for entry in log], color="tab:gray")
     left.set(xlabel="epoch", ylabel="training loss")
     for name, style in (("weighted_f1", "-"), ("ua", "--")):
-        right.plot(epochs, [entry["dev"][name] for entry in log], style, label=name.replace("_", " "))
+        right.plot(epochs, [entry.dev[name] for entry in log], style, label=name.replace("_", " "))
     right.axvline(best_epoch, color="tab:red", linewidth=1, label=f"chosen: epoch {best_epoch}")
     right.set(xlabel="epoch", ylabel="development score", ylim=(0, 1))
     right.legend(loc="lower right")
@@ -48,22 +52,22 @@ def plot_confusion(
     plt.close(figure)
 
 
-def plot_reliability(calibration: dict[str, Any], path: Path | BinaryIO) -> None:
+def plot_reliability(calibration: Calibration | TableCalibration, path: Path | BinaryIO) -> None:
     """Draw accuracy against confidence before and after calibration, over how many utterances stand behind it."""
     figure, (upper, lower) = plt.subplots(
         2, 1, figsize=(4.2, 5), sharex=True, height_ratios=[3, 1], layout="constrained"
     )
     upper.plot([0, 1], [0, 1], ":", color="tab:gray", label="as it should be")
     for when, style in (("before", "o--"), ("after", "s-")):
-        bins = calibration[when]
-        filled = [place for place, count in enumerate(bins["counts"]) if count]
-        confidence = [bins["confidences"][place] / bins["counts"][place] for place in filled]
-        accuracy = [bins["hits"][place] / bins["counts"][place] for place in filled]
-        upper.plot(confidence, accuracy, style, markersize=4, label=f"{when} calibration: error {bins['error']:.3f}")
+        bins = getattr(calibration, when)
+        filled = [index for index, count in enumerate(bins.counts) if count]
+        confidence = [bins.confidences[index] / bins.counts[index] for index in filled]
+        accuracy = [bins.hits[index] / bins.counts[index] for index in filled]
+        upper.plot(confidence, accuracy, style, markersize=4, label=f"{when} calibration: error {bins.error:.3f}")
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     upper.legend(loc="upper left", fontsize=8)
-    counts = calibration["after"]["counts"]
-    lower.bar([(place + 0.5) / len(counts) for place in range(len(counts))], counts, width=0.8 / len(counts))
+    counts = calibration.after.counts
+    lower.bar([(index + 0.5) / len(counts) for index in range(len(counts))], counts, width=0.8 / len(counts))
     lower.set(xlabel="confidence", ylabel="utterances")
     figure.savefig(path, dpi=120)
     plt.close(figure)

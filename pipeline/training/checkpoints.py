@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,31 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lpgnet.pipeline.common.files import from_json, to_json
+
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
     from torch.optim.swa_utils import AveragedModel
 
 CHECKPOINT_FOLDER = "checkpoints"
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """One line of `metrics.jsonl`.
+
+    Attributes:
+        loss: mean over the epoch's steps.
+        dev: scores on the development dialogues, by metric.
+        learning_rate: at the epoch's end.
+        train_seconds: of the steps, without the measuring.
+    """
+
+    epoch: int
+    loss: float
+    dev: dict[str, float]
+    learning_rate: float
+    train_seconds: float
 
 
 @dataclass
@@ -35,7 +55,7 @@ class Progress:
     step: int = 0
     best_score: float = -1.0
     best_epoch: int = 0
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[EpochLog] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ def save_checkpoint(folder: Path, trainee: Trainee, progress: Progress) -> None:
     """Write the state after an epoch whole or not at all, then drop the one before."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        "progress": asdict(progress),
+        "progress": to_json(progress),
         "scheduler": trainee.scheduler.state_dict(),
         "groups": [_settings(group) for group in trainee.optimizer.state_dict()["param_groups"]],
         "scaler": trainee.scaler.state_dict() if trainee.scaler else None,
@@ -95,7 +115,7 @@ def load_checkpoint(folder: Path, trainee: Trainee) -> Progress:
     trainee.scheduler.load_state_dict(state["scheduler"])
     if trainee.scaler and state["scaler"]:
         trainee.scaler.load_state_dict(state["scaler"])
-    return Progress(**state["progress"])
+    return from_json(state["progress"], Progress, where=str(paths[-1]))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

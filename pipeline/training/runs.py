@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from lpgnet.model import MODEL_TYPES, EmotionModel, build_model
+from lpgnet.model import EmotionModel, build_model
 from lpgnet.pipeline.common.console import say
-from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
+from lpgnet.pipeline.common.files import from_json, parse_object, read_text, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
 from lpgnet.pipeline.config import Config
@@ -26,6 +26,7 @@ from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.training.checkpoints import EpochLog
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
 from lpgnet.pipeline.training.splits import Split
 
@@ -99,25 +100,16 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
             raise UsageError(f"model.modalities names {name}, and encoders.{name}.name is null; name an encoder")
         sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
     torch.manual_seed(config.training.seed)
-    kind = "lpgnet" if config.model.type in ("text", "audio") else config.model.type
-    model = build_model(kind, input_sizes=sizes, **_labels(config), **_fields(config, split, kind))
-    model.config.update(_origin(config, corpus))
+    model = build_model(config.model.kind, input_sizes=sizes, **_origin(config, corpus), **_fields(config, split))
     for name in sizes:
         model.standardize_(name, *standardization(split.train, name))
     return model
 
 
-def _labels(config: Config) -> dict[str, Any]:
-    names = dict(enumerate(config.classes))
-    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
-
-
-def _fields(config: Config, split: Split, kind: str) -> dict[str, Any]:
-    """The fields of `model` that are set and that this type has: one configuration serves a table of several types."""
-    known = {entry.name for entry in fields(MODEL_TYPES[kind].config_class)} - {"modalities"}
-    if config.model.causal and kind == "sdt":
+def _fields(config: Config, split: Split) -> dict[str, Any]:
+    if config.model.kind == "sdt" and getattr(config.model, "causal", False):
         raise UsageError("key 'model.causal': sdt reads future turns; leave it out of a table of causal models")
-    values = {name: value for name, value in asdict(config.model).items() if value is not None and name in known}
+    values = config.model.settings()
     if config.training.class_weights == "inverse":
         values["class_weights"] = inverse_frequency(split.train, len(config.classes))
     return values
@@ -127,6 +119,7 @@ def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
     """What a checkpoint says of its making: `predict` needs the encoders, people need the rest."""
     names = model_modalities(config)
     return {
+        "id2label": dict(enumerate(config.classes)),
         "label_map": config.labels,
         "encoders": {name: corpus.specs[name].to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
@@ -138,7 +131,8 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
     values = asdict(config)
     training = {name: value for name, value in values["training"].items() if name not in ("device", "tracker")}
     return {
-        **{name: values[name] for name in ("labels", "splits", "model")},
+        **{name: values[name] for name in ("labels", "splits")},
+        "model": {name: value for name, value in values["model"].items() if value is not None},
         "training": training,
         "fold": split.name,
         "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
@@ -196,15 +190,41 @@ def _commit() -> str | None:
         return None
 
 
-def training_cost(folder: Path) -> dict[str, Any] | None:
-    """How long a run trained and on what; None where its folder does not tell."""
+@dataclass(frozen=True)
+class TrainingCost:
+    """How long a run trained (`seconds_per_epoch` is the median), and on what."""
+
+    epochs: int
+    seconds_per_epoch: float
+    device: str
+    threads: int
+    processes: int
+
+
+def training_cost(folder: Path) -> TrainingCost | None:
+    """Read how long a run trained; None where its folder does not tell."""
     log, made_with = folder / LOG_FILE, folder / ENVIRONMENT_FILE
     if not (log.exists() and made_with.exists()):
         return None
-    seconds = [json.loads(line)["train_seconds"] for line in read_text(log).splitlines()]
+    seconds = [entry.train_seconds for entry in read_log(folder)]
     described = json.loads(read_text(made_with))
-    kept = {name: described[name] for name in ("device", "threads", "processes")}
-    return {"epochs": len(seconds), "seconds_per_epoch": median(seconds), **kept}
+    made = {name: described[name] for name in ("device", "threads", "processes")}
+    return TrainingCost(len(seconds), median(seconds), **made)
+
+
+def read_log(folder: Path) -> list[EpochLog]:
+    """Read `metrics.jsonl`, an entry an epoch.
+
+    Raises:
+        PipelineError: it is missing or damaged; names the line.
+    """
+    path = folder / LOG_FILE
+    lines = read_text(path).splitlines()
+    places = [f"{path}, line {number}" for number in range(1, len(lines) + 1)]
+    return [
+        from_json(parse_object(line, where=where), EpochLog, where=where)
+        for line, where in zip(lines, places, strict=True)
+    ]
 
 
 def best_folder(folder: Path) -> Path:

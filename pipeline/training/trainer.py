@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -23,11 +24,14 @@ from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.evaluation.calibration import fit_temperature
-from lpgnet.pipeline.evaluation.inference import Prediction, predict_dialogues
-from lpgnet.pipeline.evaluation.metrics import NAMES, measure, total_confusion
-from lpgnet.pipeline.reports.plots import plot_training
-from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, Progress, Trainee, load_checkpoint, save_checkpoint
+from lpgnet.pipeline.training.checkpoints import (
+    CHECKPOINT_FOLDER,
+    EpochLog,
+    Progress,
+    Trainee,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate
 from lpgnet.pipeline.training.runs import (
     BEST_FOLDER,
@@ -46,13 +50,48 @@ if TYPE_CHECKING:
 
     from lpgnet.pipeline.training.runs import LoadedCorpus
 
+
+# The metric that the epoch is chosen by.
 SELECTION = "weighted_f1"
 
 
-def train_run(config: Config, corpus: LoadedCorpus, split: Split, folder: Path, accelerator: Accelerator) -> None:
+@dataclass(frozen=True)
+class Development:
+    """What a model scores on the development dialogues.
+
+    Attributes:
+        scores: by metric, between 0 and 1.
+        fit_temperature: gives the temperature that calibrates the model on these dialogues.
+    """
+
+    scores: dict[str, float]
+    fit_temperature: Callable[[], float]
+
+    @property
+    def score(self) -> float:
+        """What the epoch is chosen by."""
+        return self.scores[SELECTION]
+
+
+class Measure(Protocol):
+    """Measures a model on the development dialogues; training itself knows no metric."""
+
+    def __call__(
+        self,
+        model: EmotionModel,
+        dialogues: Sequence[Dialogue],
+        classes: Sequence[str],
+        batch_size: int,
+        accelerator: Accelerator,
+    ) -> Development: ...
+
+
+def train_run(
+    config: Config, corpus: LoadedCorpus, split: Split, folder: Path, accelerator: Accelerator, measure: Measure
+) -> None:
     """Train one run to its end, from where it stopped; one that is done is left alone.
 
-    Afterwards the folder holds `best/` (a Hugging Face folder), `metrics.jsonl` and `training.png`.
+    Afterwards the folder holds `best/` (a Hugging Face folder) and `metrics.jsonl`.
 
     Raises:
         UsageError: the configuration does not fit the corpus.
@@ -66,7 +105,7 @@ def train_run(config: Config, corpus: LoadedCorpus, split: Split, folder: Path, 
     if accelerator.is_main_process:
         open_run(folder, inputs, config)
     accelerator.wait_for_everyone()
-    Trainer(config, split, folder, accelerator, make_model(config, corpus, split)).fit()
+    Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure).fit()
     if accelerator.is_main_process:
         write_stamp(folder / DONE_FILE, inputs)
     accelerator.wait_for_everyone()
@@ -80,8 +119,15 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, split: Split, folder: Path, accelerator: Accelerator, model: EmotionModel
+        self,
+        config: Config,
+        split: Split,
+        folder: Path,
+        accelerator: Accelerator,
+        model: EmotionModel,
+        measure: Measure,
     ) -> None:
+        self.measure = measure
         self.config = config
         self.recipe = config.training
         self.split = split
@@ -115,11 +161,11 @@ class Trainer:
         with self._progress_bar() as bar:
             task = bar.add_task(self.folder.name, total=self.recipe.epochs, completed=self.progress.epoch, scores="")
             while not self._is_finished():
-                entry = self._epoch()
+                development = self._epoch()
                 if self.accelerator.is_main_process:
                     save_checkpoint(checkpoints, trainee, self.progress)
                     self._write_log()
-                scores = f"loss {entry['loss']:.3f}, dev {SELECTION} {entry['dev'][SELECTION]:.3f}"
+                scores = f"loss {self.progress.log[-1].loss:.3f}, dev {SELECTION} {development.score:.3f}"
                 bar.update(task, completed=self.progress.epoch, scores=scores)
         self._finish()
 
@@ -129,31 +175,29 @@ class Trainer:
             done.epoch > 0 and done.epoch - done.best_epoch >= self.recipe.patience
         )
 
-    def _epoch(self) -> dict[str, Any]:
-        """One pass over the training dialogues and one over the development ones; returns the log's entry."""
+    def _epoch(self) -> Development:
+        """One pass over the training dialogues and one over the development ones."""
         started = perf_counter()
         epoch = self.progress.epoch + 1
         torch.manual_seed(_seed_of(self.recipe.seed, epoch, self.accelerator.process_index))
         self.model.train()
         losses = [self.step(dialogues) for dialogues in self.steps(epoch)]
         trained = perf_counter()
-        predictions = self._predict_development()
-        metrics = measure(total_confusion(predictions, self.config.classes), self.config.classes)
-        dev = {name: getattr(metrics, name) for name in NAMES}
-        if dev[SELECTION] > self.progress.best_score:
-            self.progress.best_score, self.progress.best_epoch = dev[SELECTION], epoch
-            self._save_best(fit_temperature(predictions))
-        entry = {
-            "epoch": epoch,
-            "loss": float(np.mean(losses)),
-            "dev": dev,
-            "learning_rate": self.scheduler.get_last_lr()[0],
-            "train_seconds": round(trained - started, 3),
-        }
+        development = self._measure_development()
+        if development.score > self.progress.best_score:
+            self.progress.best_score, self.progress.best_epoch = development.score, epoch
+            self._save_best(development.fit_temperature())
+        entry = EpochLog(
+            epoch=epoch,
+            loss=float(np.mean(losses)),
+            dev=development.scores,
+            learning_rate=float(self.scheduler.get_last_lr()[0]),
+            train_seconds=round(trained - started, 3),
+        )
         self.progress.epoch = epoch
         self.progress.log.append(entry)
-        self.accelerator.log({"loss": entry["loss"], **{f"dev/{k}": v for k, v in dev.items()}}, step=epoch)
-        return entry
+        self.accelerator.log({"loss": entry.loss, **{f"dev/{k}": v for k, v in entry.dev.items()}}, step=epoch)
+        return development
 
     def steps(self, epoch: int) -> Iterator[list[Dialogue]]:
         """The dialogues of each optimizer step, in this epoch's order: steps of as equal a size as can be."""
@@ -188,7 +232,7 @@ class Trainer:
         """Add one micro-batch's gradients; processes exchange them with the last one only."""
         with nullcontext() if is_last else self.accelerator.no_sync(self.model):
             output = self.model(batch.inputs, batch.masks, batch.mask, labels=batch.labels, speakers=batch.speakers)
-            loss = output.loss_terms.normalise(counts)
+            loss = output.loss_terms.normalize(counts)
             # Processes average their gradients; the counts are already those of all of them.
             self.accelerator.backward(loss * self.accelerator.num_processes)
         return loss.detach()
@@ -197,22 +241,22 @@ class Trainer:
         batch = collate(dialogues).to(self.accelerator.device)
         return drop_modalities(batch, self.recipe.modality_dropout, self.raw_model.config.modality_names)
 
-    def _predict_development(self) -> list[Prediction]:
+    def _measure_development(self) -> Development:
         if self.accelerator.num_processes > 1:
             # Every process has counted its own BatchNorm statistics; those of the first are the ones that are saved.
             for buffer in self.evaluated.buffers():
                 buffer.copy_(broadcast(buffer.clone()))
-        return predict_dialogues(
-            self.evaluated, self.split.dev, accelerator=self.accelerator, batch_size=self.recipe.batch_size
+        return self.measure(
+            self.evaluated, self.split.dev, self.config.classes, self.recipe.batch_size, self.accelerator
         )
 
     def _save_best(self, temperature: float) -> None:
         if self.accelerator.is_main_process:
-            self.evaluated.config.update({"calibration_temperature": temperature})
+            self.evaluated.config.calibration_temperature = temperature
             self.evaluated.save_pretrained(self.folder / BEST_FOLDER)
 
     def _write_log(self) -> None:
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.progress.log)
+        lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self.progress.log)
         write_atomically(self.folder / LOG_FILE, lines)
 
     def _start_tracker(self) -> None:
@@ -232,7 +276,6 @@ class Trainer:
             tracker.finish()
         self.accelerator.trackers = []
         if self.accelerator.is_main_process:
-            plot_training(self.progress.log, self.folder / "training.png", best_epoch=self.progress.best_epoch)
             best = self.progress
             say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
 

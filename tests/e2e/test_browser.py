@@ -198,15 +198,16 @@ def test_a_linked_recording_plays(browser: Any, timeline: Timeline, tmp_path: Pa
 def served(extracted: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page that is served with small limits."""
     pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
-    from lpgnet.pipeline import cli, serve
-    from lpgnet.pipeline.predict import EmotionPipeline
+    from lpgnet.pipeline import cli
+    from lpgnet.pipeline.labelling import web_page
+    from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 
     assert cli.main(extracted.arguments("train", "--run", "served")) == 0
     model = str(extracted.folder / "work" / "small" / "runs" / "served")
     config = ServeConfig(model=model, prediction=PredictionConfig(model=model), port=0, max_megabytes=1, max_minutes=2)
-    with serve.temporary_files() as folder:
-        page = serve.make_page(serve.Desk(EmotionPipeline.from_config(config.prediction), config, folder))
-        yield serve.launch(page, config)
+    with web_page.temporary_files() as folder:
+        page = web_page.make_page(web_page.Labeller(EmotionPipeline.from_config(config.prediction), config, folder))
+        yield web_page.launch(page, config)
         page.close()
     assert not Path(folder).exists(), "nothing is left behind"
 
@@ -258,20 +259,20 @@ def test_no_file_of_the_server_is_readable(served: str, tmp_path: Path) -> None:
 
 
 def test_limits(served: str, extracted: Workplace, tmp_path: Path) -> None:
-    from lpgnet.pipeline import serve
     from lpgnet.pipeline.errors import PipelineError
+    from lpgnet.pipeline.labelling import web_page
 
     config = ServeConfig(max_megabytes=1, max_minutes=0.5)
-    desk = serve.Desk(None, config, str(tmp_path))  # type: ignore[arg-type]
+    labeller = web_page.Labeller(None, config, str(tmp_path))  # type: ignore[arg-type]
     with pytest.raises(PipelineError, match=r"lasts 1 min, 0\.5 are allowed"):
-        desk.label(RECORDING, None, lambda share, step: None)
+        labeller.label(RECORDING, None, lambda share, step: None)
     soundfile.write(tmp_path / "large.wav", np.zeros(600_000), 8000)
     with pytest.raises(PipelineError, match=r"has 1 MB, 1 are allowed"):
-        desk.label(tmp_path / "large.wav", None, lambda share, step: None)
+        labeller.label(tmp_path / "large.wav", None, lambda share, step: None)
 
 
 def test_old_files_are_swept_away(tmp_path: Path) -> None:
-    from lpgnet.pipeline.serve import KEPT_SECONDS, sweep
+    from lpgnet.pipeline.labelling.web_page import KEPT_SECONDS, sweep
 
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

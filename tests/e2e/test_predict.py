@@ -12,7 +12,7 @@ import soundfile
 from lpgnet.pipeline import cli
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.predict import EmotionPipeline
+from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.timeline import check_formats, output_paths
 from tests.e2e.workplace import DEMO, ROOT, Run, Workplace

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lpgnet.model import LossSettings, build_model, loss_counts, self_distillation
+from lpgnet.model import LossConfig, build_model, loss_counts, self_distillation
 
 LOG3 = math.log(3.0)
 
@@ -29,7 +29,7 @@ def hand_worked_case() -> dict[str, Any]:
 
 
 def test_terms_worked_out_by_hand() -> None:
-    terms = self_distillation(**hand_worked_case(), settings=LossSettings())
+    terms = self_distillation(**hand_worked_case(), config=LossConfig())
     # Softmax of (ln 3, 0) is (3/4, 1/4).
     fused = math.log(2) + math.log(4)
     branch_text = math.log(4 / 3) + math.log(2)
@@ -41,29 +41,29 @@ def test_terms_worked_out_by_hand() -> None:
     torch.testing.assert_close(terms.sums, torch.tensor(expected))
     assert terms.counts.tolist() == [2, 2, 1, 2, 1]
     loss = fused / 2 + branch_text / 2 + branch_audio + expected[3] / 2 + expected[4]
-    torch.testing.assert_close(terms.normalise(), torch.tensor(loss))
+    torch.testing.assert_close(terms.normalize(), torch.tensor(loss))
 
 
 def test_loss_weights_and_temperature_worked_out_by_hand() -> None:
-    settings = LossSettings(fused_weight=2.0, branch_weight=0.0, distillation_weight=3.0, temperature=2.0)
+    config = LossConfig(fused_weight=2.0, branch_weight=0.0, distillation_weight=3.0, temperature=2.0)
     case = hand_worked_case()
     case["masks"]["text"] = torch.zeros_like(case["mask"])
-    terms = self_distillation(**case, settings=settings)
+    terms = self_distillation(**case, config=config)
     root = math.sqrt(3.0) / (1 + math.sqrt(3.0))  # softmax of (0, ln 3) / 2
     divergence = 0.5 * math.log(0.5 / root) + 0.5 * math.log(0.5 / (1 - root))
     expected = 2 * (math.log(2) + math.log(4)) / 2 + 3 * 4 * divergence
-    torch.testing.assert_close(terms.normalise(), torch.tensor(expected))
-    unscaled = LossSettings(**(vars(settings) | {"temperature_squared": False}))
+    torch.testing.assert_close(terms.normalize(), torch.tensor(expected))
+    unscaled = LossConfig(**(vars(config) | {"temperature_squared": False}))
     expected -= 3 * 3 * divergence
-    torch.testing.assert_close(self_distillation(**case, settings=unscaled).normalise(), torch.tensor(expected))
+    torch.testing.assert_close(self_distillation(**case, config=unscaled).normalize(), torch.tensor(expected))
 
 
 def test_class_weights_give_the_weighted_mean_of_torch(make_batch: Any) -> None:
-    weights = (0.5, 2.0, 1.0, 3.0)
+    weights = [0.5, 2.0, 1.0, 3.0]
     batch = make_batch([5, 3])
     logits = torch.randn(2, 5, 4)
-    settings = LossSettings(class_weights=weights)
-    terms = self_distillation(logits, {"text": logits * 2}, batch.labels, batch.mask, batch.masks, settings)
+    config = LossConfig(class_weights=weights)
+    terms = self_distillation(logits, {"text": logits * 2}, batch.labels, batch.mask, batch.masks, config)
     expected = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), torch.tensor(weights))
     torch.testing.assert_close(terms.means()[0], expected)
     heard = batch.labels.masked_fill(~batch.masks["text"], -100).flatten()
@@ -74,10 +74,10 @@ def test_class_weights_give_the_weighted_mean_of_torch(make_batch: Any) -> None:
 
 def test_counts_need_no_logits(make_batch: Any) -> None:
     batch = make_batch([5, 3, 6])
-    settings = LossSettings(class_weights=(0.5, 2.0, 1.0, 3.0))
+    config = LossConfig(class_weights=[0.5, 2.0, 1.0, 3.0])
     branches = {m: torch.randn(3, 6, 4) for m in ("text", "audio", "vision")}
-    terms = self_distillation(torch.randn(3, 6, 4), branches, batch.labels, batch.mask, batch.masks, settings)
-    counts = loss_counts(batch.labels, batch.mask, batch.masks, list(branches), settings)
+    terms = self_distillation(torch.randn(3, 6, 4), branches, batch.labels, batch.mask, batch.masks, config)
+    counts = loss_counts(batch.labels, batch.mask, batch.masks, list(branches), config)
     assert torch.equal(terms.counts, counts)
     assert counts[3] == counts[6] == 0.0  # the batch has no vision
 
@@ -97,11 +97,11 @@ def test_parts_of_a_step_add_up_to_the_whole(model_type: str, class_weights: Any
 
 
 def gradients(model: Any, batches: list[Any]) -> list[Tensor]:
-    """The gradients of a step over several batches, each normalised by the counts of all."""
+    """The gradients of a step over several batches, each normalized by the counts of all."""
     counts = sum(model.loss_counts(batch.labels, batch.mask, batch.masks) for batch in batches)
     model.zero_grad()
     for batch in batches:
-        model(**batch.arguments()).loss_terms.normalise(counts).backward()
+        model(**batch.arguments()).loss_terms.normalize(counts).backward()
     return [p.grad.clone() for p in model.parameters() if p.requires_grad]
 
 
@@ -109,7 +109,7 @@ def test_without_a_label_the_loss_is_zero_and_connected() -> None:
     case = hand_worked_case()
     case["labels"] = torch.full((1, 4), -100)
     case["logits"].requires_grad_()
-    loss = self_distillation(**case, settings=LossSettings(class_weights=(1.0, 2.0))).normalise()
+    loss = self_distillation(**case, config=LossConfig(class_weights=[1.0, 2.0])).normalize()
     loss.backward()
     assert loss.item() == 0.0 and (case["logits"].grad == 0).all()
 
@@ -118,6 +118,6 @@ def test_without_a_label_the_loss_is_zero_and_connected() -> None:
 def test_the_teacher_learns_from_the_distillation_only_when_it_is_not_detached(detach: bool) -> None:
     case = hand_worked_case()
     case["logits"].requires_grad_()
-    settings = LossSettings(fused_weight=0.0, detach_teacher=detach)
-    self_distillation(**case, settings=settings).normalise().backward()
+    config = LossConfig(fused_weight=0.0, detach_teacher=detach)
+    self_distillation(**case, config=config).normalize().backward()
     assert (case["logits"].grad.abs().max() == 0) == detach

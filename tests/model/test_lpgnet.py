@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lpgnet.model import LPGNetConfig, LPGNetForEmotionRecognition, ModelError, build_model
-from lpgnet.model.lpgnet import MaskedBatchNorm, attend
+from lpgnet.model.layers import MaskedBatchNorm
+from lpgnet.model.lpgnet import attend
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -34,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def make_model(**fields: Any) -> LPGNetForEmotionRecognition:
-    defaults = {"input_sizes": SIZES, "num_labels": 4, "hidden_size": 8, "num_attention_heads": 2}
+    defaults = {"input_sizes": SIZES, "hidden_size": 8, "num_attention_heads": 2}
     return LPGNetForEmotionRecognition(LPGNetConfig(**(defaults | fields)))
 
 
@@ -42,7 +43,7 @@ class PlainLPGNet:
     """The same model, written for one dialogue without padding, one utterance, path and head at a time."""
 
     def __init__(self, model: LPGNetForEmotionRecognition) -> None:
-        self.model, self.parts, self.config = model, model.lpgnet, model.config
+        self.parts, self.config = model, model.config
 
     def __call__(self, inputs: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tensor]:
         names, paths = self.config.modality_names, self.config.paths
@@ -56,9 +57,9 @@ class PlainLPGNet:
             joined = torch.cat(enhanced[m], dim=-1)
             refined[m] = joined @ self.parts.refine.weight[number] + self.parts.refine.bias[number]
         fused = self.fuse(refined, masks)
-        result = {"fused": fused @ self.model.fused_head.weight.T + self.model.fused_head.bias}
+        result = {"fused": fused @ self.parts.fused_head.weight.T + self.parts.fused_head.bias}
         for number, m in enumerate(names):
-            heads = self.model.branch_heads
+            heads = self.parts.branch_heads
             result[m] = refined[m].relu() @ heads.weight[number] + heads.bias[number]
         return result
 
@@ -204,7 +205,7 @@ def test_padding_moves_no_statistics_and_no_loss_in_training(make_batch: Any, ra
 
 def test_a_paths_statistics_are_those_of_its_query(make_batch: Any, randomised: Any) -> None:
     model = randomised(make_model(dropout=0.0)).train()
-    norm, batch = model.lpgnet.context_norm, make_batch([5, 2, 7], missing=0.4)
+    norm, batch = model.context_norm, make_batch([5, 2, 7], missing=0.4)
     before, seen = norm.running_mean.clone(), []
     norm.register_forward_hook(lambda module, arguments, result: seen.append(arguments[0]))
     model(**batch.arguments())
@@ -214,17 +215,10 @@ def test_a_paths_statistics_are_those_of_its_query(make_batch: Any, randomised: 
         torch.testing.assert_close(norm.running_mean[number].flatten(), expected)
 
 
-def make_norm(paths: int, size: int) -> MaskedBatchNorm:
-    norm = MaskedBatchNorm(paths, size)
-    for name, tensor in [*norm.named_parameters(), *norm.named_buffers()]:
-        nn.init.constant_(tensor, 1.0 if name in ("weight", "running_var") else 0.0)
-    return norm
-
-
 def test_masked_norm_equals_torch_on_the_real_rows() -> None:
     torch.manual_seed(0)
     x, real = torch.randn(2, 3, 5, 4) * 3 + 2, torch.rand(2, 3, 5) > 0.4
-    ours, theirs = make_norm(2, 4), [nn.BatchNorm1d(4) for _ in range(2)]
+    ours, theirs = MaskedBatchNorm(2, 4), [nn.BatchNorm1d(4) for _ in range(2)]
     for _ in range(2):
         found = ours(x, real)
         for path, norm in enumerate(theirs):
@@ -235,7 +229,7 @@ def test_masked_norm_equals_torch_on_the_real_rows() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_norm_over_fewer_than_two_rows_uses_the_running_statistics(rows: int) -> None:
-    norm = make_norm(2, 4)
+    norm = MaskedBatchNorm(2, 4)
     norm.running_mean.fill_(3.0)
     x, real = torch.randn(2, 1, 3, 4), torch.ones(2, 1, 3, dtype=torch.bool)
     real[1, 0, rows:] = False
@@ -353,7 +347,7 @@ def test_parameter_counts() -> None:
 
 def test_distance_slopes_begin_geometric() -> None:
     model = make_model(distance_bias=True, num_attention_heads=4)
-    slopes = F.softplus(model.lpgnet.raw_slopes)
+    slopes = F.softplus(model.raw_slopes)
     torch.testing.assert_close(slopes, torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256]).expand(4, 4))
 
 

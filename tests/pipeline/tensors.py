@@ -10,7 +10,8 @@ from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, EvaluationConfig, ModelConfig, TrainingConfig
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
-from lpgnet.pipeline.evaluate import evaluate_run
+from lpgnet.pipeline.evaluation.development import measure_development
+from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, make_dialogue
 from lpgnet.pipeline.training.runs import LoadedCorpus
 from lpgnet.pipeline.training.splits import Split
@@ -66,10 +67,10 @@ def make_config(kind: str = "lpgnet", *, model: dict[str, Any] | None = None, **
 
 def train(corpus: LoadedCorpus, config: Config, folder: Path) -> None:
     """Train a run into the folder."""
-    train_run(config, corpus, make_split(corpus), folder, make_accelerator("cpu"))
+    train_run(config, corpus, make_split(corpus), folder, make_accelerator("cpu"), measure_development)
 
 
-def train_and_test(corpus: LoadedCorpus, config: Config, folder: Path) -> dict[str, Any]:
+def train_and_test(corpus: LoadedCorpus, config: Config, folder: Path) -> RunResults:
     """Train a run and measure it on the test dialogues; returns what `metrics.json` holds."""
     train(corpus, config, folder)
     return evaluate_run(config, corpus, make_split(corpus), folder, make_accelerator("cpu"))[0]

@@ -1,4 +1,4 @@
-"""The arrows between the packages: pipeline imports the other three, and those import nothing of the project."""
+"""The arrows: pipeline imports the other three, which import nothing of the project; its rooms import downwards."""
 
 import ast
 import subprocess
@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "feature_extractors", "model", "cache")
+# A room imports those before it; the stages stand above them all.
+ROOMS = ("common", "corpora", "embeddings", "recordings", "training", "evaluation", "reports", "labelling")
+STAGES = {path.stem for path in (ROOT / "pipeline").glob("*.py")} - {"__init__", "config", "errors"}
 
 
 def modules(path: Path) -> set[str]:
@@ -36,12 +39,41 @@ def test_the_three_can_be_lifted_out(package: str) -> None:
         assert not others, f"{path} imports {others}"
 
 
+def test_every_room_is_on_the_list() -> None:
+    folders = {path.parent.relative_to(ROOT / "pipeline").parts[:1] for path in (ROOT / "pipeline").rglob("*.py")}
+    assert folders - {()} == {(room,) for room in ROOMS}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_downwards(room: str) -> None:
+    above = {*STAGES, *ROOMS[ROOMS.index(room) + 1 :]}
+    for path in (ROOT / "pipeline" / room).rglob("*.py"):
+        inside = {name.split(".")[2] for name in modules(path) if name.startswith("lpgnet.pipeline.")}
+        assert not inside & above, f"{path} imports {inside & above}"
+
+
+def test_model_needs_torch_and_the_hub_alone() -> None:
+    """safetensors is what both keep weights in."""
+    further = set().union(*(imported(path) for path in (ROOT / "model").rglob("*.py"))) - sys.stdlib_module_names
+    assert further == {"model", "torch", "huggingface_hub", "safetensors"}
+    code = "import sys, lpgnet.model.registry; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_cache_needs_no_torch() -> None:
     assert not any({"torch", "transformers"} & imported(path) for path in (ROOT / "cache").rglob("*.py"))
 
 
 @pytest.mark.parametrize(
-    "module", ["lpgnet", "lpgnet.cache", "lpgnet.feature_extractors", "lpgnet.pipeline.cli", "lpgnet.pipeline.features"]
+    "module",
+    [
+        "lpgnet",
+        "lpgnet.cache",
+        "lpgnet.feature_extractors",
+        "lpgnet.model.configuration",
+        "lpgnet.pipeline.cli",
+        "lpgnet.pipeline.features",
+    ],
 )
 def test_what_must_start_fast_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

@@ -1,13 +1,17 @@
 """The configuration: files, overrides, and one clear line for every mistake."""
 
-from dataclasses import asdict
+import pickle
+import re
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lpgnet.model import CONFIG_TYPES
 from lpgnet.pipeline.config import Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
 from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.model_config import FILLED_IN, ModelConfig
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(CONFIG_FOLDER.glob("**/*.yaml"))
@@ -45,7 +49,7 @@ def test_round_trip_through_yaml() -> None:
     [
         ("trainign: {epochs: 3}", r"x.yaml: unknown key 'trainign'; did you mean 'training'\?"),
         ("training: {epoch: 3}", r"x.yaml: unknown key 'training.epoch'; did you mean 'epochs'\?"),
-        ("training: {epochs: many}", r"x.yaml: key \"training.epochs\": Expected a int. Got value: many"),
+        ("training: {epochs: many}", r"x.yaml: key 'training.epochs': 'many' is not a whole number"),
         ("encoders: {audio: {pooling: men}}", r"x.yaml: .*encoders.audio.pooling"),
         ("training: {epochs: 0}", r"key 'training.epochs': 0 must be at least 1"),
         ("splits: {dev_share: 1.5}", r"key 'splits.dev_share': 1.5"),
@@ -64,7 +68,7 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -
     ("arguments", "message"),
     [
         (["--training.epoch", "3"], r"command line: .*did you mean 'training.epochs'\?"),
-        (["--training.epochs", "x"], r"command line: key \"training.epochs\""),
+        (["--training.epochs", "x"], r"command line: key 'training.epochs': 'x' is not a whole number"),
         (["--config", "nowhere.yaml"], r"nowhere.yaml: no such config file"),
     ],
 )
@@ -87,3 +91,43 @@ def test_positional_recordings() -> None:
     config = parse_config("predict", ["a.wav", "b.wav", "--model", "run"], PredictionConfig)
     assert config.recordings == ["a.wav", "b.wav"]
     assert config.model == "run"
+
+
+def test_the_model_section_has_every_field_of_the_networks_and_no_other() -> None:
+    section = {entry.name for entry in fields(ModelConfig)} - {"type", "modalities"}
+    networks = {entry.name for kind in CONFIG_TYPES.values() for entry in fields(kind)}
+    assert section == networks - FILLED_IN
+    assert {"detach_teacher", "temperature_squared"} <= section
+
+
+@pytest.mark.parametrize("kind", CONFIG_TYPES)
+def test_what_is_set_reaches_the_network_and_nothing_else(kind: str) -> None:
+    section = ModelConfig(type=kind)  # type: ignore[arg-type]
+    assert section.settings() == {}
+    assert parse_config("train", ["--model.type", kind, "--model.dropout", "0.25"], Config).model.settings() == {
+        "dropout": 0.25
+    }
+    config = parse_config("train", ["--model.type", kind, "--model.kernel_size", "5"], Config)
+    assert config.model.settings() == ({"kernel_size": 5} if kind == "lpgnet" else {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.hidden_size", "-3"], "hidden_size is -3: give a whole number of at least 1"),
+        (["--model.hidden_size", "6"], "num_attention_heads is 4 and must divide hidden_size, 6"),
+        (["--crossval.workers", "0"], "command line: key 'crossval.workers': 0 must be at least 1"),
+        (["--features.batch_budget", "-1"], "key 'features.batch_budget': -1 must not be negative"),
+        (["--training.learning_rate", "nan"], "key 'training.learning_rate': nan must be above 0"),
+        (["--evaluation.missing_shares", "[0.5, 2]"], "evaluation.missing_shares"),
+    ],
+)
+def test_a_number_out_of_its_range_is_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse_config("train", arguments, Config)
+
+
+def test_numbers_are_plain_ones_that_other_processes_know() -> None:
+    config = parse_config("train", ["--training.epochs", "3", "--training.ema_decay", "0.5"], Config)
+    assert type(config.training.epochs) is int and type(config.training.ema_decay) is float
+    assert pickle.loads(pickle.dumps(config)) == config

@@ -13,11 +13,11 @@ from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import EvaluationConfig
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.evaluate import evaluate_run
 from lpgnet.pipeline.evaluation.analysis import score, score_conditions, score_speakers, speaker_gap
 from lpgnet.pipeline.evaluation.inference import Prediction, predict_dialogues
-from lpgnet.pipeline.evaluation.missing import add_missing, kept_modalities, missing_curves
+from lpgnet.pipeline.evaluation.missing import MissingPoint, add_missing, kept_modalities, missing_curves
 from lpgnet.pipeline.evaluation.predictions import describe_test, read_predictions, words_seen, write_predictions
+from lpgnet.pipeline.evaluation.run_results import evaluate_run
 from lpgnet.pipeline.training.dialogues import hide_modality, make_dialogue
 from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.predicted import CLASSES, outcome
@@ -29,10 +29,10 @@ SETTINGS = EvaluationConfig(bootstrap=50)
 def test_mean_and_deviation_over_runs() -> None:
     right, half = [outcome("d.0", 0, 0), outcome("d.1", 1, 1)], [outcome("d.0", 0, 0), outcome("d.1", 1, 0)]
     values = score([right, half], CLASSES, SETTINGS)
-    assert values["wa"] == 0.75 and values["n"] == 2
-    assert values["deviations"]["wa"] == pytest.approx(np.std([1, 0.5], ddof=1))
-    assert values["f1"]["yes"] == 0.5 and values["confusion"] == [[2, 0], [1, 1]]
-    assert score([right], CLASSES, SETTINGS)["deviations"] == {}
+    assert values.wa == 0.75 and values.n == 2
+    assert values.deviations["wa"] == pytest.approx(np.std([1, 0.5], ddof=1))
+    assert values.f1["yes"] == 0.5 and values.confusion == [[2, 0], [1, 1]]
+    assert score([right], CLASSES, SETTINGS).deviations == {}
 
 
 def test_conditions_apart() -> None:
@@ -44,7 +44,7 @@ def test_conditions_apart() -> None:
         outcome("n.0", 0, 0, text_seen=None),
     ]
     found = score_conditions([run], CLASSES, SETTINGS)
-    assert {name: (values["n"], values["wa"], values["words_seen"]) for name, values in found.items()} == {
+    assert {name: (values.n, values.wa, values.words_seen) for name, values in found.items()} == {
         "scripted": (2, 1.0, 0.5),
         "improvised": (1, 0.0, 0.0),
     }
@@ -62,13 +62,13 @@ def test_speakers_and_the_gap_between_the_known_and_the_new() -> None:
         outcome("d.4", -100, 1, speaker="C", speaker_seen=True),
     ]
     speakers = score_speakers([run], CLASSES, SETTINGS)
-    assert {name: (values["ua"], values["seen"]) for name, values in speakers.items()} == {
+    assert {name: (values.ua, values.seen) for name, values in speakers.items()} == {
         "A": (1.0, True),
         "B": (0.5, False),
     }
     gap = speaker_gap([run], CLASSES, SETTINGS)
-    assert gap is not None and gap["seen"]["ua"] == 1 and gap["unseen"]["ua"] == 0.5
-    assert gap["differences"]["ua"]["value"] == 0.5
+    assert gap is not None and gap.seen.ua == 1 and gap.unseen.ua == 0.5
+    assert gap.differences["ua"].value == 0.5
     assert speaker_gap([run[:2]], CLASSES, SETTINGS) is None
 
 
@@ -102,15 +102,15 @@ def test_more_shares_hide_more_of_the_same() -> None:
 def test_a_model_of_both_modalities_does_with_one(tmp_path: Path) -> None:
     corpus, config = make_corpus("text"), make_config(epochs=8, modality_dropout=0.3)
     whole = train_and_test(corpus, config, tmp_path)
-    curves = missing_curves(whole["missing"], whole["heads"]["fused"]["confusion"])
+    curves = missing_curves(whole.missing, whole.fused.confusion)
     without_text, without_audio = dict(curves["text"]), dict(curves["audio"])
-    assert without_text[0.0] == without_audio[0.0] == whole["heads"]["fused"]["wa"] > 0.95
+    assert without_text[0.0] == without_audio[0.0] == whole.fused.wa > 0.95
     assert without_text[1.0] < 0.65 < without_text[0.5] < 0.95, "the words alone tell the class of this corpus"
     assert without_audio[1.0] > 0.95
     config.evaluation.modalities = ["audio"]
     alone, folder = evaluate_run(config, corpus, make_split(corpus), tmp_path, make_accelerator("cpu"))
-    assert alone["modalities"] == ["audio"] and alone["missing"] == {}
-    assert alone["heads"]["fused"]["wa"] == without_text[1.0]
+    assert alone.modalities == ["audio"] and alone.missing == {}
+    assert alone.fused.wa == without_text[1.0]
     assert folder != tmp_path and (folder / "predictions.jsonl").exists()
     weights = [one.prediction.weights for one in read_predictions(folder / "predictions.jsonl")[0]]
     assert all(weight == {"text": 0.0, "audio": 1.0} for weight in weights)
@@ -125,8 +125,8 @@ def test_a_model_of_one_modality_needs_it(tmp_path: Path) -> None:
 
 
 def test_curves_of_several_runs_add_up() -> None:
-    runs = [{"text": [{"share": 0.5, "confusion": [[n, 0], [1, n]]}]} for n in (1, 2)]
-    assert add_missing(runs) == {"text": [{"share": 0.5, "confusion": [[3, 0], [2, 3]]}]}
+    runs = [{"text": [MissingPoint(0.5, [[n, 0], [1, n]])]} for n in (1, 2)]
+    assert add_missing(runs) == {"text": [MissingPoint(0.5, [[3, 0], [2, 3]])]}
 
 
 def test_predictions_do_not_depend_on_the_batches(tmp_path: Path) -> None:

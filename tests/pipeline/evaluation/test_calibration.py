@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from lpgnet.pipeline.evaluation.calibration import (
     HIGHEST,
     LOWEST,
-    Reliability,
-    describe_calibration,
+    add_up,
     fit_temperature,
     log_probabilities,
+    measure_calibration,
     reliability,
 )
 from lpgnet.pipeline.evaluation.inference import Prediction
@@ -84,20 +84,20 @@ def test_the_error_worked_by_hand() -> None:
     measured = reliability(predictions_of(probabilities, labels))
     # Two bins: (0.9 + 0.9) expected and 1 right; (0.6 + 0.6) expected and 2 right; the last has no label.
     assert measured.error == pytest.approx((0.8 + 0.8) / 4)
-    assert measured.counts.sum() == 4 and measured.hits.sum() == 3
+    assert sum(measured.counts) == 4 and sum(measured.hits) == 3
 
 
 def test_two_parts_add_up_to_the_whole() -> None:
     predictions = draw(2.0, count=300)
-    parts = [reliability(part).to_dict() for part in (predictions[:100], predictions[100:])]
-    assert Reliability.from_dicts(parts).error == pytest.approx(reliability(predictions).error, abs=1e-4)
+    parts = [reliability(part) for part in (predictions[:100], predictions[100:])]
+    assert add_up(parts).error == pytest.approx(reliability(predictions).error, abs=1e-4)
 
 
 def test_what_was_before_is_found_from_calibrated_probabilities() -> None:
     raw = draw(3.0, count=500)
     labels = np.array([prediction.label for prediction in raw])
     calibrated = predictions_of(softmax(log_probabilities(raw) / 3.0), labels)
-    described = describe_calibration(calibrated, 3.0)
-    assert described["before"]["error"] == pytest.approx(reliability(raw).error, abs=1e-6)
-    assert described["after"]["error"] == pytest.approx(reliability(raw, temperature=3.0).error, abs=1e-6)
-    assert described["after"]["error"] < described["before"]["error"]
+    described = measure_calibration(calibrated, 3.0)
+    assert described.before.error == pytest.approx(reliability(raw).error, abs=1e-6)
+    assert described.after.error == pytest.approx(reliability(raw, temperature=3.0).error, abs=1e-6)
+    assert described.after.error < described.before.error

@@ -7,8 +7,8 @@ import pytest
 
 from lpgnet.pipeline import cli
 from lpgnet.pipeline.common.stamps import write_stamp
-from lpgnet.pipeline.compare import McNemar, check_comparable, differences, mcnemar, read_measured
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.evaluation.comparison import McNemar, check_comparable, differences, mcnemar, read_measured
 from lpgnet.pipeline.evaluation.metrics import bootstrap_differences, bootstrap_intervals, scores
 from lpgnet.pipeline.evaluation.predictions import Outcome
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE

@@ -1,21 +1,25 @@
 """The table of a cross-validation: its rows, what it sums up, and reports that print any name as it is."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
 from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
-from lpgnet.pipeline.crossval import describe_table, read_runs, table_folder
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.evaluate import measure_predictions, write_results
+from lpgnet.pipeline.evaluation.missing import MissingPoint
 from lpgnet.pipeline.evaluation.predictions import Outcome
-from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows
+from lpgnet.pipeline.evaluation.run_results import measure_run, write_results
+from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
+from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows, table_folder
 from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
+from lpgnet.pipeline.training.runs import TrainingCost
+from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.predicted import outcome
 from tests.pipeline.work import fail_on_two
 
@@ -71,7 +75,7 @@ def runs(seed: int, fold: str, accuracy: float) -> list[Outcome]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> TableResults:
     """A table of two rows, two folds and two seeds, of runs whose predictions are made up."""
     folder = tmp_path_factory.mktemp("table")
     config = Config(
@@ -92,37 +96,41 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 write_made_up(job, runs(seed, fold, 0.9 - 0.3 * place))
                 jobs.append(job)
     assert [len(run) for run in read_runs(jobs[:4])] == [48, 48]
-    return json.loads(json.dumps(describe_table(config, rows, jobs)))
+    described = describe_table(config, rows, jobs)
+    assert from_json(json.loads(json.dumps(to_json(described))), TableResults, where="here") == described
+    return described
 
 
 def write_made_up(job: Job, outcomes: list[Outcome]) -> None:
-    curve = [{"share": 1.0, "confusion": [[6, 6], [6, 6]]}]
-    measured = {
-        "fold": job.fold,
-        "classes": job.config.classes,
-        "parameters": 1234,
-        "training": {"seconds_per_epoch": 0.5},
-        **measure_predictions(job.config, outcomes, 1.5),
-        "missing": {"text": curve, "audio": curve},
-    }
+    curve = [MissingPoint(1.0, [[6, 6], [6, 6]])]
+    measured = measure_run(
+        job.config,
+        Split(job.fold, (), (), ()),
+        outcomes,
+        1.5,
+        modalities=["text", "audio"],
+        missing={"text": curve, "audio": curve},
+        parameters=1234,
+        training=TrainingCost(3, 0.5, "cpu", 1, 1),
+    )
     write_results(measured, outcomes, job.folder)
 
 
-def test_the_sum_of_folds_and_the_mean_of_seeds(results: dict[str, Any]) -> None:
-    row = results["rows"][0]
-    assert row["n"] == 48 and np.sum(row["confusion"]) == 96
-    assert row["wa"] == pytest.approx(np.trace(row["confusion"]) / 96)
-    assert row["wa"] == pytest.approx(np.mean([fold["wa"] for fold in row["folds"].values()]))
-    assert row["intervals"]["wa"][0] < row["wa"] < row["intervals"]["wa"][1]
-    assert list(row["speakers"]) == ["1F", "1M", "2F", "2M"] and list(row["conditions"]) == ["improvised", "scripted"]
-    assert sum(row["calibration"]["after"]["counts"]) == 96 and row["calibration"]["temperatures"] == [1.5] * 4
-    assert row["missing"]["text"][0]["confusion"] == [[24, 24], [24, 24]]
-    assert "differences" not in row
-    gap = results["rows"][1]["differences"]["wa"]
-    assert gap["value"] == pytest.approx(results["rows"][1]["wa"] - row["wa"]) and gap["interval"][1] < 0
+def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
+    row = results.rows[0]
+    assert row.n == 48 and np.sum(row.confusion) == 96
+    assert row.wa == pytest.approx(np.trace(row.confusion) / 96)
+    assert row.wa == pytest.approx(np.mean([fold.wa for fold in row.folds.values()]))
+    assert row.intervals["wa"][0] < row.wa < row.intervals["wa"][1]
+    assert list(row.speakers) == ["1F", "1M", "2F", "2M"] and list(row.conditions) == ["improvised", "scripted"]
+    assert sum(row.calibration.after.counts) == 96 and row.calibration.temperatures == [1.5] * 4
+    assert row.missing["text"][0].confusion == [[24, 24], [24, 24]]
+    assert row.differences == {}
+    gap = results.rows[1].differences["wa"]
+    assert gap.value == pytest.approx(results.rows[1].wa - row.wa) and gap.interval[1] < 0
 
 
-def test_markdown_and_latex_print_names_as_they_are(results: dict[str, Any]) -> None:
+def test_markdown_and_latex_print_names_as_they_are(results: TableResults) -> None:
     lines = to_markdown(results).splitlines()
     assert lines[0].startswith("| model | WA | UA | weighted F1 | macro F1 | weighted F1 less lpgnet | parameters |")
     assert len({line.count("|") for line in lines[:4]}) == 1 and "±" in lines[2]
@@ -157,7 +165,7 @@ class Page(HTMLParser):
         self.words += data
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: dict[str, Any]) -> None:
+def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResults) -> None:
     page = Page(to_html(results))
     assert not any("alert(1)" in script for script in page.scripts)
     assert HOSTILE in page.words
@@ -176,9 +184,8 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: dict[str,
     assert "Published figures: not comparable without their protocol" in page.words and "87" in page.words
 
 
-def test_published_figures_are_for_iemocap_alone(results: dict[str, Any]) -> None:
-    other = json.loads(json.dumps(results))
-    other["protocol"]["corpus"]["reader"] = "meld"
+def test_published_figures_are_for_iemocap_alone(results: TableResults) -> None:
+    other = replace(results, protocol=replace(results.protocol, corpus=CorpusConfig(reader="meld")))
     assert "Published figures" not in Page(to_html(other)).words
 
 

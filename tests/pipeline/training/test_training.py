@@ -15,6 +15,8 @@ from torch import Tensor
 from lpgnet.model import load_model
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, TrainingConfig
+from lpgnet.pipeline.evaluation.development import measure_development
+from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.training.dialogues import collate
 from lpgnet.pipeline.training.runs import make_model
 from lpgnet.pipeline.training.trainer import Trainer, drop_modalities, make_scheduler, steps_per_epoch
@@ -28,8 +30,8 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def interval(results: dict[str, Any]) -> tuple[float, float]:
-    low, high = results["heads"]["fused"]["intervals"]["wa"]
+def interval(results: RunResults) -> tuple[float, float]:
+    low, high = results.fused.intervals["wa"]
     return low, high
 
 
@@ -57,15 +59,15 @@ def make_trainer(config: Config, folder: Path, kind: type[Trainer] = Trainer) ->
     corpus = make_corpus("text", dialogues=24)
     split = make_split(corpus)
     folder.mkdir(exist_ok=True)
-    return kind(config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split))
+    return kind(config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split), measure_development)
 
 
 def gradients_of_a_step(config: Config, folder: Path) -> tuple[dict[str, Tensor], float]:
     """The gradients that the optimizer sees in the first step, and the step's loss."""
     trainer = make_trainer(config, folder)
     model = trainer.raw_model.train()
-    if hasattr(model, "lpgnet"):
-        model.lpgnet.context_norm.eval()  # its statistics are those of a batch, by definition
+    if hasattr(model, "context_norm"):
+        model.context_norm.eval()  # its statistics are those of a batch, by definition
     found: dict[str, Tensor] = {}
 
     def keep(*_: object) -> None:

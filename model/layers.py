@@ -1,0 +1,117 @@
+"""The layers of the models: paths and modalities are leading axes, so that a step is one operation for all of them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn import init
+
+
+class InputMix(nn.Module):
+    """Step 0: standardize each layer and dimension of an embedding, then mix its layers by softmax weights.
+
+    The statistics are buffers and travel with the checkpoint. With one layer there is nothing to learn.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(layers, width))
+        self.register_buffer("std", torch.ones(layers, width))
+        self.layer_weights = nn.Parameter(torch.zeros(layers)) if layers > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, K, D) -> (B, L, D), in float32.
+
+        Both are one weighted sum over the layers, sum_k (w_k / std_k) (x_k - mean_k), taken layer by layer: the
+        input is the model's largest tensor by far, and no copy of it is made.
+        """
+        if self.layer_weights is None:
+            return (x[:, :, 0].float() - self.mean[0]) / self.std[0]
+        scale = self.layer_weights.float().softmax(0)[:, None] / self.std  # (K, D)
+        mixed = -(scale * self.mean).sum(0)
+        for layer, layer_scale in zip(x.unbind(2), scale, strict=True):
+            mixed = torch.addcmul(mixed, layer.float(), layer_scale)
+        return mixed
+
+
+class StackedLinear(nn.Module):
+    """`copies` linear layers side by side: (copies, ..., in) -> (copies, ..., out) in one product."""
+
+    def __init__(self, copies: int, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(copies, in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(copies, 1, out_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply layer i to x[i]."""
+        rows = x.flatten(1, -2)  # (copies, N, in)
+        out = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias, rows, self.weight)
+        return out.view(*x.shape[:-1], -1)
+
+
+class StackedLayerNorm(nn.Module):
+    """`copies` layer normalizations side by side: (copies, B, L, d) -> the same."""
+
+    def __init__(self, copies: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(copies, 1, 1, size))
+        self.bias = nn.Parameter(torch.zeros(copies, 1, 1, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply normalization i to x[i]."""
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+
+
+class MaskedBatchNorm(nn.Module):
+    """A batch normalization per path over its real utterances; fewer than two use the running statistics."""
+
+    momentum = 0.1
+    epsilon = 1e-5
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, paths: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(paths, 1, 1, size))
+        self.bias = nn.Parameter(torch.zeros(paths, 1, 1, size))
+        self.register_buffer("running_mean", torch.zeros(paths, 1, 1, size))
+        self.register_buffer("running_var", torch.ones(paths, 1, 1, size))
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """(P, B, L, d) with `real` (P, B, L) bool -> (P, B, L, d) in float32."""
+        x = x.float()
+        mean, variance = self._statistics(x, real) if self.training else (self.running_mean, self.running_var)
+        scale = self.weight * (variance + self.epsilon).rsqrt()
+        return torch.addcmul(self.bias - mean * scale, x, scale)
+
+    def _statistics(self, x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        count = real.sum((1, 2)).view(-1, 1, 1, 1)  # (P, 1, 1, 1)
+        weight = real[..., None] / count.clamp_min(1)  # (P, B, L, 1)
+        mean = (x * weight).sum((1, 2), keepdim=True)  # (P, 1, 1, d)
+        variance = ((x - mean).square() * weight).sum((1, 2), keepdim=True)
+        enough = count >= 2
+        mean = torch.where(enough, mean, self.running_mean)
+        variance = torch.where(enough, variance, self.running_var)
+        self._update(mean, variance, count)
+        return mean, variance
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running statistics; those of a path with too few utterances move towards themselves."""
+        unbiased = torch.where(count >= 2, variance * count / (count - 1).clamp_min(1), variance)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(unbiased, self.momentum)
+
+
+def initialize(module: nn.Module) -> None:
+    """Draw a layer's weights, as torch does its linear layers; for `nn.Module.apply`."""
+    if isinstance(module, nn.Linear | nn.Conv1d | StackedLinear):
+        fan_in = module.weight.shape[1] if isinstance(module, StackedLinear) else module.weight[0].numel()
+        bound = 1 / math.sqrt(fan_in)
+        init.uniform_(module.weight, -bound, bound)
+        if module.bias is not None:
+            init.uniform_(module.bias, -bound, bound)

@@ -1,0 +1,34 @@
+"""Types of numbers with a range, which the command line and the YAML files are checked by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    Count: TypeAlias = int
+    Folds: TypeAlias = int
+    NonNegativeInt: TypeAlias = int
+    Fraction: TypeAlias = float
+    NonNegativeFloat: TypeAlias = float
+    PositiveFloat: TypeAlias = float
+    Probability: TypeAlias = float
+    Share: TypeAlias = float
+else:
+    from jsonargparse.typing import ClosedUnitInterval as Fraction
+    from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, restricted_number_type
+    from jsonargparse.typing import OpenUnitInterval as Probability
+
+    Count = restricted_number_type("Count", int, (">=", 1))
+    Folds = restricted_number_type("Folds", int, (">=", 2))
+    Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
+
+__all__ = [
+    "Count",
+    "Folds",
+    "Fraction",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "PositiveFloat",
+    "Probability",
+    "Share",
+]

@@ -1,0 +1,159 @@
+"""Whether one of two runs, or rows of a table, is better on the same utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from lpgnet.pipeline.common.files import parse_object, read_text
+from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.evaluation.analysis import confusions, labelled_only
+from lpgnet.pipeline.evaluation.metrics import Difference, bootstrap_differences
+from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
+from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
+from lpgnet.pipeline.training.dialogues import NO_LABEL
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The test predictions of a run, or of a row of a table: by seed, all its folds together.
+
+    Attributes:
+        runs: by seed folder, or by the empty name for a run.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    runs: dict[str, list[Outcome]]
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's test on what each of two classifiers got right.
+
+    Attributes:
+        only_first, only_second: utterances that it alone got right.
+        p: exact and two-sided: of so uneven a share if either were right as often as the other.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def read_measured(folder: Path) -> Measured:
+    """Read a run's folder, or a row's with its folds and seeds.
+
+    Raises:
+        PipelineError: nothing in it is evaluated.
+    """
+    whole = folder / PREDICTIONS_FILE
+    files = [whole] if whole.exists() else _files_of_row(folder)
+    if not files:
+        raise PipelineError(f"{folder}: holds no predictions; evaluate the run first, or name a row's folder")
+    runs: dict[str, list[Outcome]] = {}
+    classes: tuple[str, ...] = ()
+    for file in files:
+        outcomes, names = read_predictions(file)
+        if classes and classes != tuple(names):
+            raise PipelineError(f"{file}: has the classes {shorten(names)}, its neighbours have {shorten(classes)}")
+        classes = tuple(names)
+        runs.setdefault("" if file == whole else file.parent.name, []).extend(outcomes)
+    for seed, outcomes in runs.items():
+        tested = [one.prediction.utterance_id for one in outcomes]
+        if len(set(tested)) < len(tested):
+            raise PipelineError(f"{folder}: {seed} tests some utterances twice; remove the folds of an earlier table")
+    return Measured(folder, classes, runs)
+
+
+def _files_of_row(folder: Path) -> list[Path]:
+    """The predictions of a row's runs, one moved aside (`seed0~1`) left out.
+
+    Raises:
+        PipelineError: the runs are not all of one configuration.
+    """
+    stamps = [path for path in sorted(folder.glob(f"*/seed*/{MEASURED_FILE}")) if path.parent.name[4:].isdigit()]
+    protocols = {path: _protocol(path) for path in stamps}
+    if odd := [path for path in stamps if protocols[path] != protocols[stamps[-1]]]:
+        raise PipelineError(
+            f"{odd[0].parent}: was made with another configuration than {stamps[-1].parent}; run the table again, "
+            "and remove the runs that do not belong to it"
+        )
+    return [path.with_name(PREDICTIONS_FILE) for path in stamps]
+
+
+def _protocol(stamp: Path) -> dict[str, Any]:
+    """A run's inputs but for its fold and seed."""
+    inputs = parse_object(read_text(stamp), where=str(stamp))
+    training = {name: value for name, value in inputs["training"].items() if name != "seed"}
+    return {name: value for name, value in inputs.items() if name != "fold"} | {"training": training}
+
+
+def check_comparable(first: Measured, second: Measured) -> None:
+    """Refuse to compare what was not measured on the same utterances.
+
+    Raises:
+        PipelineError: names the first difference.
+    """
+    if first.classes != second.classes:
+        raise PipelineError(
+            f"{first.folder} has the classes {shorten(first.classes)}, {second.folder} has {shorten(second.classes)}"
+        )
+    if len(first.runs) != len(second.runs):
+        raise PipelineError(
+            f"{first.folder} has {len(first.runs)} seeds, {second.folder} has {len(second.runs)}; "
+            "compare rows of as many seeds"
+        )
+    truths = {side.folder: [_truth(run) for run in side.runs.values()] for side in (first, second)}
+    reference = truths[first.folder][0]
+    for folder, runs in truths.items():
+        for truth in runs:
+            _check_same(first.folder, reference, folder, truth)
+
+
+def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[str, int]) -> None:
+    if extra := sorted(reference.keys() ^ truth.keys()):
+        owner, missing = (one, other) if extra[0] in reference else (other, one)
+        raise PipelineError(
+            f"other test utterances: {len(extra)} are tested on one side only, such as {shorten(extra, most=3)} "
+            f"({extra[0]} is in {owner}, not in {missing}); compare runs of the same test split"
+        )
+    if changed := [name for name, label in reference.items() if truth[name] != label]:
+        raise PipelineError(f"other labels in {one} and {other}, such as of {shorten(changed, most=3)}")
+
+
+def _truth(run: Sequence[Outcome]) -> dict[str, int]:
+    return {one.prediction.utterance_id: one.prediction.label for one in run if one.prediction.label != NO_LABEL}
+
+
+def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
+    """The first's mean score over seeds less the second's, by a paired bootstrap over dialogues."""
+    sides = (confusions(labelled_only(list(side.runs.values())), side.classes) for side in (first, second))
+    return bootstrap_differences(*sides, resamples=resamples, confidence=confidence)
+
+
+def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
+    """Test whether two classifiers are right equally often, from the utterances that one alone got right.
+
+    It takes utterances as independent, which those of a dialogue are not: the bootstrap over dialogues does not.
+    """
+    ours, theirs = _right(first), _right(second)
+    only_first = sum(ours[name] and not theirs[name] for name in ours)
+    only_second = sum(theirs[name] and not ours[name] for name in ours)
+    split = only_first + only_second
+    return McNemar(only_first, only_second, float(binomtest(only_first, split).pvalue) if split else 1.0)
+
+
+def _right(run: Sequence[Outcome]) -> dict[str, bool]:
+    known = (one.prediction for one in run if one.prediction.label != NO_LABEL)
+    return {prediction.utterance_id: prediction.guess() == prediction.label for prediction in known}
+
+
+def total(side: Measured) -> np.ndarray:
+    """Counts (runs, C, C) of each seed, over all dialogues."""
+    return confusions(list(side.runs.values()), side.classes).sum(1)

@@ -1,0 +1,132 @@
+"""Label many recordings: those that are done are left alone, one that fails stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lpgnet.pipeline.common.console import say, show
+from lpgnet.pipeline.common.stamps import is_fresh, stat_of, write_stamp
+from lpgnet.pipeline.config import PredictionConfig
+from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
+from lpgnet.pipeline.labelling.model_folders import model_folder
+from lpgnet.pipeline.recordings.sources import RecordingSource, Source
+from lpgnet.pipeline.reports.page import PageSettings
+from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
+
+# What each timeline was made from, below the output folder.
+STAMPS = ".made-from"
+# Raised when the same inputs give other outputs, so that finished ones are made anew.
+OUTPUT_VERSION = 1
+# Fields that say where and how fast, but not what comes out.
+_NOT_IN_STAMPS = ("recordings", "transcript", "out", "again", "device", "workers", "formats")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A timeline that was written, with a title for people and its files."""
+
+    title: str
+    timeline: Timeline
+    paths: list[Path]
+
+
+def label_sources(
+    sources: Sequence[Source], config: PredictionConfig, *, on_labelled: Callable[[Labelled], None], debug: bool = False
+) -> None:
+    """Label what is not done yet; what fails is told at the end and stops nothing else.
+
+    Args:
+        on_labelled: is called with each timeline once its files are written.
+        debug: raise the first error as it is.
+
+    Raises:
+        PipelineError: some recordings could not be labelled.
+    """
+    waiting = [source for source in sources if config.again or not _is_done(source, config)]
+    if len(waiting) < len(sources):
+        say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (--again true labels them again)")
+    if not waiting:
+        return
+    _check_writable(Path(config.out))
+    pipeline = EmotionPipeline.from_config(config)
+    failures: list[tuple[Source, Exception]] = []
+    for number, source in enumerate(waiting, start=1):
+        try:
+            on_labelled(_label_one(source, pipeline, config))
+        except Exception as error:
+            if debug or len(sources) == 1:
+                raise
+            say(f"failed: {_name(source)}: {error}")
+            failures.append((source, error))
+        if len(waiting) > 1:
+            say(f"{number} of {len(waiting)}: {_name(source)}")
+    _conclude(failures, len(waiting))
+
+
+def _conclude(failures: Sequence[tuple[Source, Exception]], n_sources: int) -> None:
+    for source, error in failures:
+        show(f"failed: {_name(source)}: {' '.join(str(error).split())}")
+    if failures:
+        raise PipelineError(f"{len(failures)} of {n_sources} recordings could not be labelled; the rest is done")
+
+
+def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConfig) -> Labelled:
+    stamp = _stamp_inputs(source, config)
+    _spare_inputs(source, config)
+    timeline = pipeline.label(source)
+    for choice in timeline.choices:
+        say(choice)
+    with pipeline.seconds.of("outputs"):
+        page = PageSettings(config.embed_megabytes)
+        paths = write_timeline(timeline, Path(config.out), check_formats(config.formats), page)
+    # Written last: a timeline without it is made again.
+    write_stamp(_stamp_path(source, config), stamp)
+    return Labelled(_name(source), timeline, paths)
+
+
+def _spare_inputs(source: Source, config: PredictionConfig) -> None:
+    """Refuse to write a timeline over the recording or the transcript that it is made from."""
+    outputs = output_paths(Path(config.out), source.name, check_formats(config.formats)).values()
+    if taken := {path.resolve() for path in outputs} & {path.resolve() for path in source.files}:
+        raise PipelineError(
+            f"{shorten(sorted(taken))} would be overwritten by the timeline; name another folder by --out"
+        )
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out, prefix=".try-"):
+            pass
+    except OSError as error:
+        raise PipelineError(f"{out}: cannot be written ({error.strerror}); name another folder by --out") from None
+
+
+def _name(source: Source) -> str:
+    return str(source.recording) if isinstance(source, RecordingSource) else f"dialogue {source.name}"
+
+
+def _stamp_path(source: Source, config: PredictionConfig) -> Path:
+    return Path(config.out) / STAMPS / f"{source.name}.json"
+
+
+def _stamp_inputs(source: Source, config: PredictionConfig) -> dict[str, Any]:
+    """All that a timeline depends on."""
+    model = model_folder(Path(config.model or ""))
+    return {
+        "version": OUTPUT_VERSION,
+        "files": stat_of(source.files),
+        "model": stat_of([model / "config.json", model / "model.safetensors"]),
+        "settings": {name: value for name, value in asdict(config).items() if name not in _NOT_IN_STAMPS},
+    }
+
+
+def _is_done(source: Source, config: PredictionConfig) -> bool:
+    paths = output_paths(Path(config.out), source.name, check_formats(config.formats))
+    written = all(path.is_file() for path in paths.values())
+    return written and is_fresh(_stamp_path(source, config), _stamp_inputs(source, config))

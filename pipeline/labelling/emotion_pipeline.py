@@ -1,0 +1,323 @@
+"""A trained model with its encoders: a recording in, its emotion timeline out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lpgnet.model import EmotionModel, load_model
+from lpgnet.pipeline.common.console import quiet_transformers
+from lpgnet.pipeline.common.processes import resolve_device
+from lpgnet.pipeline.config import PredictionConfig, check_prediction
+from lpgnet.pipeline.corpora.audio import describe
+from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, Utterance
+from lpgnet.pipeline.embeddings.extraction import Extraction, embed
+from lpgnet.pipeline.embeddings.plan import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
+from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_in_windows, temperature_of
+from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
+from lpgnet.pipeline.recordings.media import decodable
+from lpgnet.pipeline.recordings.sources import DialogueSource, Source
+from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
+from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, TurnSettings
+from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
+from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow
+from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
+
+if TYPE_CHECKING:
+    from lpgnet.feature_extractors import Encoder
+    from lpgnet.pipeline.recordings.speech_models import SpeechModel
+
+
+@dataclass
+class Seconds:
+    """How long each step took, over all calls: what the benchmark shows."""
+
+    steps: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, step: str) -> Iterator[None]:
+        """Add the time that the block takes to a step."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.add(step, perf_counter() - started)
+
+    def add(self, step: str, seconds: float) -> None:
+        """Add to a step."""
+        self.steps[step] = self.steps.get(step, 0.0) + seconds
+
+
+@dataclass(frozen=True)
+class EmotionPipeline:
+    """A trained model with its encoders: loaded once, called for many recordings.
+
+    Example:
+        pipeline = EmotionPipeline.from_pretrained("work/demo/runs/default")
+        rows = pipeline("call.wav", transcript="call.srt")
+    """
+
+    model: EmotionModel
+    encoders: dict[str, Encoder]
+    device: str
+    config: PredictionConfig
+    seconds: Seconds = field(default_factory=Seconds)
+    _speech_models: dict[str, SpeechModel] = field(default_factory=dict)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **settings: Any) -> EmotionPipeline:
+        """Load a model and the encoders that it names.
+
+        Args:
+            folder: a run folder, or a folder that `save_pretrained` or the export stage wrote.
+            settings: fields of `PredictionConfig`, such as `device` or `asr`.
+
+        Raises:
+            PipelineError: the folder holds no model, or an encoder is not the one that the model was trained with.
+            UsageError: a setting is unknown or makes no sense.
+        """
+        known = [entry.name for entry in fields(PredictionConfig)]
+        for name in settings:
+            if name not in known:
+                raise UsageError(f"unknown setting '{name}'; known: {', '.join(known)}")
+        config = PredictionConfig(model=str(folder), **settings)
+        check_prediction(config)
+        return cls.from_config(config)
+
+    @classmethod
+    def from_config(cls, config: PredictionConfig) -> EmotionPipeline:
+        """Load the model that a configuration names, and the encoders of the modalities that it listens for."""
+        quiet_transformers()
+        folder = model_folder(Path(config.model or ""))
+        device = resolve_device(config.device)
+        model = load_model(folder).eval()
+        model.to(torch.device(device))  # type: ignore[arg-type]
+        elsewhere = {"audio": config.audio_encoder, "text": config.text_encoder}
+        encoders = {
+            modality: load_model_encoder(spec, folder / BUNDLED_ENCODERS / modality, elsewhere[modality], device)
+            for modality, spec in model.config.encoders.items()
+            if config.modalities in ("all", modality)
+        }
+        if not encoders:
+            takes = ", ".join(model.config.encoders)
+            raise UsageError(f"key 'modalities': the model takes {takes}, so it cannot go by {config.modalities} alone")
+        return cls(model, encoders, device, config)
+
+    def __call__(
+        self,
+        recording: str | Path | np.ndarray | torch.Tensor,
+        transcript: str | Path | Transcript | None = None,
+        *,
+        sampling_rate: int | None = None,
+    ) -> list[TimelineRow]:
+        """Label every turn of a recording.
+
+        Args:
+            recording: an audio file, or a waveform `(samples,)` or `(samples, channels)`, floating point
+                between -1 and 1 or integers at full scale.
+            transcript: its turns; None takes the file of the same name beside the recording, or voice activity where
+                there is none.
+            sampling_rate: of the waveform, in samples per second.
+
+        Raises:
+            PipelineError: a file cannot be read, or a turn does not lie in the recording; names the file and turn.
+        """
+        if isinstance(recording, np.ndarray | torch.Tensor):
+            return self._of_waveform(np.asarray(recording), transcript, sampling_rate)
+        return list(self.label_recording(Path(recording), transcript).rows)
+
+    def _of_waveform(
+        self, waveform: np.ndarray, transcript: str | Path | Transcript | None, sampling_rate: int | None
+    ) -> list[TimelineRow]:
+        import soundfile
+
+        if sampling_rate is None:
+            raise UsageError("a waveform needs its sampling_rate")
+        if waveform.ndim > 2 or (waveform.ndim == 2 and waveform.shape[0] < waveform.shape[1]):
+            raise UsageError(f"a waveform is (samples,) or (samples, channels), not {waveform.shape}; transpose it")
+        if np.issubdtype(waveform.dtype, np.integer):
+            waveform = (waveform / (np.iinfo(waveform.dtype).max + 1.0)).astype(np.float32)
+        with TemporaryDirectory(prefix="lpgnet-") as folder:
+            path = Path(folder) / "waveform.wav"
+            soundfile.write(path, waveform, sampling_rate, subtype="FLOAT")
+            return self(path, transcript)
+
+    def label(self, source: Source) -> Timeline:
+        """The timeline of a source.
+
+        Raises:
+            PipelineError: a file cannot be read, or a turn does not lie in the recording; names the file and turn.
+        """
+        if isinstance(source, DialogueSource):
+            return self._label_dialogue(source)
+        return self.label_recording(source.recording, source.transcript, name=source.name)
+
+    def label_recording(
+        self, recording: Path, transcript: str | Path | Transcript | None = None, *, name: str | None = None
+    ) -> Timeline:
+        """The timeline of a recording, whose outputs are to have a name."""
+        if not recording.is_file():
+            raise PipelineError(f"{recording}: no such recording")
+        with decodable(recording) as audio:
+            info = describe(str(audio))
+            with self.seconds.of("turns"):
+                turns = self._finder.find(audio, info, transcript or find_transcript(recording))
+            utterances = _utterances(audio, turns)
+            rows = self._rows(utterances, str(audio.parent), about=str(recording))
+        return Timeline(
+            name or recording.stem, tuple(rows), recording, info.seconds, turns.choices, str(self.config.model)
+        )
+
+    def _label_dialogue(self, source: DialogueSource) -> Timeline:
+        """The timeline of a manifest's dialogue; utterances in files of their own are put one after the other."""
+        rows = self._rows(source.utterances, source.root, about=source.name)
+        files = {utterance.audio for utterance in source.utterances}
+        recording = Path(source.root) / str(files.pop()) if len(files) == 1 else None
+        if recording is not None and recording.is_file():
+            seconds = describe(str(recording)).seconds
+        else:
+            recording, rows = None, _one_after_the_other(rows, source)
+            seconds = rows[-1].end
+        choices = (f"turns: {source.manifest / MANIFEST_FILE}",)
+        return Timeline(source.name, tuple(rows), recording, seconds, choices, str(self.config.model))
+
+    @cached_property
+    def _finder(self) -> TurnFinder:
+        config = self.config
+
+        def loader(name: str | None) -> Callable[[], SpeechModel] | None:
+            return partial(self._speech_model, name) if name else None
+
+        speech = SpeechSettings(
+            threshold=config.vad_threshold,
+            release=config.vad_release,
+            min_speech=config.vad_min_speech,
+            min_silence=config.vad_min_silence,
+            padding=config.vad_padding,
+        )
+        settings = TurnSettings(
+            speech=speech,
+            per_channel=config.channels == "speakers",
+            max_turn=config.max_turn,
+            min_turn=config.min_turn,
+            max_pause=config.max_pause,
+            wants_words="text" in self.encoders,
+        )
+        return TurnFinder(settings, aligner=loader(config.aligner), recogniser=loader(config.asr))
+
+    def _speech_model(self, name: str) -> SpeechModel:
+        from lpgnet.pipeline.recordings.speech_models import load_speech_model
+
+        if name not in self._speech_models:
+            self._speech_models[name] = load_speech_model(name, device=self.device)
+        return self._speech_models[name]
+
+    def _rows(self, utterances: Sequence[Utterance], root: str, *, about: str) -> list[TimelineRow]:
+        """A row for every utterance of one dialogue; `about` names it in errors."""
+        embeddings = {name: self._embed(name, utterances, root, about) for name in self.model.config.encoders}
+        with self.seconds.of("model"):
+            dialogue = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
+            predictions = predict_in_windows(
+                self.model,
+                dialogue,
+                window=self.config.window,
+                overlap=self.config.window_overlap,
+                temperature=temperature_of(self.model),
+            )
+        return [self._row(u, p) for u, p in zip(utterances, predictions, strict=True)]
+
+    def _embed(self, modality: str, utterances: Sequence[Utterance], root: str, about: str) -> Embeddings:
+        """One modality's embeddings; none of them where it is not listened for."""
+        n_layers, width = self.model.config.input_sizes[modality]
+        if modality not in self.encoders:
+            return stack_embeddings({}, empty_shape=(n_layers, width))
+        with self.seconds.of("decoding"):
+            plan = self._plan(modality, utterances, root)
+        started = perf_counter()
+        extraction = Extraction(problems=list(plan.problems))
+        rows = embed(
+            self.encoders[modality],
+            plan.requests,
+            extraction,
+            device=self.device,
+            workers=self.config.workers,
+            batch_budget=None,
+        )
+        values = {request.utterance_id: embedding.values for request, embedding in rows}
+        _refuse_problems(extraction.problems, about)
+        self.seconds.add("decoding", extraction.seconds_waited)
+        self.seconds.add(f"{modality} encoder", perf_counter() - started - extraction.seconds_waited)
+        return stack_embeddings(values, empty_shape=(n_layers, width))
+
+    def _plan(self, modality: str, utterances: Sequence[Utterance], root: str) -> Plan:
+        if modality == "text":
+            return plan_text(utterances, self.model.config.text_context_turns)
+        return plan_audio(utterances, root, None)
+
+    def _row(self, utterance: Utterance, prediction: Prediction) -> TimelineRow:
+        names = class_names(self.model)
+        probabilities = prediction.probabilities[FUSED]
+        return TimelineRow(
+            utterance=utterance.utterance_id,
+            start=float(utterance.start or 0.0),
+            end=float(utterance.end or 0.0),
+            speaker=utterance.speaker,
+            text=utterance.text,
+            label=names[prediction.guess()],
+            probabilities={names[number]: value for number, value in enumerate(probabilities)},
+            modality_weights=prediction.weights,
+        )
+
+
+def _utterances(recording: Path, turns: Turns) -> list[Utterance]:
+    return [
+        Utterance(
+            dialogue_id=recording.stem,
+            utterance_id=f"turn {number}",
+            audio=recording.name,
+            start=heard.turn.start,
+            end=heard.turn.end,
+            channel=heard.channel,
+            text=_encodable(heard.turn.text),
+            speaker=_encodable(heard.turn.speaker),
+        )
+        for number, heard in enumerate(turns.turns, start=1)
+    ]
+
+
+def _encodable(text: str | None) -> str | None:
+    """The text without the half characters that a JSON file can hold and no other can."""
+    return text.encode("utf-8", "replace").decode("utf-8") if text else None
+
+
+def _one_after_the_other(rows: Sequence[TimelineRow], source: DialogueSource) -> list[TimelineRow]:
+    """The rows with times as if their recordings followed each other; a turn without sound is given a second."""
+    placed: list[TimelineRow] = []
+    for row, utterance in zip(rows, source.utterances, strict=True):
+        start = placed[-1].end if placed else 0.0
+        placed.append(replace(row, start=start, end=start + _length(utterance, source.root)))
+    return placed
+
+
+def _length(utterance: Utterance, root: str) -> float:
+    if utterance.audio is None:
+        return 1.0
+    end = utterance.end if utterance.end is not None else describe(str(Path(root) / utterance.audio)).seconds
+    return end - (utterance.start or 0.0)
+
+
+def _refuse_problems(problems: Sequence[Problem], about: str) -> None:
+    if problems:
+        listed = "; ".join(f"{problem.utterance_id} {problem.message}" for problem in problems[:3])
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise PipelineError(f"{about}: {listed}{more}")

@@ -1,0 +1,33 @@
+"""The report of one run: plots of its training and its test split, and the model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lpgnet.model import load_model
+from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.evaluation.missing import missing_curves
+from lpgnet.pipeline.evaluation.run_results import RunResults
+from lpgnet.pipeline.reports.card import write_card
+from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability, plot_training
+from lpgnet.pipeline.training.runs import best_folder, read_log
+from lpgnet.pipeline.training.trainer import SELECTION
+
+
+def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
+    """Draw the plots of an evaluation, and write the model card of one that gave the model all its modalities."""
+    plot_confusion(results.fused.confusion, results.classes, folder / "confusion.png", title=f"test: {results.fold}")
+    plot_reliability(results.calibration, folder / "reliability.png")
+    if results.missing:
+        plot_missing({"": missing_curves(results.missing, results.fused.confusion)}, folder / "missing.png")
+    if (folder / "best").exists():
+        write_card(folder, load_model(best_folder(folder)), config, results)
+
+
+def write_training_plot(folder: Path) -> None:
+    """Draw the course of a run's training where it is not drawn yet."""
+    path = folder / "training.png"
+    if not path.exists():
+        log = read_log(folder)
+        # Of equal scores the first epoch is kept, as in training.
+        plot_training(log, path, best_epoch=max(log, key=lambda entry: entry.dev[SELECTION]).epoch)
