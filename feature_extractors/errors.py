@@ -10,7 +10,7 @@ class EncoderError(ValueError):
 class ItemError(EncoderError):
     """Some items of one `encode` call cannot be embedded.
 
-    `problems` maps the position of every bad item to what is wrong with it, so that a caller drops them and
+    `problems` maps the index of every bad item to what is wrong with it, so that a caller drops them and
     calls again with the rest; `index` is the first of them.
     """
 

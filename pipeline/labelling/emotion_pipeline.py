@@ -213,7 +213,7 @@ class EmotionPipeline:
             max_pause=config.max_pause,
             wants_words="text" in self.encoders,
         )
-        return TurnFinder(settings, aligner=loader(config.aligner), recogniser=loader(config.asr))
+        return TurnFinder(settings, aligner=loader(config.aligner), recognizer=loader(config.asr))
 
     def _speech_model(self, name: str) -> SpeechModel:
         from lpgnet.pipeline.recordings.speech_models import load_speech_model
@@ -285,13 +285,13 @@ def _utterances(recording: Path, turns: Turns) -> list[Utterance]:
             dialogue_id=recording.stem,
             utterance_id=f"turn {number}",
             audio=recording.name,
-            start=heard.turn.start,
-            end=heard.turn.end,
-            channel=heard.channel,
-            text=_encodable(heard.turn.text),
-            speaker=_encodable(heard.turn.speaker),
+            start=turn.start,
+            end=turn.end,
+            channel=turn.channel,
+            text=_encodable(turn.text),
+            speaker=_encodable(turn.speaker),
         )
-        for number, heard in enumerate(turns.turns, start=1)
+        for number, turn in enumerate(turns.turns, start=1)
     ]
 
 

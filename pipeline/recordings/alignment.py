@@ -46,13 +46,13 @@ class Alphabet:
 
     @classmethod
     def of(cls, model: SpeechModel) -> Alphabet:
-        """The alphabet of a CTC model's tokenizer."""
+        """Give the alphabet of a CTC model's tokenizer."""
         numbers = model.tokenizer.get_vocab()
         delimiter = numbers.get(getattr(model.tokenizer, "word_delimiter_token", None))
         return cls(numbers, int(model.model.config.pad_token_id), delimiter)
 
     def spell(self, word: str) -> list[int]:
-        """The numbers of a word's characters; none for what the model cannot write, such as digits."""
+        """Give the numbers of a word's characters; none for what the model cannot write, such as digits."""
         upper = any(character.isupper() for character in self.numbers if len(character) == 1)
         cased = word.upper() if upper else word.lower()
         return [self.numbers[character] for character in cased if character in self.numbers and character != "|"]
@@ -72,6 +72,9 @@ def align(model: SpeechModel, turns: Sequence[Turn], segment: Segment) -> list[T
     Args:
         turns: in the order in which they are said; their own times are not looked at.
         segment: what they are said in.
+
+    Returns:
+        The turns that have a length, each with times and with words that have them.
 
     Raises:
         PipelineError: the model has no CTC head, or the text holds more than can be said in the recording.

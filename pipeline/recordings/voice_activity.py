@@ -77,7 +77,7 @@ class SileroNetwork(nn.Module):
         self.final_conv = nn.Conv1d(128, 1, 1)
 
     def forward(self, frames: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Probabilities `(N,)` of N successive frames `(N, 64 + 512)`, and the state for those after them."""
+        """Compute probabilities `(N,)` of successive frames `(N, 64 + 512)`, and the state for those after them."""
         spectrum = self.stft_conv(nn.functional.pad(frames.unsqueeze(1), (0, CONTEXT), "reflect"))  # (N, 258, 4)
         hidden = spectrum[:, :_SPECTRUM].hypot(spectrum[:, _SPECTRUM:])
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
@@ -88,7 +88,11 @@ class SileroNetwork(nn.Module):
 
 @cache
 def load_network() -> SileroNetwork:
-    """The network with the weights that come in silero-vad's package."""
+    """Load the network with the weights that come in silero-vad's package.
+
+    Returns:
+        The network in evaluation mode, the same one at every call.
+    """
     from safetensors.torch import load_file
 
     with resources.as_file(resources.files("silero_vad.data") / "silero_vad_16k.safetensors") as path:
@@ -102,7 +106,7 @@ def load_network() -> SileroNetwork:
 
 @torch.inference_mode()
 def speech_probabilities(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """The probability of speech in every frame of 32 ms.
+    """Compute the probability of speech in every frame of 32 ms.
 
     Args:
         blocks: successive stretches `(samples,)` of one waveform at 16 kHz, of any lengths.
@@ -136,7 +140,14 @@ def _framed(samples: np.ndarray) -> Tensor:
 
 
 def find_speech(segment: Segment, settings: SpeechSettings) -> list[Span]:
-    """Where anybody speaks in a segment of a recording, in seconds of the recording.
+    """Find where anybody speaks in a segment of a recording, in seconds of the recording.
+
+    Args:
+        segment: the part of the recording to look at.
+        settings: what counts as speech.
+
+    Returns:
+        Spans in order, apart from each other.
 
     Raises:
         PipelineError: the file cannot be decoded.
@@ -148,10 +159,13 @@ def find_speech(segment: Segment, settings: SpeechSettings) -> list[Span]:
 
 
 def speech_spans(probabilities: np.ndarray, settings: SpeechSettings, *, seconds: float) -> list[Span]:
-    """Stretches of speech out of the probabilities of `(n_frames,)`, in order and apart from each other.
+    """Find stretches of speech out of the probabilities of `(n_frames,)`, in order and apart from each other.
 
     Args:
         seconds: length of what the frames were made of; no stretch reaches past it.
+
+    Returns:
+        Spans in order, in seconds from the first frame on.
     """
     spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in _runs(probabilities, settings)]
     spans = _bridged(spans, settings.min_silence)

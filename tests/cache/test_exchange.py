@@ -54,7 +54,7 @@ def test_a_folder_that_datasets_loads(
 ) -> None:
     datasets = pytest.importorskip("datasets")
     store, target = filled(range(6), frames=frames, dtype=dtype), tmp_path / "out"
-    monkeypatch.setattr("lpgnet.cache.exchange._ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("lpgnet.cache.exchange._BATCH_ROWS", 2)
     monkeypatch.setattr("lpgnet.cache.exchange._FILE_BYTES", 200)
     export_rows(store, target, IDS, "datasets")
     assert len(list((target / "data").iterdir())) > 1

@@ -18,7 +18,7 @@ from lpgnet.pipeline.reports.timeline import check_formats, output_paths
 from tests.e2e.workplace import DEMO, ROOT, Run, Workplace
 
 RECORDING = DEMO / "recording" / "recording.flac"
-CONVERSATION = ROOT.parent / "shared" / "data" / "conversation"
+CONVERSATION = ROOT / "tests" / "data" / "conversation"
 CTC = f"hf:{DEMO / 'encoders' / 'audio'}"
 
 
@@ -83,7 +83,7 @@ def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     assert {row["text"] for row in rows} == {None} and 20 <= len(rows) <= 28
     assert all(row["modality_weights"]["text"] == pytest.approx(0, abs=1e-6) for row in rows)
     code, _, err = predict(tmp_path / "bare.flac", "--asr", CTC)
-    assert code == 0 and "recognised by" in err
+    assert code == 0 and "recognized by" in err
     assert sum(row["text"] is not None for row in rows_of(tmp_path, "bare")) > 15
 
 
@@ -294,7 +294,6 @@ def test_a_lone_half_character_of_json(predict: Callable, short: tuple[np.ndarra
     assert code == 0, err
 
 
-@pytest.mark.skipif(not CONVERSATION.is_dir(), reason=f"the real conversation is not at {CONVERSATION}")
 @pytest.mark.parametrize("transcript", ["sample.stm", "sample.rttm"])
 def test_a_real_conversation(predict: Callable, tmp_path: Path, transcript: str) -> None:
     modalities = ["--modalities", "audio"] if transcript.endswith("rttm") else []

@@ -27,7 +27,7 @@ from lpgnet.pipeline.recordings.voice_activity import (
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "examples" / "demo" / "recording"
-CONVERSATION = ROOT.parent / "shared" / "data" / "conversation"
+CONVERSATION = ROOT / "tests" / "data" / "conversation"
 SETTINGS = SpeechSettings()
 # The package's JIT file names the weights so.
 JIT_NAMES = {
@@ -96,7 +96,6 @@ def test_the_demo_recording_has_its_turns_found() -> None:
     assert (found & ~truth).sum() <= 0.05 * truth.sum()
 
 
-@pytest.mark.skipif(not CONVERSATION.is_dir(), reason=f"the real conversation is not at {CONVERSATION}")
 def test_a_real_conversation_agrees_with_its_reference() -> None:
     lines = [line.split() for line in (CONVERSATION / "sample.rttm").read_text().splitlines()]
     truth = frames(((float(line[3]), float(line[3]) + float(line[4])) for line in lines), 30.0)
