@@ -70,7 +70,9 @@ class FrontEnd(Protocol):
     """
 
     @property
-    def frames(self) -> Frames | None: ...
+    def frames(self) -> Frames | None:
+        """The model's length formula; None when only the model knows it."""
+        ...
 
     batched: bool
     minimum: int

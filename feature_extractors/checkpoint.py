@@ -112,7 +112,7 @@ def _hub_folder(model: str, name: str) -> Path:
 
 
 def _find_cached(model: str) -> Path | None:
-    """The hub cache's folder of a model, when all that is needed is in it."""
+    """Find the hub cache's folder of a model, when all that is needed is in it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

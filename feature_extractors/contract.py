@@ -82,7 +82,7 @@ def _extremes(encoder: Encoder) -> tuple[Item, Item]:
 
 
 def _speech_like(seconds: float, rate: int) -> np.ndarray:
-    """A gliding tone with its harmonics, a syllable's rhythm and some noise."""
+    """Make a gliding tone with its harmonics, a syllable's rhythm and some noise."""
     time = np.arange(int(seconds * rate)) / rate
     phase = 2 * np.pi * (140 * time + 15 * np.sin(2 * time))
     voice = sum(np.sin(k * phase) / k for k in range(1, 6)) * (1 + np.sin(8 * np.pi * time)) / 2

@@ -22,6 +22,6 @@ class ItemError(EncoderError):
 
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:
-    """The message of another library's exception on one line of at most `limit` characters."""
+    """Put the message of another library's exception on one line of at most `limit` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

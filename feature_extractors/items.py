@@ -52,13 +52,24 @@ class Encoder(Protocol):
     """
 
     @property
-    def spec(self) -> EncoderSpec: ...
+    def spec(self) -> EncoderSpec:
+        """Which encoder it is, with its settings."""
+        ...
+
     @property
-    def sampling_rate(self) -> int | None: ...
+    def sampling_rate(self) -> int | None:
+        """The rate in Hz of the waveforms it takes; None for text."""
+        ...
+
     @property
-    def n_layers(self) -> int: ...
+    def n_layers(self) -> int:
+        """The last dimension but one of `Embedding.values`."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """The last dimension of `Embedding.values`."""
+        ...
 
     def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
         """Embed the items.
@@ -110,7 +121,7 @@ def checked_texts(items: Sequence[Item]) -> list[TextItem]:
 
 
 def _waveform_problem(item: Item) -> str | None:
-    """What makes the item unusable as a waveform, or None."""
+    """Say what makes the item unusable as a waveform, or None."""
     if not isinstance(item, np.ndarray):
         return f"an audio encoder takes 1-D float waveforms, this is {type(item).__name__}"
     if item.ndim != 1:
@@ -126,7 +137,7 @@ def _waveform_problem(item: Item) -> str | None:
 
 
 def _text_problem(item: Item) -> str | None:
-    """What makes the item unusable as a text, or None."""
+    """Say what makes the item unusable as a text, or None."""
     if not isinstance(item, str | TextItem):
         return f"a text encoder takes strings or TextItem, this is {type(item).__name__}"
     if not _as_text(item).text.strip():
