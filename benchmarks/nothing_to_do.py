@@ -44,7 +44,7 @@ def fill_store(arguments: list[str]) -> None:
     """Rows of zeros under every key that the corpus needs."""
     config = parse_config("features", arguments, Config)
     manifest = read_manifest(config.folder)
-    for modality in encoded_modalities(config):
+    for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
         with prepared.store.writer(prepared.spec.to_dict()) as writer:
             for request in prepared.plan.requests:

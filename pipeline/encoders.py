@@ -12,13 +12,13 @@ from lpgnet.pipeline.common.processes import resolve_device
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     parser = ArgumentParser(prog="lpgnet encoders", description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="names that match a pattern; hf: takes any model of the hub or a folder")
     listing.add_argument("pattern", nargs="?", default="*", help="such as wavlm or hf:*base*")
-    check = actions.add_parser("check", help="try an encoder on made-up input, one verdict a line")
+    check = actions.add_parser("check", help="try an encoder on synthetic input, one verdict a line")
     check.add_argument("name", help="family:model")
     check.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     check.add_argument("--debug", action="store_true", help="show the traceback of an error")

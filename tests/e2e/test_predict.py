@@ -266,7 +266,7 @@ def test_a_transcript_longer_than_its_recording(
     soundfile.write(tmp_path / "call.wav", *short)
     (tmp_path / "call.srt").write_text(cues(ONE, "00:00:05,000 --> 00:01:05,000\nno"))
     code, _, err = predict(tmp_path / "call.wav")
-    assert code == 1 and "call.wav" in err and "after its file" in err
+    assert code == 1 and "call.wav" in err and "but its file" in err
 
 
 def test_an_output_folder_that_cannot_be_written(run: Run, model: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_accelerate_launch_without_gpus_is_told_apart() -> None:
         "lpgnet.pipeline.train",
     ]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert "asked for 2 processes and started one" in done.stderr
+    assert "asked for 2 processes but started one" in done.stderr
     assert "torch.distributed.run --nproc_per_node 2" in done.stderr
 
 
@@ -64,29 +64,29 @@ CHILD = """
 from pathlib import Path
 from lpgnet.pipeline.common import processes
 processes.PROC = Path({proc!r})
-print(processes._processes_asked_for())
+print(processes._requested_processes())
 """
 
 
 @untold
 @pytest.mark.parametrize("words", [["--num_processes", "3"], ["--num-processes=3"], ["-n", "3"]])
 @pytest.mark.parametrize("proc", ["/proc", "/nowhere"])
-def test_the_launchers_own_words_are_read(words: list[str], proc: str) -> None:
+def test_the_command_of_the_launcher_is_read(words: list[str], proc: str) -> None:
     child = CHILD.format(proc=proc)
     done = subprocess.run([sys.executable, "-c", PARENT, child, *words], capture_output=True, text=True)
     assert done.stdout.strip() == "3", done.stderr
 
 
 @pytest.mark.parametrize("words", [["-n"], ["--num_processes", "many"], ["--other", "3"], []])
-def test_other_words_of_the_launcher_promise_one_process(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_parents_command", lambda: ["accelerate", "launch", *words])
-    assert processes._processes_asked_for() == 1
+def test_other_words_of_the_launcher_mean_one_process(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_parent_command", lambda: ["accelerate", "launch", *words])
+    assert processes._requested_processes() == 1
 
 
-def test_a_system_that_tells_no_command_lines_promises_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_command_lines_nothing_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(processes, "PROC", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert processes._parents_command() == []
+    assert processes._parent_command() == []
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
@@ -121,7 +121,7 @@ def test_several_processes_do_not_share_an_apple_gpu(monkeypatch: pytest.MonkeyP
 def test_a_gpu_that_is_not_there_is_a_wrong_setting(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
     for ask in (resolve_device, make_accelerator, default_workers):
-        with pytest.raises(UsageError, match=f"device is {device}, and there is no such GPU"):
+        with pytest.raises(UsageError, match=f"device is {device}, but torch finds no such GPU"):
             ask(device)
 
 

@@ -68,10 +68,10 @@ def test_a_rounded_end_is_cut_at_the_end_of_the_file(stereo: Path, ending: float
 @pytest.mark.parametrize(
     ("start", "end", "channel", "message"),
     [
-        (0.0, 2.2, None, "ends at 2.200 s, after its file f does"),
-        (2.0, None, None, "nothing in between"),
-        (3.0, None, None, "nothing in between"),
-        (None, None, 2, "wants channel 2 of f, which has 2"),
+        (0.0, 2.2, None, "ends at 2.200 s, but its file f ends at"),
+        (2.0, None, None, "leaves no samples"),
+        (3.0, None, None, "leaves no samples"),
+        (None, None, 2, "needs channel 2 of f, which has 2"),
     ],
 )
 def test_times_outside_the_file(stereo: Path, start: float, end: float, channel: int, message: str) -> None:

@@ -144,7 +144,7 @@ def test_latin_1_is_read_with_a_warning(tmp_path: Path) -> None:
     (tmp_path / "a.srt").write_bytes(SRT.replace("hi!", "déjà vu’").encode("cp1252"))
     transcript = read_transcript(tmp_path / "a.srt")
     assert transcript.turns[1].text == "Oh, déjà vu’"
-    assert "is not UTF-8, read as cp1252" in transcript.warnings[0]
+    assert "is not UTF-8, so it was read as cp1252" in transcript.warnings[0]
 
 
 @pytest.mark.parametrize("form", ["long_textgrid", "short_textgrid"])
@@ -341,7 +341,7 @@ ENTITIES = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/pas
             "can be used; left out, end is not after start: cue 1 (line 2)",
         ),
         ("a.srt", "1\n00:00:01,000 --> 00:00:0x,000\nhi\n", "cue 1 (line 2): '00:00:0x,000' is not a time"),
-        ("a.vtt", "\0\1\2", "is no text file"),
+        ("a.vtt", "\0\1\2", "is not a text file"),
         ("a.csv", "start,text\n1,hi\n", "has no column 'end'; its columns: start, text"),
         ("a.csv", "begin,end,txt\n1,2,hi\n", "has no column 'text'; did you mean 'txt'"),
         ("a.csv", "start,end,text\n1,,hi\n", "line 2: '' is not a time"),

@@ -10,7 +10,7 @@ from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.dialogues import (
-    class_numbers,
+    class_indices,
     collate,
     inverse_frequency,
     make_dialogue,
@@ -60,13 +60,13 @@ def test_speakers_are_numbered_by_first_appearance() -> None:
 
 def test_codes_map_to_classes_and_ignored_ones_to_none() -> None:
     rows = [Utterance("d", str(n), label=label) for n, label in enumerate(["exc", "xxx", None, "ang", "hap"])]
-    assert class_numbers(rows, LABELS) == [1, -100, -100, 0, 1]
+    assert class_indices(rows, LABELS) == [1, -100, -100, 0, 1]
 
 
 def test_an_unknown_code_is_named_with_its_utterance() -> None:
     rows = [Utterance("d", "u7", label="hapy")]
     with pytest.raises(PipelineError, match=r"utterance u7: label code 'hapy' is not in .*did you mean 'hap'\?"):
-        class_numbers(rows, LABELS)
+        class_indices(rows, LABELS)
 
 
 @pytest.mark.parametrize(("drop", "kept"), [(False, 2), (True, 1)])
