@@ -110,7 +110,8 @@ def test_a_click_on_a_turn_plays_it(page: Any) -> None:
     page.click(".turn[data-turn='4']")
     until(page, "document.querySelector('audio').currentTime > 12.05")
     state = playing(page)
-    assert not state["paused"] and 12 < state["time"] < 15
+    assert not state["paused"]
+    assert 12 < state["time"] < 15
     assert current(page) == 4
 
 
@@ -180,7 +181,8 @@ def test_it_fits_and_is_readable(browser: Any, page: Any, width: int, scheme: st
         "(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; })()"
     )
     ink, paper = (np.mean([int(part) for part in colour[4:-1].split(",")]) for colour in colours)
-    assert abs(ink - paper) > 150 and (ink < paper) == (scheme == "light")
+    assert abs(ink - paper) > 150
+    assert (ink < paper) == (scheme == "light")
 
 
 def test_a_linked_recording_plays(browser: Any, timeline: Timeline, tmp_path: Path) -> None:
@@ -255,7 +257,8 @@ def test_no_file_of_the_server_is_readable(served: str, tmp_path: Path) -> None:
             urllib.request.urlopen(served + path)
         assert error.value.code in (403, 404)
     answer = ask(served, str(RECORDING))
-    assert '"success":false' in answer.replace(" ", "") and "neutral" not in answer
+    assert '"success":false' in answer.replace(" ", "")
+    assert "neutral" not in answer
 
 
 def test_limits(served: str, extracted: Workplace, tmp_path: Path) -> None:
