@@ -43,7 +43,7 @@ def test_safetensors_is_what_safetensors_reads(filled: Fill, tmp_path: Path) -> 
 
     export_rows(filled(range(6)), tmp_path / "out.safetensors", IDS, "safetensors")
     arrays = load_file(tmp_path / "out.safetensors")
-    assert list(sorted(arrays)) == sorted(IDS)
+    assert sorted(arrays) == sorted(IDS)
     assert all(np.array_equal(arrays[name], row_values(number)) for number, name in enumerate(IDS))
 
 
