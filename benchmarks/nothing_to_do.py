@@ -52,6 +52,7 @@ def fill_store(arguments: list[str]) -> None:
 
 
 def seconds_of(command: list[str]) -> float:
+    """Measure a command by the clock (seconds)."""
     started = perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return perf_counter() - started

@@ -124,6 +124,7 @@ def _alone(recording: Path) -> Path:
 
 
 def run(recording: Path, model: Path, modalities: str) -> dict:
+    """Measure one run in a process of its own."""
     command = [sys.executable, __file__, "--measure", str(recording), str(model), modalities]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
@@ -132,6 +133,7 @@ def run(recording: Path, model: Path, modalities: str) -> dict:
 
 
 def show_header() -> None:
+    """Print the machine and the head of the table."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     print(f"{len(names)} x {names[0]}, {platform.system()}, Python {platform.python_version()}\n")
@@ -142,6 +144,7 @@ def show_header() -> None:
 
 
 def show(encoders: str, modalities: str, result: dict) -> None:
+    """Print one line of the table."""
     total, steps = result["total"], result["steps"]
     shares = [steps.get(step, 0.0) / total for step in STEPS]
     encoding = sum(steps.get(step, 0.0) for step in ENCODERS) / total
@@ -162,6 +165,7 @@ def show(encoders: str, modalities: str, result: dict) -> None:
 
 
 def main() -> None:
+    """Measure every case and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--base-minutes", type=float, default=3.0, help="length for the base encoders; 0 leaves them out"

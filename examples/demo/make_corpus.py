@@ -64,6 +64,7 @@ class Utterance:
 
 
 def main() -> None:
+    """Write the corpus and the recording."""
     rng = np.random.default_rng(SEED)
     _make_corpus(HERE / "corpus", rng)
     _make_recording(HERE / "recording", rng)

@@ -42,6 +42,7 @@ ACCENTS = ("en-us", "en-us", "en-gb")
 
 
 def main() -> None:
+    """Train the encoders and write their folders."""
     arguments = _arguments()
     for modality in arguments.only or ("text", "audio"):
         torch.manual_seed(SEED)
