@@ -129,5 +129,6 @@ def test_a_number_out_of_its_range_is_named(arguments: list[str], message: str) 
 
 def test_numbers_are_plain_ones_that_other_processes_know() -> None:
     config = parse_config("train", ["--training.epochs", "3", "--training.ema_decay", "0.5"], Config)
-    assert type(config.training.epochs) is int and type(config.training.ema_decay) is float
+    assert type(config.training.epochs) is int
+    assert type(config.training.ema_decay) is float
     assert pickle.loads(pickle.dumps(config)) == config
