@@ -43,7 +43,7 @@ from transformers import (
 )
 
 from lpgnet.feature_extractors import Encoder, load_encoder, resolve_precision
-from lpgnet.feature_extractors.exactness import Lengths
+from lpgnet.feature_extractors.padding import Lengths
 from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed

@@ -92,7 +92,7 @@ def measure(recording: Path, model: Path, modalities: str) -> None:
     import torch
 
     from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
-    from lpgnet.pipeline.reports.page import PageSettings
+    from lpgnet.pipeline.reports.config import PageConfig
     from lpgnet.pipeline.reports.timeline import check_formats, write_timeline
 
     pipeline = EmotionPipeline.from_pretrained(model, device="cpu", modalities=modalities)
@@ -103,7 +103,7 @@ def measure(recording: Path, model: Path, modalities: str) -> None:
         started, worked = perf_counter(), process_time()
         timeline = pipeline.label_recording(recording)
         with pipeline.seconds.of("outputs"):
-            write_timeline(timeline, Path(out), check_formats("all"), PageSettings())
+            write_timeline(timeline, Path(out), check_formats("all"), PageConfig())
         total, cpu = perf_counter() - started, process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     result = {

@@ -23,6 +23,8 @@ from lpgnet.pipeline.common.ranges import (
 )
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.reports.config import PageConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,7 +38,7 @@ class CorpusConfig:
     Attributes:
         reader: the corpus's layout: iemocap, meld or table
         root: folder or fsspec address that holds the corpus
-        options: what the reader takes beside the root, such as the table's file and columns
+        options: further settings of the reader, such as the table's file and columns
     """
 
     reader: str = "table"
@@ -50,11 +52,11 @@ class AudioEncoderConfig:
 
     Attributes:
         name: family:model, such as hf:facebook/wav2vec2-base or hf:./a/local/folder; null for no audio
-        layers: last, all, one block's index or a list of them (0 enters the first block, n leaves block n)
-        pooling: mean, mean_std, max or first over an utterance's frames, or none to keep them all
-        precision: fp32, bf16, or auto for bf16 where the processor or GPU computes in it
+        layers: last, all, an index or a list of indices (0 is the input of the first block, n the output of block n)
+        pooling: mean, mean_std, max or first over an utterance's frames, or none to keep every frame
+        precision: fp32, bf16, or auto, which is bf16 where the CPU or GPU supports it
         max_seconds: longer utterances are cut into overlapping windows of this length (seconds)
-        trust_remote_code: run code that comes with the model
+        trust_remote_code: allow the model to run code that it comes with
     """
 
     name: str | None = None
@@ -67,15 +69,15 @@ class AudioEncoderConfig:
 
 @dataclass
 class TextEncoderConfig:
-    """How words are embedded.
+    """How text is embedded.
 
     Attributes:
         name: family:model, such as hf:FacebookAI/roberta-base; null for no text
-        layers: last, all, one block's index or a list of them (0 enters the first block, n leaves block n)
-        pooling: mean, mean_std, max or first over an utterance's tokens, or none to keep them all
-        precision: fp32, bf16, or auto for bf16 where the processor or GPU computes in it
-        context_turns: previous turns that the encoder reads before the utterance (turns)
-        trust_remote_code: run code that comes with the model
+        layers: last, all, an index or a list of indices (0 is the input of the first block, n the output of block n)
+        pooling: mean, mean_std, max or first over an utterance's tokens, or none to keep every token
+        precision: fp32, bf16, or auto, which is bf16 where the CPU or GPU supports it
+        context_turns: number of previous turns that the encoder reads before the utterance (turns)
+        trust_remote_code: allow the model to run code that it comes with
     """
 
     name: str | None = None
@@ -91,8 +93,8 @@ class EncodersConfig:
     """The encoder of each modality.
 
     Attributes:
-        audio: speech
-        text: words
+        audio: how speech is embedded
+        text: how text is embedded
     """
 
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
@@ -104,12 +106,12 @@ class FeaturesConfig:
     """How embeddings are computed and where they are kept.
 
     Attributes:
-        store: folder of the feature store; corpora and experiments share it
-        on_error: stop (exit 1 after the good utterances are cached) or skip (go on without the bad ones)
+        store: folder of the feature store, which corpora and experiments share
+        on_error: stop (exit with code 1 once the good utterances are cached) or skip (continue without the bad ones)
         device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
-        workers: processes that decode and resample audio ahead of the encoder; 0 decodes in the stage itself
-        batch_budget: padded samples or tokens in a batch; null chooses it by the device, 0 takes one at a time
-        dtype: how rows are stored
+        workers: processes that decode and resample audio for the encoder; 0 uses the main process
+        batch_budget: samples or tokens in a batch, padding included; null depends on the device, 0 means one item
+        dtype: number format of the stored embeddings
     """
 
     store: str = "work/store"
@@ -122,15 +124,15 @@ class FeaturesConfig:
 
 @dataclass
 class SplitsConfig:
-    """Which dialogues train, choose the epoch, and test.
+    """Which dialogues are for training, development and testing.
 
     Attributes:
-        scheme: manifest (its split field), session or speaker (hold the groups in test out), or dialogue (k folds)
-        test: sessions or speakers that are held out; null takes the last one
-        folds: number of folds of the dialogue scheme (folds)
-        dev_share: share of the training dialogues that chooses the epoch, where the manifest names none
-        allow_speaker_overlap: accept speakers that are in the test split and in another (MELD's official split)
-        seed: of the choice of development dialogues
+        scheme: manifest (use its split field), session or speaker (hold out those in test), or dialogue (k folds)
+        test: sessions or speakers to hold out for testing; null takes the last one
+        folds: number of folds in the dialogue scheme (folds)
+        dev_share: share of the training dialogues used for development, unless the manifest names some
+        allow_speaker_overlap: allow speakers of the test split in the other splits (as in MELD's official split)
+        seed: random seed for choosing the development dialogues
     """
 
     scheme: Literal["manifest", "session", "speaker", "dialogue"] = "session"
@@ -143,27 +145,27 @@ class SplitsConfig:
 
 @dataclass
 class TrainingConfig:
-    """The recipe. Chosen by this project: the paper's is not published.
+    """How a model is trained. This project chose the values: the paper's are not published.
 
     Attributes:
-        seed: of the weights, the dropout and the order of dialogues
-        epochs: passes over the training dialogues, at most (epochs)
-        patience: epochs without a better development score before training stops (epochs)
-        batch_size: dialogues in one optimizer step, over all processes and micro-batches (dialogues)
-        micro_batches: parts that a process cuts its share of a step into, to save memory
-        learning_rate: its highest value
-        schedule: one_cycle or cosine, both with a warm-up and a cosine decay, or constant
-        warmup_share: share of all steps in which the rate rises
-        weight_decay: of AdamW
-        max_gradient_norm: gradients are clipped to it
-        ema_decay: per step, of the moving average of weights that is evaluated and saved; 0 turns it off
-        class_weights: none, or inverse frequency on the training split
-        modality_dropout: probability that an utterance loses one modality in a training step
-        mixed_precision: no, bf16 or fp16 (fp16 on a CUDA GPU only)
+        seed: random seed for the weights, the dropout and the order of dialogues
+        epochs: largest number of passes over the training dialogues (epochs)
+        patience: stop after this many epochs without a better development score (epochs)
+        batch_size: dialogues per optimizer step, over all processes and micro-batches (dialogues)
+        micro_batches: split each process's batch into this many parts to save memory
+        learning_rate: highest learning rate of the schedule
+        schedule: one_cycle or cosine (both have a warm-up and a cosine decay), or constant
+        warmup_share: share of all steps during which the learning rate rises
+        weight_decay: weight decay of AdamW
+        max_gradient_norm: gradients are clipped to this norm
+        ema_decay: decay per step of the moving average of the weights, which is evaluated and saved; 0 turns it off
+        class_weights: none, or inverse to weight classes by their inverse frequency in the training split
+        modality_dropout: probability that an utterance loses one of its modalities in a training step
+        mixed_precision: no, bf16 or fp16 (fp16 needs a CUDA GPU)
         device: auto, cpu, cuda, or mps (Apple's GPU)
-        drop_unlabelled: leave utterances without a class out, instead of keeping them as context
-        tracker: none, tensorboard, wandb or trackio, beside the JSON Lines log that is always written
-        compile: torch.compile the model
+        drop_unlabelled: leave out utterances without a class instead of keeping them as context
+        tracker: none, tensorboard, wandb or trackio; a JSON Lines log is always written as well
+        compile: compile the model with torch.compile
     """
 
     seed: NonNegativeInt = 0
@@ -191,10 +193,10 @@ class EvaluationConfig:
     """How a trained model is measured.
 
     Attributes:
-        bootstrap: resamples of the test dialogues behind the confidence interval (resamples)
-        confidence: of the interval
-        modalities: the only inputs that the model gets, of those it was trained on; null gives it all
-        missing_shares: shares of utterances that lose a modality, for the curve of scores by it; none draws no curve
+        bootstrap: number of times the test dialogues are resampled for the confidence intervals (resamples)
+        confidence: confidence level of the intervals
+        modalities: which of its inputs the model gets: text, audio or both; null means all
+        missing_shares: shares of utterances to hide each modality from, for the plot of accuracy; [] means no plot
     """
 
     bootstrap: NonNegativeInt = 1000
@@ -205,15 +207,15 @@ class EvaluationConfig:
 
 @dataclass
 class CrossvalConfig:
-    """Which runs a table is made of.
+    """Which runs make up a table.
 
     Attributes:
-        models: types of model.type, one row of the table each; the other rows are compared with the first
-        overlays: config files, or folders of them, that are laid over this configuration for one more row each
-        seeds: runs of each row and fold, with the seeds 0, 1, ... (seeds)
-        folds: all, or only the one that splits.test names
-        workers: runs side by side, each with the corpus in its memory; null takes one a GPU, or one a CPU core
-        table: name of the table; its files are in work/NAME/TABLE, its runs in work/NAME/crossval
+        models: values of model.type, one row of the table each; all rows are compared with the first
+        overlays: config files, or folders of them; each adds a row with its settings on top of this configuration
+        seeds: runs per row and fold, with the seeds 0, 1, ... (seeds)
+        folds: all, or one for only the fold that splits.test names
+        workers: runs in parallel, each with the corpus in memory; null means one per GPU, or one per CPU core
+        table: name of the table; its files go to work/NAME/TABLE, its runs to work/NAME/crossval
     """
 
     models: list[Literal["lpgnet", "sdt", "concat", "text", "audio"]] = field(default_factory=lambda: ["lpgnet"])
@@ -226,34 +228,28 @@ class CrossvalConfig:
 
 @dataclass
 class PredictionConfig:
-    """Labelling new recordings; the model's folder says all that is not said here.
+    """How new recordings are labelled; everything else comes from the model's folder.
 
     Attributes:
         recordings: files to label, folders of them, or manifests
-        model: run folder, or a folder that holds a trained model
-        transcript: of the recording; null takes the file of the same name beside it
+        model: run folder, or folder of a trained model
+        transcript: transcript of the recording; null takes the file of the same name in the same folder
         out: folder for the timelines
-        formats: of the timelines, with commas between them: jsonl, csv, srt, vtt, textgrid, eaf, rttm, html, or all
-        modalities: what is listened for: all that the model takes, or audio alone, or text alone
-        asr: model that recognises the words where nothing tells them, such as hf:openai/whisper-small
-        aligner: CTC model that gives times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
-        channels: speakers, where each channel of a recording is one speaker, or mix
-        vad_threshold: probability of speech above which a stretch of speech begins
-        vad_release: probability of speech below which it ends
-        vad_min_speech: shorter stretches are no speech (seconds)
-        vad_min_silence: shorter pauses end no stretch (seconds)
-        vad_padding: added to both ends of a stretch, as far as there is silence (seconds)
-        max_turn: longer turns are split (seconds)
-        min_turn: shorter turns are joined to the one beside them, of the same speaker (seconds)
-        max_pause: over a longer pause nothing is joined (seconds)
+        formats: file formats, separated by commas: jsonl, csv, srt, vtt, textgrid, eaf, rttm, html, or all
+        modalities: which inputs to use: all, audio or text
+        asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
+        aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
+        channels: speakers if each channel of a recording is one speaker, mix to average the channels
+        vad: what counts as speech
+        turns: how long turns are
+        page: the HTML page of a timeline
         window: longer conversations run through the model in windows of so many turns (turns)
         window_overlap: turns that a window shares with the one before, where one fades into the other (turns)
-        embed_megabytes: recordings of up to this size stand in the report, larger ones are linked (megabytes)
-        again: label also what is done already
-        audio_encoder: the audio encoder, where it is no longer where the model says; its fingerprint must be the same
-        text_encoder: the text encoder, likewise
+        again: re-label recordings that are up to date
+        audio_encoder: where to find the audio encoder if it has moved; its fingerprint must match the model's
+        text_encoder: where to find the text encoder if it has moved; its fingerprint must match the model's
         device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
-        workers: processes that decode and resample audio ahead of the encoder; 0 decodes in the stage itself
+        workers: processes that decode and resample audio for the encoder; 0 uses the main process
     """
 
     recordings: list[str] = field(default_factory=list)
@@ -265,17 +261,11 @@ class PredictionConfig:
     asr: str | None = None
     aligner: str | None = None
     channels: Literal["mix", "speakers"] = "mix"
-    vad_threshold: float = 0.7
-    vad_release: float = 0.6
-    vad_min_speech: float = 0.1
-    vad_min_silence: float = 0.15
-    vad_padding: float = 0.0
-    max_turn: float = 30.0
-    min_turn: float = 0.3
-    max_pause: float = 0.5
+    vad: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
+    turns: TurnsConfig = field(default_factory=TurnsConfig)
+    page: PageConfig = field(default_factory=PageConfig)
     window: Count = 400
     window_overlap: NonNegativeInt = 100
-    embed_megabytes: float = 16.0
     again: bool = False
     audio_encoder: str | None = None
     text_encoder: str | None = None
@@ -288,12 +278,12 @@ class ServeConfig:
     """A web page on which recordings are labelled.
 
     Attributes:
-        model: run folder, or a folder that holds a trained model
+        model: run folder, or folder of a trained model
         prediction: how recordings are labelled
-        host: address to listen at; only this machine reaches the default
-        port: to listen at; 0 takes a free one
-        max_megabytes: larger files are refused (megabytes)
-        max_minutes: longer recordings are refused (minutes)
+        host: address to listen on; the default is reachable from this machine only
+        port: port to listen on; 0 takes a free one
+        max_megabytes: reject larger files (megabytes)
+        max_minutes: reject longer recordings (minutes)
     """
 
     model: str | None = None
@@ -309,9 +299,9 @@ class ExportConfig:
     """A model to share.
 
     Attributes:
-        model: run folder, or a folder that holds a trained model
-        out: new folder to write
-        bundle_encoders: put copies of the encoders inside
+        model: run folder, or folder of a trained model
+        out: new folder to create
+        bundle_encoders: include copies of the encoders
     """
 
     model: str | None = None
@@ -324,18 +314,18 @@ class Config:
     """One experiment.
 
     Attributes:
-        name: of the experiment; its folder is work/NAME
-        work: folder that all experiments write into
-        run: of this training; its folder is work/NAME/runs/RUN
-        labels: the corpus's code to the class it counts as, or null to ignore the code
+        name: name of the experiment; its folder is work/NAME
+        work: folder that all experiments write to
+        run: name of this training run; its folder is work/NAME/runs/RUN
+        labels: the class that each of the corpus's codes stands for, or null to ignore the code
         corpus: what to read
         encoders: the encoder of each modality
         features: how embeddings are computed and where they are kept
-        splits: which dialogues train, choose the epoch, and test
+        splits: which dialogues are for training, development and testing
         model: the network
-        training: the recipe
+        training: how a model is trained
         evaluation: how a trained model is measured
-        crossval: which runs a table is made of
+        crossval: which runs make up a table
     """
 
     name: str = "experiment"
@@ -453,7 +443,7 @@ def _check_keys(values: dict[str, Any], section: type, *, where: str, prefix: st
     types = get_type_hints(section)
     for key, value in values.items():
         if key not in types:
-            hint = did_you_mean(str(key), types) or f"; known here: {', '.join(types)}"
+            hint = renamed(str(key)) or did_you_mean(str(key), types) or f"; known here: {', '.join(types)}"
             raise UsageError(f"{where}: unknown key '{prefix}{key}'{hint}")
         if is_dataclass(types[key]) and isinstance(value, dict):
             _check_keys(value, types[key], where=where, prefix=f"{prefix}{key}.")
@@ -467,6 +457,21 @@ def known_keys(section: type, prefix: str = "") -> Iterator[str]:
             yield from known_keys(kind, f"{prefix}{name}.")
 
 
+# Keys that version 0.1.0 had under another name.
+RENAMED = {
+    **{f"vad_{name}": f"vad.{name}" for name in ("threshold", "release", "min_speech", "min_silence", "padding")},
+    **{name: f"turns.{name}" for name in ("max_turn", "min_turn", "max_pause")},
+    "embed_megabytes": "page.embed_megabytes",
+}
+
+
+def renamed(key: str) -> str:
+    """A hint such as `; it is now 'vad.threshold'` for a key that had another name, else nothing."""
+    section, _, name = key.rpartition(".")
+    new = RENAMED.get(name)
+    return f"; it is now '{section}{'.' if section else ''}{new}'" if new else ""
+
+
 def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], section: type) -> str:
     """One line for people out of jsonargparse's message: where the key stands, and the nearest known one."""
     message = " ".join(message.split()).replace("<class '", "").replace("'>", "")
@@ -474,7 +479,7 @@ def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], sect
     known = [*known_keys(section), "config", "debug", "help"]
     if message.startswith("unrecognized arguments"):
         unknown = [option for option in options if option not in known]
-        hint = did_you_mean(unknown[0], known) if unknown else "; see --help"
+        hint = renamed(unknown[0]) or did_you_mean(unknown[0], known) if unknown else "; see --help"
         return f"command line: {message}{hint}"
     inside = next((key for key in options if f'"{key}"' in message), None)
     where = "command line" if inside or not paths else shorten(paths)
@@ -523,15 +528,7 @@ def check_prediction(config: PredictionConfig) -> None:
     Raises:
         UsageError: a value makes no sense; names the key.
     """
-    for key in ("vad_threshold", "vad_release"):
-        if not 0 < getattr(config, key) < 1:
-            raise UsageError(f"key '{key}': {getattr(config, key)} must be between 0 and 1")
-    if config.vad_release > config.vad_threshold:
-        raise UsageError(f"key 'vad_release': {config.vad_release} must not be above vad_threshold")
-    for key in ("vad_min_speech", "vad_min_silence", "vad_padding", "min_turn", "max_pause", "embed_megabytes"):
-        if getattr(config, key) < 0:
-            raise UsageError(f"key '{key}': {getattr(config, key)} must not be negative")
-    if config.max_turn < 1:
-        raise UsageError(f"key 'max_turn': {config.max_turn} must be at least 1 second")
+    if config.vad.release > config.vad.threshold:
+        raise UsageError(f"key 'vad.release': {config.vad.release} must not be above vad.threshold")
     if not 0 <= config.window_overlap <= config.window // 2:
         raise UsageError(f"key 'window_overlap': {config.window_overlap} must be at most half of window")

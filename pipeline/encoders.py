@@ -34,10 +34,10 @@ def _list(pattern: str) -> int:
 
 
 def _check(name: str, device: str) -> int:
-    verdicts = check_encoder(name, device=resolve_device(device))
-    rows = [("ok" if verdict.passed else "FAILS", verdict.clause, verdict.seen) for verdict in verdicts]
+    results = check_encoder(name, device=resolve_device(device))
+    rows = [("ok" if result.passed else "FAILS", result.check, result.detail) for result in results]
     show_table(name, ("verdict", "clause", "measured"), rows)
-    return 0 if all(verdict.passed for verdict in verdicts) else 1
+    return 0 if all(result.passed for result in results) else 1
 
 
 if __name__ == "__main__":

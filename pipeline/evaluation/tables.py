@@ -59,8 +59,10 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
         raise UsageError("evaluation.modalities is for the evaluate stage: a table gives every model all its inputs")
     models = [replace(config, model=replace(config.model, type=name)) for name in config.crossval.models]
     rows = [Row(variant.model.type, variant) for variant in models]
-    for path in _overlay_files(config.crossval.overlays):
-        rows.append(Row(path.stem, parse_config("crossval", [*arguments, "--config", str(path)], Config)))
+    rows += [
+        Row(path.stem, parse_config("crossval", [*arguments, "--config", str(path)], Config))
+        for path in _overlay_files(config.crossval.overlays)
+    ]
     for row in rows:
         if row.config.training.device != config.training.device:
             raise UsageError(f"{row.name} changes training.device, which is one for a whole table; make two tables")

@@ -15,7 +15,6 @@ from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.sources import RecordingSource, Source
-from lpgnet.pipeline.reports.page import PageSettings
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
 
 # What each timeline was made from, below the output folder.
@@ -82,8 +81,7 @@ def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConf
     for choice in timeline.choices:
         say(choice)
     with pipeline.seconds.of("outputs"):
-        page = PageSettings(config.embed_megabytes)
-        paths = write_timeline(timeline, Path(config.out), check_formats(config.formats), page)
+        paths = write_timeline(timeline, Path(config.out), check_formats(config.formats), config.page)
     # Written last: a timeline without it is made again.
     write_stamp(_stamp_path(source, config), stamp)
     return Labelled(_name(source), timeline, paths)

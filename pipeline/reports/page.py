@@ -7,7 +7,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from lpgnet.pipeline.corpora.audio import describe, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.media import needs_decoding
+from lpgnet.pipeline.reports.config import PageConfig
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.templates import templates
 
@@ -34,18 +34,7 @@ _CONTAINERS = {".m4a": "audio/mp4", ".mp4": "video/mp4", ".mov": "video/mp4", ".
 _COMPRESSED_RATE = 24_000
 
 
-@dataclass(frozen=True)
-class PageSettings:
-    """How pages are made.
-
-    Attributes:
-        embed_megabytes: recordings of up to this size stand in the page; larger ones are linked (megabytes).
-    """
-
-    embed_megabytes: float = 16.0
-
-
-def to_html(timeline: Timeline, folder: Path, settings: PageSettings) -> str:
+def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
     """The page of a timeline.
 
     Args:
@@ -59,8 +48,8 @@ def to_html(timeline: Timeline, folder: Path, settings: PageSettings) -> str:
         speakers=timeline.speakers(),
         summary=[_summary(timeline, speaker) for speaker in timeline.speakers()],
         data=_data(timeline),
-        audio=_audio(timeline.recording, folder, settings),
-        embedded=timeline.recording is not None and _is_small(timeline.recording, settings),
+        audio=_audio(timeline.recording, folder, config),
+        embedded=timeline.recording is not None and _is_small(timeline.recording, config),
         style=_style_of,
         clock=clock,
     )
@@ -119,15 +108,15 @@ def _mean_weights(rows: Sequence[TimelineRow]) -> list[tuple[str, float]]:
     return [(name, sum(row.modality_weights[name] for row in rows) / len(rows)) for name in names]
 
 
-def _is_small(recording: Path, settings: PageSettings) -> bool:
-    return recording.stat().st_size <= settings.embed_megabytes * 1e6
+def _is_small(recording: Path, config: PageConfig) -> bool:
+    return recording.stat().st_size <= config.embed_megabytes * 1e6
 
 
-def _audio(recording: Path | None, folder: Path, settings: PageSettings) -> str | None:
+def _audio(recording: Path | None, folder: Path, config: PageConfig) -> str | None:
     """Where the page's player finds the sound: in the page itself, or beside it."""
     if recording is None:
         return None
-    if not _is_small(recording, settings):
+    if not _is_small(recording, config):
         return quote(os.path.relpath(recording.resolve(), folder.resolve()).replace(os.sep, "/"))
     kind, content = _playable(recording)
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

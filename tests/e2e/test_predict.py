@@ -18,7 +18,7 @@ from lpgnet.pipeline.reports.timeline import check_formats, output_paths
 from tests.e2e.workplace import DEMO, ROOT, Run, Workplace
 
 RECORDING = DEMO / "recording" / "recording.flac"
-CONVERSATION = ROOT.parent / "shared" / "data" / "conversation"
+CONVERSATION = ROOT / "tests" / "data" / "conversation"
 CTC = f"hf:{DEMO / 'encoders' / 'audio'}"
 
 
@@ -69,7 +69,9 @@ def test_all_formats_and_nothing_twice(predict: Callable, tmp_path: Path) -> Non
     assert made == {path: path.stat().st_mtime_ns for path in paths.values()}
     paths["srt"].unlink()
     assert "up to date" not in predict(RECORDING, "--formats", "all")[2], "a missing output is made again"
-    assert "up to date" not in predict(RECORDING, "--formats", "all", "--max_turn", "20")[2], "so are other choices"
+    assert "up to date" not in predict(RECORDING, "--formats", "all", "--turns.max_turn", "20")[2], (
+        "so are other choices"
+    )
     assert not list((tmp_path / "out").glob(".*.[0-9]*")), "no temporary file is left"
 
 
@@ -83,7 +85,7 @@ def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     assert {row["text"] for row in rows} == {None} and 20 <= len(rows) <= 28
     assert all(row["modality_weights"]["text"] == pytest.approx(0, abs=1e-6) for row in rows)
     code, _, err = predict(tmp_path / "bare.flac", "--asr", CTC)
-    assert code == 0 and "recognised by" in err
+    assert code == 0 and "recognized by" in err
     assert sum(row["text"] is not None for row in rows_of(tmp_path, "bare")) > 15
 
 
@@ -174,7 +176,8 @@ def test_recordings_of_every_kind(
     """The same speech gives the same turns with emotions in any coding, and a report that plays it."""
     import soxr
 
-    from lpgnet.pipeline.reports.page import PageSettings, to_html
+    from lpgnet.pipeline.reports.config import PageConfig
+    from lpgnet.pipeline.reports.page import to_html
 
     waveform = soxr.resample(short[0], short[1], rate)
     path = tmp_path / f"call.{suffix}"
@@ -182,7 +185,7 @@ def test_recordings_of_every_kind(
     path.with_suffix(".srt").write_text(SRT)
     timeline = pipeline.label_recording(path)
     assert len(timeline.rows) == 2 and timeline.seconds == pytest.approx(6.4, abs=0.1)
-    assert "data:audio/" in to_html(timeline, tmp_path, PageSettings())
+    assert "data:audio/" in to_html(timeline, tmp_path, PageConfig())
 
 
 def test_a_video(predict: Callable, short: tuple[np.ndarray, int], tmp_path: Path) -> None:
@@ -276,10 +279,11 @@ def test_an_output_folder_that_cannot_be_written(run: Run, model: Path, tmp_path
     ("arguments", "fragment"),
     [
         (["--formats", "textgird"], "did you mean 'textgrid'"),
-        (["--vad_release", "0.9"], "must not be above vad_threshold"),
+        (["--vad.release", "0.9"], "must not be above vad.threshold"),
+        (["--vad_release", "0.9"], "it is now 'vad.release'"),
         (["--window", "10", "--window_overlap", "9"], "at most half"),
         (["--modalities", "video"], "modalities"),
-        (["--min_turn", "-1"], "must not be negative"),
+        (["--turns.min_turn", "-1"], "must not be negative"),
     ],
 )
 def test_wrong_settings(predict: Callable, arguments: list[str], fragment: str) -> None:
@@ -294,7 +298,6 @@ def test_a_lone_half_character_of_json(predict: Callable, short: tuple[np.ndarra
     assert code == 0, err
 
 
-@pytest.mark.skipif(not CONVERSATION.is_dir(), reason=f"the real conversation is not at {CONVERSATION}")
 @pytest.mark.parametrize("transcript", ["sample.stm", "sample.rttm"])
 def test_a_real_conversation(predict: Callable, tmp_path: Path, transcript: str) -> None:
     modalities = ["--modalities", "audio"] if transcript.endswith("rttm") else []

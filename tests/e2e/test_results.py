@@ -36,9 +36,12 @@ def test_side_by_side_is_one_after_another_and_a_stopped_table_goes_on(workplace
     assert kept == {file: file.stat().st_mtime_ns for file in kept}, "what was measured is not measured again"
     row = [str(table_of(workplace) / name) for name in ("lpgnet", "concat")]
     code, compared, _ = run(["compare", *row, "--resamples", "100"])
-    assert code == 0 and "seed1" in compared and "weighted F1" in compared
+    assert code == 0
+    assert "seed1" in compared
+    assert "weighted F1" in compared
     report = (table_of(workplace) / "report.html").read_text()
-    assert "Differences from lpgnet" in report and (table_of(workplace) / "table.tex").exists()
+    assert "Differences from lpgnet" in report
+    assert (table_of(workplace) / "table.tex").exists()
 
 
 def test_a_killed_table_leaves_no_process_and_goes_on(workplace: Workplace, run: Run) -> None:
@@ -79,10 +82,13 @@ def test_overlays_are_rows_and_their_difference_is_told(workplace: Workplace, ru
     (folder / "precision.yaml").write_text(yaml.safe_dump({"training": {"mixed_precision": "bf16"}}))
     options = ["--crossval.overlays", f'["{folder}"]', "--crossval.table", "ablations", "--crossval.workers", "1"]
     code, out, _ = run(workplace.arguments("crossval", *TWO_SEEDS, *options))
-    assert code == 0 and "no-gate-1" in out and "weighted F1 less lpgnet" in out
+    assert code == 0
+    assert "no-gate-1" in out
+    assert "weighted F1 less lpgnet" in out
     results = json.loads((workplace.folder / "work" / "small" / "ablations" / "results.json").read_text())
     full, ablated, bf16 = results["rows"]
-    assert bf16["parameters"] == full["parameters"] and bf16["model"] == "precision"
+    assert bf16["parameters"] == full["parameters"]
+    assert bf16["model"] == "precision"
     assert ablated["parameters"] == full["parameters"] - 4 * 16 * 16
     low, high = ablated["differences"]["weighted_f1"]["interval"]
     assert low <= ablated["differences"]["weighted_f1"]["value"] <= high
@@ -110,7 +116,10 @@ def test_one_modality_of_a_model_of_both(workplace: Workplace, run: Run) -> None
     assert [len(points) for points in json.loads(metrics)["missing"].values()] == [4, 4]
     assert all((folder / name).stat().st_size for name in ("missing.png", "reliability.png"))
     code, out, _ = run(workplace.arguments("evaluate", "--evaluation.modalities", "[audio]"))
-    assert code == 0 and "with-audio-alone" in out
-    assert (folder / "metrics.json").read_text() == metrics and (folder / "best" / "README.md").read_text() == card
+    assert code == 0
+    assert "with-audio-alone" in out
+    assert (folder / "metrics.json").read_text() == metrics
+    assert (folder / "best" / "README.md").read_text() == card
     code, out, _ = run(["compare", str(folder), str(folder / "with-audio-alone")])
-    assert code == 0 and "A less B" in out
+    assert code == 0
+    assert "A less B" in out

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lpgnet.model import CONFIG_TYPES
-from lpgnet.pipeline.config import Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
+from lpgnet.pipeline.config import RENAMED, Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.model_config import FILLED_IN, ModelConfig
 
@@ -125,6 +125,14 @@ def test_what_is_set_reaches_the_network_and_nothing_else(kind: str) -> None:
 def test_a_number_out_of_its_range_is_named(arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         parse_config("train", arguments, Config)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_key_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    for arguments in (["--config", write(tmp_path, f"{old}: 1")], [f"--{old}", "1"]):
+        with pytest.raises(UsageError, match=f"{old}.*it is now '{new}'"):
+            parse_config("predict", arguments, PredictionConfig)
+    assert new in known_keys(PredictionConfig)
 
 
 def test_numbers_are_plain_ones_that_other_processes_know() -> None:

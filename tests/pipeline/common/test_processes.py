@@ -21,6 +21,8 @@ from lpgnet.pipeline.common.processes import (
 from lpgnet.pipeline.common.side_by_side import default_workers
 from lpgnet.pipeline.errors import UsageError
 
+untold = pytest.mark.skipif(sys.platform == "win32", reason="no command line of another process is told there")
+
 
 @given(costs=st.lists(st.floats(0.1, 30), max_size=60), parts=st.integers(1, 5))
 def test_parts_hold_everything_once_and_are_balanced(costs: list[float], parts: int) -> None:
@@ -39,6 +41,7 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
     assert not current_launch().is_main
 
 
+@untold
 def test_accelerate_launch_without_gpus_is_told_apart() -> None:
     if any(name.startswith("nvidia") for name in os.listdir("/dev")):
         pytest.skip("accelerate starts as many processes as asked for where there are GPUs")
@@ -65,6 +68,7 @@ print(processes._requested_processes())
 """
 
 
+@untold
 @pytest.mark.parametrize("words", [["--num_processes", "3"], ["--num-processes=3"], ["-n", "3"]])
 @pytest.mark.parametrize("proc", ["/proc", "/nowhere"])
 def test_the_command_of_the_launcher_is_read(words: list[str], proc: str) -> None:

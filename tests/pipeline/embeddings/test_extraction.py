@@ -52,7 +52,7 @@ for seconds, count in ((0.3, 400), (0.3, 4000), (3600, 1)):
 
 # Embeds a minute and then what a pipe never gives, and is ended by a signal meanwhile.
 ENDED = """
-import sys
+import signal, sys
 from lpgnet.cache import FeatureStore
 from lpgnet.feature_extractors import load_encoder
 from lpgnet.pipeline.corpora.audio import Segment
@@ -61,6 +61,8 @@ from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.common.processes import end_cleanly_when_terminated
 
 if __name__ == "__main__":
+    # A process that is started in the background of a shell ignores interrupts, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     end_cleanly_when_terminated()
     folder, minute, pipe = sys.argv[1:]
     sources = [Segment(file, 0, 61 * 16000, 0, 16000) for file in (minute, pipe)]

@@ -29,9 +29,11 @@ SETTINGS = EvaluationConfig(bootstrap=50)
 def test_mean_and_deviation_over_runs() -> None:
     right, half = [outcome("d.0", 0, 0), outcome("d.1", 1, 1)], [outcome("d.0", 0, 0), outcome("d.1", 1, 0)]
     values = score([right, half], CLASSES, SETTINGS)
-    assert values.wa == 0.75 and values.n == 2
+    assert values.wa == 0.75
+    assert values.n == 2
     assert values.deviations["wa"] == pytest.approx(np.std([1, 0.5], ddof=1))
-    assert values.f1["yes"] == 0.5 and values.confusion == [[2, 0], [1, 1]]
+    assert values.f1["yes"] == 0.5
+    assert values.confusion == [[2, 0], [1, 1]]
     assert score([right], CLASSES, SETTINGS).deviations == {}
 
 
@@ -67,7 +69,9 @@ def test_speakers_and_the_gap_between_the_known_and_the_new() -> None:
         "B": (0.5, False),
     }
     gap = speaker_gap([run], CLASSES, SETTINGS)
-    assert gap is not None and gap.seen.ua == 1 and gap.unseen.ua == 0.5
+    assert gap is not None
+    assert gap.seen.ua == 1
+    assert gap.unseen.ua == 0.5
     assert gap.differences["ua"].value == 0.5
     assert speaker_gap([run[:2]], CLASSES, SETTINGS) is None
 
@@ -92,7 +96,8 @@ def test_more_shares_hide_more_of_the_same() -> None:
     hidden = [
         torch.cat([~d.present["text"] for d in hide_modality(dialogues, "text", share)]) for share in (0, 0.3, 0.7, 1)
     ]
-    assert not hidden[0].any() and hidden[3].all()
+    assert not hidden[0].any()
+    assert hidden[3].all()
     assert 0.1 < hidden[1].float().mean() < 0.5 < hidden[2].float().mean() < 0.9
     assert not (hidden[1] & ~hidden[2]).any()
     assert all(d.present["audio"].all() for d in hide_modality(dialogues, "text", 1.0))
@@ -109,9 +114,11 @@ def test_a_model_of_both_modalities_does_with_one(tmp_path: Path) -> None:
     assert without_audio[1.0] > 0.95
     config.evaluation.modalities = ["audio"]
     alone, folder = evaluate_run(config, corpus, make_split(corpus), tmp_path, make_accelerator("cpu"))
-    assert alone.modalities == ["audio"] and alone.missing == {}
+    assert alone.modalities == ["audio"]
+    assert alone.missing == {}
     assert alone.fused.wa == without_text[1.0]
-    assert folder != tmp_path and (folder / "predictions.jsonl").exists()
+    assert folder != tmp_path
+    assert (folder / "predictions.jsonl").exists()
     weights = [one.prediction.weights for one in read_predictions(folder / "predictions.jsonl")[0]]
     assert all(weight == {"text": 0.0, "audio": 1.0} for weight in weights)
 

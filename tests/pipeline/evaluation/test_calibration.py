@@ -84,7 +84,8 @@ def test_the_error_worked_by_hand() -> None:
     measured = reliability(predictions_of(probabilities, labels))
     # Two bins: (0.9 + 0.9) expected and 1 right; (0.6 + 0.6) expected and 2 right; the last has no label.
     assert measured.error == pytest.approx((0.8 + 0.8) / 4)
-    assert sum(measured.counts) == 4 and sum(measured.hits) == 3
+    assert sum(measured.counts) == 4
+    assert sum(measured.hits) == 3
 
 
 def test_two_parts_add_up_to_the_whole() -> None:

@@ -56,14 +56,17 @@ def test_what_both_find_hard_does_not_widen_a_paired_interval() -> None:
     first = second + np.array([[1, 0], [0, 1]])
     paired = bootstrap_differences(first[None], second[None], resamples=500, confidence=0.95)["wa"]
     alone = bootstrap_intervals(first[None], resamples=500, confidence=0.95)["wa"]
-    assert paired.interval[0] > 0 and paired.p < 0.01
+    assert paired.interval[0] > 0
+    assert paired.p < 0.01
     assert paired.interval[1] - paired.interval[0] < (alone[1] - alone[0]) / 3
 
 
 def test_a_run_is_as_good_as_itself(tmp_path: Path) -> None:
     side = read_measured(write_run(tmp_path / "a", run_of("0110", "0101")))
     for gap in differences(side, side, resamples=50, confidence=0.95).values():
-        assert gap.value == 0 and gap.interval == (0, 0) and gap.p == 1
+        assert gap.value == 0
+        assert gap.interval == (0, 0)
+        assert gap.p == 1
 
 
 def write_row(folder: Path, *, seeds: int = 2) -> Path:

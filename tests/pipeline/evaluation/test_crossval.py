@@ -40,7 +40,8 @@ def test_a_row_a_model_and_a_row_an_overlay(tmp_path: Path) -> None:
     rows = make_rows(config, arguments)
     assert [row.name for row in rows] == ["lpgnet", "concat", "a-faster", "no-gate"]
     assert [row.config.model.type for row in rows] == ["lpgnet", "concat", "lpgnet", "lpgnet"]
-    assert rows[2].config.training.learning_rate == 0.01 and rows[2].config.model.kernel_size == 1
+    assert rows[2].config.training.learning_rate == 0.01
+    assert rows[2].config.model.kernel_size == 1
     laid_over = rows[3].config.model
     assert (laid_over.path_gate, laid_over.kernel_size, laid_over.hidden_size) == (False, 5, 8)
 
@@ -118,24 +119,31 @@ def write_made_up(job: Job, outcomes: list[Outcome]) -> None:
 
 def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
     row = results.rows[0]
-    assert row.n == 48 and np.sum(row.confusion) == 96
+    assert row.n == 48
+    assert np.sum(row.confusion) == 96
     assert row.wa == pytest.approx(np.trace(row.confusion) / 96)
     assert row.wa == pytest.approx(np.mean([fold.wa for fold in row.folds.values()]))
     assert row.intervals["wa"][0] < row.wa < row.intervals["wa"][1]
-    assert list(row.speakers) == ["1F", "1M", "2F", "2M"] and list(row.conditions) == ["improvised", "scripted"]
-    assert sum(row.calibration.after.counts) == 96 and row.calibration.temperatures == [1.5] * 4
+    assert list(row.speakers) == ["1F", "1M", "2F", "2M"]
+    assert list(row.conditions) == ["improvised", "scripted"]
+    assert sum(row.calibration.after.counts) == 96
+    assert row.calibration.temperatures == [1.5] * 4
     assert row.missing["text"][0].confusion == [[24, 24], [24, 24]]
     assert row.differences == {}
     gap = results.rows[1].differences["wa"]
-    assert gap.value == pytest.approx(results.rows[1].wa - row.wa) and gap.interval[1] < 0
+    assert gap.value == pytest.approx(results.rows[1].wa - row.wa)
+    assert gap.interval[1] < 0
 
 
 def test_markdown_and_latex_print_names_as_they_are(results: TableResults) -> None:
     lines = to_markdown(results).splitlines()
     assert lines[0].startswith("| model | WA | UA | weighted F1 | macro F1 | weighted F1 less lpgnet | parameters |")
-    assert len({line.count("|") for line in lines[:4]}) == 1 and "±" in lines[2]
+    assert len({line.count("|") for line in lines[:4]}) == 1
+    assert "±" in lines[2]
     latex = to_latex(results)
-    assert r"a\&b\_\textless{}script\textgreater{}" in latex and r"iemo\_cap" in latex and r"$\pm$" in latex
+    assert r"a\&b\_\textless{}script\textgreater{}" in latex
+    assert r"iemo\_cap" in latex
+    assert r"$\pm$" in latex
     assert escape_latex("50 % \\ $x^2$ ~ #1 {a}") == (
         r"50 \% \textbackslash{} \$x\textasciicircum{}2\$ \textasciitilde{} \#1 \{a\}"
     )
@@ -169,8 +177,10 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
     page = Page(to_html(results))
     assert not any("alert(1)" in script for script in page.scripts)
     assert HOSTILE in page.words
-    assert page.addresses and all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert all(page.alternatives) and len(page.alternatives) == 2 * 2 + 1
+    assert page.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert all(page.alternatives)
+    assert len(page.alternatives) == 2 * 2 + 1
     for heading in (
         "Scores",
         "Differences from lpgnet",
@@ -181,7 +191,8 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
         "Calibration",
     ):
         assert heading in page.words
-    assert "Published figures: not comparable without their protocol" in page.words and "87" in page.words
+    assert "Published figures: not comparable without their protocol" in page.words
+    assert "87" in page.words
 
 
 def test_published_figures_are_for_iemocap_alone(results: TableResults) -> None:

@@ -39,7 +39,8 @@ def test_unlabelled_utterances_count_in_no_metric() -> None:
     predictions = [prediction("d", 0, 1, 1), prediction("d", 1, -100, 2), prediction("e", 0, -100, 0)]
     confusions = dialogue_confusions(predictions, CLASSES)
     assert confusions.shape == (2, 3, 3)
-    assert confusions.sum() == 1 and confusions[0, 1, 1] == 1
+    assert confusions.sum() == 1
+    assert confusions[0, 1, 1] == 1
 
 
 def test_bootstrap_draws_whole_dialogues() -> None:
