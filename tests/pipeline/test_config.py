@@ -137,5 +137,6 @@ def test_an_old_key_names_the_new_one(tmp_path: Path, old: str, new: str) -> Non
 
 def test_numbers_are_plain_ones_that_other_processes_know() -> None:
     config = parse_config("train", ["--training.epochs", "3", "--training.ema_decay", "0.5"], Config)
-    assert type(config.training.epochs) is int and type(config.training.ema_decay) is float
+    assert type(config.training.epochs) is int
+    assert type(config.training.ema_decay) is float
     assert pickle.loads(pickle.dumps(config)) == config

@@ -102,7 +102,8 @@ def test_auto_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve_device("auto") == resolve_device("mps") == "mps"
     assert resolve_device("cpu") == "cpu"
     gpus(monkeypatch, cuda=2)
-    assert resolve_device("auto") == "cuda:0" and resolve_device("cuda:1") == "cuda:1"
+    assert resolve_device("auto") == "cuda:0"
+    assert resolve_device("cuda:1") == "cuda:1"
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
     assert resolve_device("auto") == "cuda:1"

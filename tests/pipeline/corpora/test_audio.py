@@ -101,7 +101,8 @@ def test_bad_files_are_named_with_what_to_do(stereo: Path, tmp_path: Path) -> No
         (tmp_path / name).write_bytes(content)
         with pytest.raises(PipelineError, match=expected[name]) as caught:
             describe(str(tmp_path / name))
-        assert name in str(caught.value) and "\n" not in str(caught.value)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
     with pytest.raises(PipelineError, match=r"gone.wav: no such audio file"):
         describe(str(tmp_path / "gone.wav"))
     with pytest.raises(PipelineError, match="cannot be read"):

@@ -34,7 +34,7 @@ def utterances(dialogue: str, count: int) -> list[Utterance]:
 def test_a_batch_gives_every_dialogue_back(lengths: list[int], missing: set[int]) -> None:
     turns = [utterances(f"d{number}", length) for number, length in enumerate(lengths)]
     ids = [u.utterance_id for group in turns for u in group]
-    audio = embeddings([name for place, name in enumerate(ids) if place not in missing])
+    audio = embeddings([name for index, name in enumerate(ids) if index not in missing])
     dialogues = [
         make_dialogue(f"d{n}", group, list(range(len(group))), {"audio": audio}) for n, group in enumerate(turns)
     ]
@@ -47,10 +47,10 @@ def test_a_batch_gives_every_dialogue_back(lengths: list[int], missing: set[int]
         assert not batch.inputs["audio"][row, length:].any()
         assert not batch.masks["audio"][row, length:].any()
         assert (batch.labels[row, length:] == -100).all()
-        for place, name in enumerate(batch.utterance_ids[row]):
-            assert bool(batch.masks["audio"][row, place]) == (name in audio)
+        for turn, name in enumerate(batch.utterance_ids[row]):
+            assert bool(batch.masks["audio"][row, turn]) == (name in audio)
             expected = audio[name] if name in audio else np.zeros((2, 3))
-            assert np.array_equal(batch.inputs["audio"][row, place], expected)
+            assert np.array_equal(batch.inputs["audio"][row, turn], expected)
 
 
 def test_speakers_are_numbered_by_first_appearance() -> None:

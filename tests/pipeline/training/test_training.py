@@ -72,15 +72,15 @@ def test_a_planted_leak_is_caught(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "learns"), [("lpgnet", True), ("sdt", True), ("concat", False)])
-def test_the_turn_before_is_learnt_with_context_alone(kind: str, learns: bool, tmp_path: Path) -> None:
-    # SDT has to find the neighbour by its positions, and needs some width for that.
+def test_the_turn_before_is_learned_with_context_only(kind: str, learns: bool, tmp_path: Path) -> None:
+    # SDT has to find the neighbor by its positions, and needs some width for that.
     model = {"hidden_size": 64, "num_attention_heads": 2} if kind == "sdt" else {}
     results = train_and_test(make_corpus("previous"), make_config(kind, model=model), tmp_path / "run")
     assert interval(results)[0] > 0.8 if learns else is_at_chance([results])
 
 
 @pytest.mark.parametrize(("kind", "learns"), [("lpgnet", True), ("text", False), ("audio", False)])
-def test_the_xor_of_both_modalities_is_learnt_by_fusion_alone(kind: str, learns: bool, tmp_path: Path) -> None:
+def test_the_xor_of_both_modalities_is_learned_by_fusion_only(kind: str, learns: bool, tmp_path: Path) -> None:
     results = train_and_test(make_corpus("xor"), make_config(kind), tmp_path / "run")
     assert interval(results)[0] > 0.8 if learns else is_at_chance([results])
 
@@ -145,7 +145,8 @@ def test_resumed_is_uninterrupted(recipe: dict[str, Any], tmp_path: Path) -> Non
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     logs = [_log(tmp_path / name) for name in ("whole", "stopped")]
-    assert logs[0] == logs[1] and len(logs[0]) == 5
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 5
 
 
 def _last_checkpoint(folder: Path) -> Path:
@@ -224,6 +225,8 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing(schedule: Any) -> None:
         optimizer.step()
         scheduler.step()
     peak = rates.index(max(rates))
-    assert max(rates) == pytest.approx(0.1, rel=1e-2) and 8 <= peak <= 11
-    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert max(rates) == pytest.approx(0.1, rel=1e-2)
+    assert 8 <= peak <= 11
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.001
