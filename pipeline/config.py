@@ -376,7 +376,7 @@ def _plain(value: object) -> object:
 
 def make_parser(command: str, section: type) -> ArgumentParser:
     """Make the parser of a command that a dataclass configures; a field `recordings` is positional."""
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
     parser = ArgumentParser(prog=f"lpgnet {command}", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with these fields")

@@ -288,7 +288,7 @@ def _utterances(recording: Path, turns: Turns) -> list[Utterance]:
     return [
         Utterance(
             dialogue_id=recording.stem,
-            utterance_id=f"turn {index}",
+            utterance_id=f"turn {number}",
             audio=recording.name,
             start=turn.start,
             end=turn.end,
