@@ -376,10 +376,10 @@ def _plain(value: object) -> object:
 
 def make_parser(command: str, section: type) -> ArgumentParser:
     """Make the parser of a command that a dataclass configures; a field `recordings` is positional."""
-    from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+    from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"lpgnet {command}", exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with these fields")
+    parser.add_argument("--config", action="config", help="YAML file with these fields")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     positional = {entry.name for entry in fields(section)} & {"recordings"}
     parser.add_class_arguments(section, None, skip=set(positional))

@@ -65,13 +65,17 @@ def read_measured(folder: Path) -> Measured:
             )
         classes = tuple(names)
         runs.setdefault("" if file == whole else file.parent.name, []).extend(outcomes)
+    _check_tested_once(folder, runs)
+    return Measured(folder, classes, runs)
+
+
+def _check_tested_once(folder: Path, runs: dict[str, list[Outcome]]) -> None:
     for seed, outcomes in runs.items():
         tested = [one.prediction.utterance_id for one in outcomes]
         if len(set(tested)) < len(tested):
             raise PipelineError(
                 f"{folder}: {seed} contains some test utterances twice; remove the folds of an earlier table"
             )
-    return Measured(folder, classes, runs)
 
 
 def _files_of_row(folder: Path) -> list[Path]:

@@ -66,6 +66,11 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
         Row(path.stem, parse_config("crossval", [*arguments, "--config", str(path)], Config))
         for path in _overlay_files(config.crossval.overlays)
     ]
+    _check_rows(rows, config)
+    return rows
+
+
+def _check_rows(rows: Sequence[Row], config: Config) -> None:
     for row in rows:
         if row.config.training.device != config.training.device:
             raise UsageError(
@@ -76,7 +81,6 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
         raise UsageError(f"two rows of the table are called {twice}; rename the overlay's file")
     if not rows:
         raise UsageError("the table has no rows; name a model in crossval.models")
-    return rows
 
 
 def _overlay_files(paths: Sequence[str]) -> list[Path]:

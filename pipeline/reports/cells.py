@@ -28,4 +28,4 @@ def signed(difference: Difference | None) -> str:
 
 def percent(share: float | None) -> str:
     """Format a share as a percentage, or `-` for None."""
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else f"{share:.1%}"

@@ -92,12 +92,13 @@ def caption(results: TableResults) -> str:
     """Say in one sentence what was measured and how."""
     protocol, rows = results.protocol, results.rows
     folds = len(protocol.folds)
-    held_out = f"{folds} folds by {protocol.splits.scheme}" if folds > 1 else f"test {protocol.folds[0]}"
+    held_out = f"{folds} folds by {protocol.splits.scheme}" if folds > 1 else f"test split {protocol.folds[0]}"
+    utterances = f"{rows[0].n} labelled test utterances" + (" over all folds" if folds > 1 else "")
     interval = f"; {protocol.confidence:.0%} paired bootstrap intervals over dialogues in brackets"
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"{results.name}: {held_out}, {rows[0].n} labelled test utterances over all folds; {mean}; "
+        f"{results.name}: {held_out}, {utterances}; {mean}; "
         "epoch chosen on development dialogues only"
         f"{interval if len(rows) > 1 and protocol.bootstrap else ''}."
     )
