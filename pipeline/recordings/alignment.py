@@ -92,7 +92,7 @@ def align(model: SpeechModel, turns: Sequence[Turn], segment: Segment) -> list[T
 
 
 def _timed_turns(turns: Sequence[Turn], words: Sequence[str], times: dict[int, tuple[float, float]]) -> list[Turn]:
-    """The turns with times; one of whose words the model writes none is put between its neighbours."""
+    """The turns with times; one of whose words the model writes none is put between its neighbors."""
     places = iter(range(len(words)))
     found: list[Turn] = []
     for turn in turns:

@@ -192,7 +192,7 @@ def _name(channel: int | None, info: AudioInfo) -> str | None:
 def join_tiny(turns: Sequence[TimedTurn], config: TurnsConfig) -> list[TimedTurn]:
     """Join turns that are too short to tell an emotion to the turn beside them of the same speaker.
 
-    A tiny turn goes to the nearer of the two neighbours, where the pause between is short enough and the two together
+    A tiny turn goes to the nearer of the two neighbors, where the pause between is short enough and the two together
     are not too long; otherwise it stays. Turns of different speakers, and overlapping ones, stay as they are.
 
     Args:

@@ -83,7 +83,7 @@ def random_batch(
 
 
 @torch.no_grad()
-def randomise(model: nn.Module, scale: float = 0.4, seed: int = 1) -> nn.Module:
+def randomize(model: nn.Module, scale: float = 0.4, seed: int = 1) -> nn.Module:
     """Give every parameter and buffer a value that a test would notice if it were left out."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -99,5 +99,5 @@ def make_batch() -> Callable[..., Batch]:
 
 
 @pytest.fixture(scope="session")
-def randomised() -> Callable[..., nn.Module]:
-    return randomise
+def randomized() -> Callable[..., nn.Module]:
+    return randomize

@@ -73,8 +73,8 @@ def plain_sdt(model: Any, inputs: dict[str, Tensor], masks: dict[str, Tensor], s
     return fused @ model.fused_head.weight.T + model.fused_head.bias
 
 
-def test_sdt_equals_a_plain_loop_and_ignores_companions(make_batch: Any, randomised: Any) -> None:
-    model = randomised(make_sdt(), scale=1.0).eval()
+def test_sdt_equals_a_plain_loop_and_ignores_companions(make_batch: Any, randomized: Any) -> None:
+    model = randomized(make_sdt(), scale=1.0).eval()
     model.speakers.table.weight.data[-1] = 0.0
     batch = make_batch([6, 4], missing=0.3)
     together = model(**batch.arguments()).logits
@@ -130,8 +130,8 @@ def test_every_trained_parameter_has_a_finite_gradient(
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-def test_concat_is_a_linear_layer_of_one_utterance(make_batch: Any, randomised: Any) -> None:
-    model = randomised(build_model("concat", input_sizes=SIZES, num_labels=4)).eval()
+def test_concat_is_a_linear_layer_of_one_utterance(make_batch: Any, randomized: Any) -> None:
+    model = randomized(build_model("concat", input_sizes=SIZES, num_labels=4)).eval()
     batch = make_batch([5, 4], missing=0.3)
     output = model(**batch.arguments())
     mixed = []

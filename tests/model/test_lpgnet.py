@@ -128,8 +128,8 @@ class PlainLPGNet:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_forward_equals_plain_loops(variant: str, make_batch: Any, randomised: Any) -> None:
-    model = randomised(make_model(**VARIANTS[variant]), scale=1.0).eval()
+def test_forward_equals_plain_loops(variant: str, make_batch: Any, randomized: Any) -> None:
+    model = randomized(make_model(**VARIANTS[variant]), scale=1.0).eval()
     batch = make_batch([5, 1, 7, 2], sizes=model.config.input_sizes, missing=0.4)
     with torch.no_grad():
         output = model(**batch.arguments())
@@ -173,9 +173,9 @@ def test_four_attentions_in_one_call_equal_a_loop(causal: bool, sloped: bool) ->
     seed=st.integers(0, 1000),
 )
 def test_logits_do_not_depend_on_companions(
-    lengths: list[int], missing: float, variant: str, seed: int, make_batch: Any, randomised: Any
+    lengths: list[int], missing: float, variant: str, seed: int, make_batch: Any, randomized: Any
 ) -> None:
-    model = randomised(make_model(**VARIANTS[variant])).eval()
+    model = randomized(make_model(**VARIANTS[variant])).eval()
     batch = make_batch(lengths, sizes=model.config.input_sizes, missing=missing, seed=seed)
     with torch.no_grad():
         together = model(**batch.padded(3).arguments())
@@ -187,11 +187,11 @@ def test_logits_do_not_depend_on_companions(
                 torch.testing.assert_close(found, weights[0], atol=1e-5, rtol=1e-5)
 
 
-def test_padding_moves_no_statistics_and_no_loss_in_training(make_batch: Any, randomised: Any) -> None:
+def test_padding_moves_no_statistics_and_no_loss_in_training(make_batch: Any, randomized: Any) -> None:
     batch = make_batch([5, 2, 7])
     results = []
     for variant in (batch, batch.padded(6)):
-        model = randomised(make_model(dropout=0.0)).train()
+        model = randomized(make_model(dropout=0.0)).train()
         output = model(**variant.arguments())
         output.loss.backward()
         results.append((model, output))
@@ -203,8 +203,8 @@ def test_padding_moves_no_statistics_and_no_loss_in_training(make_batch: Any, ra
         torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_a_paths_statistics_are_those_of_its_query(make_batch: Any, randomised: Any) -> None:
-    model = randomised(make_model(dropout=0.0)).train()
+def test_a_paths_statistics_are_those_of_its_query(make_batch: Any, randomized: Any) -> None:
+    model = randomized(make_model(dropout=0.0)).train()
     norm, batch = model.context_norm, make_batch([5, 2, 7], missing=0.4)
     before, seen = norm.running_mean.clone(), []
     norm.register_forward_hook(lambda module, arguments, result: seen.append(arguments[0]))
@@ -239,8 +239,8 @@ def test_norm_over_fewer_than_two_rows_uses_the_running_statistics(rows: int) ->
     assert not torch.allclose(found[0], (x[0] - 3.0) / math.sqrt(1 + 1e-5))
 
 
-def test_missing_modality_weighs_nothing_and_its_content_does_not_matter(make_batch: Any, randomised: Any) -> None:
-    model = randomised(make_model()).eval()
+def test_missing_modality_weighs_nothing_and_its_content_does_not_matter(make_batch: Any, randomized: Any) -> None:
+    model = randomized(make_model()).eval()
     batch = make_batch([6, 4], missing=0.5)
     output = model(**batch.arguments(), return_gates=True)
     text, audio = batch.masks["text"], batch.masks["audio"]
@@ -252,8 +252,8 @@ def test_missing_modality_weighs_nothing_and_its_content_does_not_matter(make_ba
     torch.testing.assert_close(output.logits, again.logits)
 
 
-def test_modality_absent_from_the_batch_is_missing_everywhere(make_batch: Any, randomised: Any) -> None:
-    model = randomised(make_model()).eval()
+def test_modality_absent_from_the_batch_is_missing_everywhere(make_batch: Any, randomized: Any) -> None:
+    model = randomized(make_model()).eval()
     batch = make_batch([6, 4], missing=0.0)
     masked = model(batch.inputs, batch.masks | {"audio": torch.zeros_like(batch.mask)}, batch.mask, batch.labels)
     absent = model({"text": batch.inputs["text"]}, {"text": batch.masks["text"]}, batch.mask, batch.labels)
@@ -309,15 +309,15 @@ def future_gradient(model: LPGNetForEmotionRecognition, batch: Any) -> float:
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 5])
-def test_no_future_turn_reaches_a_causal_logit(kernel_size: int, make_batch: Any, randomised: Any) -> None:
+def test_no_future_turn_reaches_a_causal_logit(kernel_size: int, make_batch: Any, randomized: Any) -> None:
     batch = make_batch([7, 6], missing=0.2)
-    causal = randomised(make_model(causal=True, kernel_size=kernel_size)).eval()
+    causal = randomized(make_model(causal=True, kernel_size=kernel_size)).eval()
     assert future_gradient(causal, batch) == 0.0
-    assert future_gradient(randomised(make_model(kernel_size=kernel_size)).eval(), batch) > 0.0
+    assert future_gradient(randomized(make_model(kernel_size=kernel_size)).eval(), batch) > 0.0
 
 
-def test_causal_logits_equal_those_of_the_dialogue_so_far(make_batch: Any, randomised: Any) -> None:
-    model = randomised(make_model(causal=True, distance_bias=True)).eval()
+def test_causal_logits_equal_those_of_the_dialogue_so_far(make_batch: Any, randomized: Any) -> None:
+    model = randomized(make_model(causal=True, distance_bias=True)).eval()
     batch = make_batch([7])
     whole = model(**batch.arguments()).logits
     for turns in range(1, 7):
@@ -387,8 +387,8 @@ def test_speakers_are_ignored(make_batch: Any) -> None:
     assert torch.equal(known, model(batch.inputs, batch.masks, batch.mask).logits)
 
 
-def test_standardising_by_the_buffers_equals_standardised_inputs(make_batch: Any, randomised: Any) -> None:
-    model, batch = randomised(make_model()).eval(), make_batch([5, 4])
+def test_standardising_by_the_buffers_equals_standardised_inputs(make_batch: Any, randomized: Any) -> None:
+    model, batch = randomized(make_model()).eval(), make_batch([5, 4])
     for m in SIZES:
         model.standardize_(m, torch.zeros(SIZES[m]), torch.ones(SIZES[m]))
     mean = {m: 200 + 50 * torch.rand(size) for m, size in SIZES.items()}
