@@ -387,7 +387,7 @@ def test_speakers_are_ignored(make_batch: Any) -> None:
     assert torch.equal(known, model(batch.inputs, batch.masks, batch.mask).logits)
 
 
-def test_standardising_by_the_buffers_equals_standardised_inputs(make_batch: Any, randomized: Any) -> None:
+def test_standardizing_by_the_buffers_equals_standardized_inputs(make_batch: Any, randomized: Any) -> None:
     model, batch = randomized(make_model()).eval(), make_batch([5, 4])
     for m in SIZES:
         model.standardize_(m, torch.zeros(SIZES[m]), torch.ones(SIZES[m]))
