@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import ERROR
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ def quiet() -> Iterator[None]:
     """Show no progress bar and no table of unused heads while loading; what matters is raised."""
     logging = transformers.utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(ERROR)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield

@@ -1,4 +1,4 @@
-"""The `lpgnet compare` command: whether one of two runs, or rows of a table, is better on the same utterances."""
+"""Compare two runs, or two rows of a table, on the same test utterances."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from lpgnet.pipeline.evaluation.metrics import NAMES, mean_scores
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     parser = ArgumentParser(prog="lpgnet compare", description=__doc__)
     for name in ("first", "second"):
-        parser.add_argument(name, type=Path, help="run folder, or a row's folder of a table: work/NAME/crossval/ROW")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the test dialogues (resamples)")
-    parser.add_argument("--confidence", type=float, default=EvaluationConfig.confidence, help="of the intervals")
+        parser.add_argument(name, type=Path, help="run folder, or folder of a table's row (work/NAME/crossval/ROW)")
+    parser.add_argument("--resamples", type=int, default=10_000, help="number of times to resample the test dialogues")
+    parser.add_argument(
+        "--confidence", type=float, default=EvaluationConfig.confidence, help="confidence level of the intervals"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
     first, second = read_measured(options.first), read_measured(options.second)
@@ -46,7 +48,7 @@ def print_scores(first: Measured, second: Measured, *, resamples: int, confidenc
     ]
     show_table(
         f"A is {first.folder}, B is {second.folder}: {confidence:.0%} paired bootstrap over dialogues",
-        ["metric", "A", "B", "A less B", "p"],
+        ["metric", "A", "B", "A − B", "p"],
         rows,
     )
 
@@ -63,8 +65,8 @@ def print_tests(first: Measured, second: Measured) -> None:
         pair = name if name == other else f"{name}, {other}"
         rows.append([pair, test.only_first, test.only_second, _probability(test.p)])
     columns = ["run", "only A right", "only B right", "p"]
-    show_table("McNemar's exact test, utterances taken as independent", columns, rows)
-    show("p is of one comparison: with several, the smallest of them is no longer as rare as it says")
+    show_table("McNemar's exact test (assumes independent utterances)", columns, rows)
+    show("each p is for a single comparison; correct for multiple comparisons if you make several")
 
 
 if __name__ == "__main__":

@@ -357,29 +357,29 @@ class Config:
         return list(dict.fromkeys(name for name in self.labels.values() if name is not None))
 
 
+Section = TypeVar("Section", bound="DataclassInstance")
+
+
 def config_from(values: dict[str, Any]) -> Config:
-    """The configuration out of nested dictionaries, as a run folder keeps it."""
+    """Build the configuration from nested dictionaries, as a run folder keeps it."""
     return _fill(Config, values)
 
 
-def _fill(section: type, values: dict[str, Any]) -> Any:
+def _fill(section: type[Section], values: dict[str, Any]) -> Section:
     types = get_type_hints(section)
     return section(**{k: _fill(types[k], v) if is_dataclass(types[k]) else v for k, v in values.items()})
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-Section = TypeVar("Section", bound="DataclassInstance")
-
-
 def make_parser(command: str, section: type) -> ArgumentParser:
-    """The parser of a command that is configured by a dataclass; a field `recordings` is positional."""
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    """Make the parser of a command that a dataclass configures; a field `recordings` is positional."""
+    from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"lpgnet {command}", exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with these fields")
+    parser.add_argument("--config", action="config", help="YAML file with these fields")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     positional = {entry.name for entry in fields(section)} & {"recordings"}
     parser.add_class_arguments(section, None, skip=set(positional))
@@ -392,7 +392,7 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
     """Fill a dataclass from the command line and the YAML files that it names.
 
     Raises:
-        UsageError: a key is unknown, a value has the wrong type, a file is missing or is no YAML; names file and key.
+        UsageError: a key is unknown, a value has the wrong type, a file is missing or not YAML; names file and key.
     """
     from jsonargparse import ArgumentError
 
@@ -404,9 +404,9 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
         values = parser.instantiate(parser.parse_args(list(arguments)))
     except ArgumentError as error:
         raise UsageError(_explain(str(error), arguments, paths, section)) from None
-    # The numbers come in types of their own, which YAML and other processes do not know.
+    # jsonargparse gives numbers types of its own, which YAML and other processes do not know.
     filled = json.loads(json.dumps({entry.name: _plain(values[entry.name]) for entry in fields(section)}))
-    config: Section = _fill(section, filled)
+    config = _fill(section, filled)
     if isinstance(config, Config):
         _check_values(config)
     if isinstance(config, PredictionConfig):
@@ -415,14 +415,14 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
 
 
 def _values_of(option: str, arguments: Sequence[str]) -> Iterator[str]:
-    for position, argument in enumerate(arguments):
-        if argument == option and position + 1 < len(arguments):
-            yield arguments[position + 1]
+    for index, argument in enumerate(arguments):
+        if argument == option and index + 1 < len(arguments):
+            yield arguments[index + 1]
         elif argument.startswith(f"{option}="):
             yield argument.partition("=")[2]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, object]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -439,7 +439,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_keys(values: dict[str, Any], section: type, *, where: str, prefix: str = "") -> None:
+def _check_keys(values: dict[str, object], section: type, *, where: str, prefix: str = "") -> None:
     types = get_type_hints(section)
     for key, value in values.items():
         if key not in types:
@@ -450,7 +450,7 @@ def _check_keys(values: dict[str, Any], section: type, *, where: str, prefix: st
 
 
 def known_keys(section: type, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of the configuration."""
+    """List every dotted key of the configuration."""
     for name, kind in get_type_hints(section).items():
         yield f"{prefix}{name}"
         if isinstance(kind, type) and is_dataclass(kind):
@@ -473,7 +473,7 @@ def renamed(key: str) -> str:
 
 
 def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], section: type) -> str:
-    """One line for people out of jsonargparse's message: where the key stands, and the nearest known one."""
+    """Put jsonargparse's message in one plain line, with where the key is and the nearest known key."""
     message = " ".join(message.split()).replace("<class '", "").replace("'>", "")
     options = [argument.partition("=")[0].lstrip("-") for argument in arguments if argument.startswith("--")]
     known = [*known_keys(section), "config", "debug", "help"]
@@ -494,7 +494,7 @@ _RELATIONS = {"v>=": "at least ", "v>": "above ", "v<=": "at most ", "v<": "belo
 
 
 def _explain_range(message: str) -> str | None:
-    """Say `key 'a.b': 0 must be at least 1` where jsonargparse says which number it takes; None where it does not."""
+    """Say `key 'a.b': 0 must be at least 1` if jsonargparse's message is about a number's range, else None."""
     key = _KEY.search(message)
     if key and (unread := _NO_NUMBER.search(message)):
         kind = "whole number" if unread[1] == "int" else "number"
@@ -510,10 +510,10 @@ def _explain_range(message: str) -> str | None:
 
 
 def _check_values(config: Config) -> None:
-    """What no type says: names that are no paths, and a network that can be built."""
+    """Check what types cannot: names must not be paths, and the network must be possible to build."""
     for key, name in (("name", config.name), ("run", config.run)):
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise UsageError(f"key '{key}': {name!r} must be a name, not a path out of the work folder")
+            raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
     try:
@@ -523,10 +523,10 @@ def _check_values(config: Config) -> None:
 
 
 def check_prediction(config: PredictionConfig) -> None:
-    """What no type says of how recordings are labelled.
+    """Check the values whose range no type states.
 
     Raises:
-        UsageError: a value makes no sense; names the key.
+        UsageError: a value is out of range; names the key.
     """
     if config.vad.release > config.vad.threshold:
         raise UsageError(f"key 'vad.release': {config.vad.release} must not be above vad.threshold")

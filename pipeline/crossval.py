@@ -1,4 +1,4 @@
-"""Cross-validation: rows x folds x seeds, side by side and resumable, into one table that says how it was measured."""
+"""Stage crossval: train and measure rows x folds x seeds, in parallel and resumable, and write one table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lpgnet.pipeline.training.trainer import train_run
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage from the command line; returns the exit code."""
+    """Run the stage from the command line and return the exit code."""
     config = parse_config("crossval", arguments, Config)
     rows = make_rows(config, arguments)
     jobs = make_jobs(rows, runs_folder(config))
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run_jobs(jobs: Sequence[Job], config: Config) -> None:
-    """Do what is not done: side by side, or one after another where a launcher gave each run several processes."""
+    """Run the jobs in parallel, or one after another if a launcher started several processes for each."""
     workers = min(config.crossval.workers or default_workers(config.training.device), len(jobs))
     if workers <= 1 or current_launch().size > 1:
         with one_thread():
@@ -57,13 +57,13 @@ def run_jobs(jobs: Sequence[Job], config: Config) -> None:
                 run_job(job)
         return
     with progress_bar("done", unit="runs") as bar:
-        task = bar.add_task(f"{workers} side by side", total=len(jobs), done="")
+        task = bar.add_task(f"{workers} in parallel", total=len(jobs), done="")
         for job in run_side_by_side(run_job, jobs, workers=workers):
             bar.update(task, advance=1, done=f"{job.row} {job.fold} {job.folder.name}")
 
 
 def run_job(job: Job) -> None:
-    """Train one run from where it stopped, and measure it."""
+    """Train one run, resuming where it stopped, and measure it."""
     corpus, split = corpus_of(job.config), split_of(job)
     accelerator = make_accelerator(job.config.training.device, job.config.training.mixed_precision)
     train_run(job.config, corpus, split, job.folder, accelerator, measure_development)
@@ -76,7 +76,7 @@ def run_job(job: Job) -> None:
 
 
 def print_table(results: TableResults) -> None:
-    """Print the table."""
+    """Print the table of results."""
     columns, rows = table(results)
     show_table(caption(results), columns, rows)
 

@@ -1,4 +1,4 @@
-"""Evaluation: a trained model on its test split, with intervals, by group, and a model card that says so."""
+"""Stage evaluate: measure a trained model on its test split and write its results, plots and model card."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lpgnet.pipeline.training.splits import make_split
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage from the command line; returns the exit code."""
+    """Run the stage from the command line and return the exit code."""
     config = parse_config("evaluate", arguments, Config)
     accelerator = make_accelerator(config.training.device)
     corpus = load_corpus(config)
@@ -44,11 +44,11 @@ def print_results(results: RunResults, *, title: str) -> None:
         [[head, *(f"{values.f1[name]:.3f}" for name in classes)] for head, values in heads.items()],
     )
     show(
-        f"expected calibration error: {calibration.before.error:.3f} as trained, "
+        f"expected calibration error: {calibration.before.error:.3f} before calibration, "
         f"{calibration.after.error:.3f} at temperature {calibration.temperature:.2f}"
     )
     if results.speaker_overlap:
-        show(f"{len(results.speaker_overlap)} speakers of the test split are in another split too")
+        show(f"{len(results.speaker_overlap)} speakers of the test split are also in another split")
 
 
 if __name__ == "__main__":

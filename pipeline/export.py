@@ -1,4 +1,4 @@
-"""Export: a run's best model -> a folder to share."""
+"""Export: copy a run's best model to a folder to share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lpgnet.pipeline.labelling.model_folders import export_model
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage from the command line; returns the exit code."""
+    """Run the stage from the command line and return the exit code."""
     config = parse_config("export", arguments, ExportConfig)
     if config.model is None or config.out is None:
         raise UsageError("give --model RUN and --out FOLDER")

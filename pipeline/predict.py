@@ -12,21 +12,23 @@ from lpgnet.pipeline.labelling.batch import Labelled, label_sources
 from lpgnet.pipeline.recordings.sources import find_sources
 from lpgnet.pipeline.reports.timeline import TimelineRow, check_formats
 
-# Longest timeline that is printed whole (turns).
+# Longer timelines are cut off when printed (turns).
 PRINTED_TURNS = 60
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage from the command line; returns the exit code."""
+    """Run the stage from the command line and return the exit code."""
     config = parse_config("predict", arguments, PredictionConfig)
     if not config.recordings or config.model is None:
         raise UsageError("give at least one recording and --model RUN_OR_FOLDER")
     check_formats(config.formats)
     sources = find_sources(config.recordings, config.transcript)
     if not sources:
-        raise PipelineError(f"{shorten(config.recordings)}: holds no recordings")
+        raise PipelineError(f"{shorten(config.recordings)}: no recordings found")
     if config.transcript and len(sources) > 1:
-        raise UsageError("--transcript belongs to one recording; put several beside their recordings, by name")
+        raise UsageError(
+            "--transcript is for one recording; for several, give each transcript its recording's name and folder"
+        )
     label_sources(sources, config, on_labelled=print_labelled, debug="--debug" in arguments)
     return 0
 
@@ -50,7 +52,7 @@ def print_timeline(rows: Sequence[TimelineRow], *, title: str) -> None:
         )
         for row in rows[:PRINTED_TURNS]
     ]
-    show_table(title, ("start (s)", "speaker", "emotion", "probability", "weight of", "text"), cells)
+    show_table(title, ("start (s)", "speaker", "emotion", "probability", "modality weights", "text"), cells)
     if len(rows) > PRINTED_TURNS:
         show(f"... and {len(rows) - PRINTED_TURNS} more turns")
 

@@ -1,4 +1,4 @@
-"""Serve: a small web page on which recordings are labelled; only this machine reaches it unless told otherwise."""
+"""Serve: a web page for labelling recordings, which only this machine can reach by default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lpgnet.pipeline.reports.timeline import check_formats
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     config = parse_config("serve", arguments, ServeConfig)
     if config.model is None:
         raise UsageError("give --model RUN_OR_FOLDER")
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     with temporary_files() as folder:
         labeller = Labeller(EmotionPipeline.from_config(replace(config.prediction, model=config.model)), config, folder)
         page = make_page(labeller)
-        say(f"listening at {launch(page, config)} (ctrl-c ends it)")
+        say(f"serving at {launch(page, config)} (press Ctrl-C to stop)")
         page.block_thread()
     return 0
 

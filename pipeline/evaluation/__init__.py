@@ -1,1 +1,1 @@
-"""What a trained model is worth: predictions, metrics, calibration, comparisons, tables."""
+"""Evaluation of trained models: predictions, metrics, calibration, comparisons and tables."""

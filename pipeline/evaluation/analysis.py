@@ -1,4 +1,4 @@
-"""What the predictions of one or several runs on the same test utterances say: scores, by group too, with intervals."""
+"""Scores with intervals of one or several runs on the same test utterances, overall and by group."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lpgnet.pipeline.evaluation.metrics import (
 from lpgnet.pipeline.evaluation.predictions import Outcome, words_seen
 from lpgnet.pipeline.training.dialogues import NO_LABEL
 
-# The test predictions of each run: one run, or one a seed with all folds together.
+# The test predictions of each run: a single run, or one per seed with the predictions of all folds.
 Runs = Sequence[Sequence[Outcome]]
 
 
 @dataclass(frozen=True)
 class Scores(Metrics):
-    """Mean scores over several runs; `confusion` is summed over them, `n` is that of one.
+    """Mean scores over several runs; `confusion` is the sum over the runs, `n` counts the utterances of one run.
 
     Attributes:
-        deviations, f1_deviations: standard deviations over the runs; empty for one run.
-        intervals: of the means, by drawing dialogues; empty where none are drawn.
+        deviations, f1_deviations: standard deviations over the runs; empty for a single run.
+        intervals: bootstrap intervals of the means over dialogues; empty without resamples.
     """
 
     deviations: dict[str, float]
@@ -41,14 +41,18 @@ class Scores(Metrics):
 
 @dataclass(frozen=True)
 class ConditionScores(Scores):
-    """The scores of one condition, and the share of its words that stand in training (None without words)."""
+    """The scores of one condition.
+
+    Attributes:
+        words_seen: share of labelled utterances whose text is also in training or development; None without text.
+    """
 
     words_seen: float | None
 
 
 @dataclass(frozen=True)
 class SpeakerScores:
-    """One speaker's scores, and whether the speaker is in training or development too."""
+    """One speaker's scores, and whether the speaker is also in training or development."""
 
     wa: float
     ua: float
@@ -59,7 +63,7 @@ class SpeakerScores:
 
 @dataclass(frozen=True)
 class SpeakerGap:
-    """Scores on speakers who are in training and on those who are not; `differences` are seen minus unseen."""
+    """Scores on speakers who are in training and on those who are not; `differences` are seen − unseen."""
 
     seen: Scores
     unseen: Scores
@@ -67,7 +71,7 @@ class SpeakerGap:
 
 
 def confusions(runs: Runs, classes: Sequence[str], *, head: str = FUSED) -> np.ndarray:
-    """(runs, dialogues, C, C), the dialogues in the order of their ids."""
+    """Return a confusion matrix per run and dialogue, (runs, dialogues, C, C), dialogues sorted by id."""
     return np.stack([dialogue_confusions(_predictions(run), classes, head=head) for run in runs])
 
 
@@ -76,7 +80,7 @@ def _predictions(run: Sequence[Outcome]) -> list[Prediction]:
 
 
 def score(runs: Runs, classes: Sequence[str], config: EvaluationConfig, *, head: str = FUSED) -> Scores:
-    """Mean scores over the runs, their deviations, and intervals of the means over dialogues."""
+    """Return the mean scores over the runs, their deviations, and intervals of the means over dialogues."""
     per_dialogue = confusions(runs, classes, head=head)
     values = scores(per_dialogue.sum(1))
     several = len(runs) > 1
@@ -96,7 +100,7 @@ def _by_class(classes: Sequence[str], values: np.ndarray) -> dict[str, float]:
 
 
 def score_conditions(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> dict[str, ConditionScores]:
-    """The scores of each condition that the corpus tells."""
+    """Return the scores of each condition that the corpus names."""
     groups = _by_group(runs, lambda one: one.condition)
     return {
         name: ConditionScores(**vars(score(group, classes, config)), words_seen=words_seen(group[0]))
@@ -105,7 +109,7 @@ def score_conditions(runs: Runs, classes: Sequence[str], config: EvaluationConfi
 
 
 def score_speakers(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> dict[str, SpeakerScores]:
-    """The scores of each speaker of the test split."""
+    """Return the scores of each speaker of the test split."""
     groups = _by_group(runs, lambda one: one.speaker)
     return {name: _score_speaker(group, score(group, classes, config)) for name, group in groups.items()}
 
@@ -117,13 +121,13 @@ def _score_speaker(group: Runs, values: Scores) -> SpeakerScores:
 
 
 def _by_group(runs: Runs, group_of: Callable[[Outcome], str | None]) -> dict[str, list[list[Outcome]]]:
-    """The labelled outcomes of each group that is named, in the order of the names."""
+    """Group the labelled outcomes by name, sorted by name; those without a name are left out."""
     names = sorted({name for one in _known(runs[0]) if (name := group_of(one)) is not None})
     return {name: [[one for one in _known(run) if group_of(one) == name] for run in runs] for name in names}
 
 
 def speaker_gap(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> SpeakerGap | None:
-    """Compare the scores on speakers who are in training with those on the others; None without both."""
+    """Compare the scores on speakers who are in training with those on the others; None unless there are both."""
     seen, unseen = _where(runs, _is_seen), _where(runs, _is_unseen)
     if not (_known(seen[0]) and _known(unseen[0])):
         return None
@@ -145,7 +149,7 @@ def _where(runs: Runs, keep: Callable[[Outcome], bool]) -> list[list[Outcome]]:
 
 
 def _masked(runs: Runs, keep: Callable[[Outcome], bool]) -> list[list[Outcome]]:
-    """The runs with no label where `keep` is false, so that every dialogue stays in its place."""
+    """Remove the labels where `keep` is false, so that every dialogue keeps its index."""
     return [[one if keep(one) else _without_label(one) for one in run] for run in runs]
 
 
@@ -154,7 +158,7 @@ def _without_label(one: Outcome) -> Outcome:
 
 
 def labelled_only(runs: Runs) -> list[list[Outcome]]:
-    """The runs without unlabelled utterances: a dialogue that has no other counts in no comparison."""
+    """Leave out unlabelled utterances, and with them dialogues that have no labelled ones."""
     return [_known(run) for run in runs]
 
 

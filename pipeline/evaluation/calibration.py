@@ -1,4 +1,4 @@
-"""Calibration: one temperature that makes probabilities mean what they say, and how far they are from it."""
+"""Calibration: the temperature that makes confidence match accuracy, and the error before and after."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, labelled
 
@@ -16,13 +17,13 @@ LOWEST, HIGHEST = 0.1, 10.0
 
 
 def fit_temperature(predictions: Sequence[Prediction]) -> float:
-    """The temperature that minimises the negative log-likelihood of labelled predictions made at temperature 1.
+    """Return the temperature that minimizes the negative log-likelihood of labelled predictions made at temperature 1.
 
-    The targets are smoothed by one utterance's worth of doubt, as Platt did for his sigmoid ("Probabilistic Outputs
-    for Support Vector Machines", 1999): on few utterances that are all right the best temperature would be 0.
+    The targets are smoothed by the weight of one utterance, as Platt did for his sigmoid ("Probabilistic Outputs for
+    Support Vector Machines", 1999): on few utterances that are all correct, the best temperature would be 0.
 
     Returns:
-        Between 0.1 and 10; 1 where no prediction has a label.
+        A value between 0.1 and 10; 1 if no prediction has a label.
     """
     known = labelled(predictions)
     if not known:
@@ -33,31 +34,27 @@ def fit_temperature(predictions: Sequence[Prediction]) -> float:
     targets = (1 - doubt) * np.eye(classes)[[prediction.label for prediction in known]] + doubt / classes
 
     def loss(log_temperature: float) -> float:
-        return -float((targets * _log_softmax(logits / np.exp(log_temperature))).sum(-1).mean())
+        return -float((targets * log_softmax(logits / np.exp(log_temperature), axis=-1)).sum(-1).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-5})
     return round(float(np.exp(found.x)), 6)
 
 
 def log_probabilities(predictions: Sequence[Prediction]) -> np.ndarray:
-    """(N, C) of the fused head; they serve as logits, which differ from them by a constant per utterance."""
-    return np.log(np.maximum([prediction.probabilities[FUSED] for prediction in predictions], 1e-30))
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    """Return the fused head's log-probabilities (N, C): logits up to a constant per utterance."""
+    probabilities = np.array([prediction.probabilities[FUSED] for prediction in predictions])
+    return np.asarray(np.log(np.maximum(probabilities, 1e-30)))
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy, in bins of equal width over 0 to 1.
+    """Confidence against accuracy, in bins of equal width from 0 to 1.
 
     Attributes:
         error: the expected calibration error: the mean distance of accuracy and confidence, weighted by utterances.
-        counts: (BINS,) utterances.
-        confidences: (BINS,) sum of the likeliest class's probability.
-        hits: (BINS,) utterances whose likeliest class is right.
+        counts: number of utterances (BINS,).
+        confidences: sum of the highest class probabilities (BINS,).
+        hits: number of utterances whose most likely class is correct (BINS,).
     """
 
     error: float
@@ -68,7 +65,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """One temperature, and the reliability before and after the logits are divided by it."""
+    """A temperature, and the reliability before and after dividing the logits by it."""
 
     temperature: float
     before: Reliability
@@ -81,25 +78,25 @@ def _reliability(counts: np.ndarray, confidences: np.ndarray, hits: np.ndarray) 
 
 
 def add_up(measured: Sequence[Reliability]) -> Reliability:
-    """The reliability of all utterances of several measurements together."""
+    """Return the reliability over the utterances of all measurements."""
     return _reliability(*(np.sum([getattr(one, n) for one in measured], 0) for n in ("counts", "confidences", "hits")))
 
 
 def reliability(predictions: Sequence[Prediction], *, temperature: float = 1.0) -> Reliability:
-    """Measure labelled predictions, their logits divided by a temperature first."""
+    """Measure labelled predictions after dividing their logits by a temperature."""
     known = labelled(predictions)
-    probabilities = np.exp(_log_softmax(log_probabilities(known) / temperature))  # (N, C)
+    probabilities = softmax(log_probabilities(known) / temperature, axis=-1)  # (N, C)
     confidence, guess = probabilities.max(-1), probabilities.argmax(-1)
-    right = guess == np.array([prediction.label for prediction in known])
+    correct = guess == np.array([prediction.label for prediction in known])
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     counts, confidences, hits = (
-        np.bincount(bins, weights, minlength=BINS) for weights in (np.ones(len(known)), confidence, right)
+        np.bincount(bins, weights, minlength=BINS) for weights in (np.ones(len(known)), confidence, correct)
     )
     return _reliability(counts, confidences, hits)
 
 
 def measure_calibration(predictions: Sequence[Prediction], temperature: float) -> Calibration:
-    """Measure predictions that were calibrated by a temperature, with and without it."""
+    """Measure predictions that were calibrated by a temperature, both with and without it."""
     # Undoes the calibration: dividing by the temperature's inverse multiplies by it.
     before = reliability(predictions, temperature=1 / temperature)
     return Calibration(temperature, before=before, after=reliability(predictions))

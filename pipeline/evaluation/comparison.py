@@ -1,11 +1,10 @@
-"""Whether one of two runs, or rows of a table, is better on the same utterances."""
+"""Comparison of two runs, or two rows of a table, on the same utterances."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -21,10 +20,10 @@ from lpgnet.pipeline.training.dialogues import NO_LABEL
 
 @dataclass(frozen=True)
 class Measured:
-    """The test predictions of a run, or of a row of a table: by seed, all its folds together.
+    """The test predictions of a run, or of a row of a table: by seed, with the predictions of all folds.
 
     Attributes:
-        runs: by seed folder, or by the empty name for a run.
+        runs: by the name of the seed's folder; a single run has an empty name.
     """
 
     folder: Path
@@ -34,11 +33,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's test on what each of two classifiers got right.
+    """McNemar's test on the utterances that only one of two classifiers got right.
 
     Attributes:
-        only_first, only_second: utterances that it alone got right.
-        p: exact and two-sided: of so uneven a share if either were right as often as the other.
+        only_first, only_second: number of utterances that only this one got right.
+        p: exact two-sided probability of counts at least this uneven if both were right equally often.
     """
 
     only_first: int
@@ -47,55 +46,63 @@ class McNemar:
 
 
 def read_measured(folder: Path) -> Measured:
-    """Read a run's folder, or a row's with its folds and seeds.
+    """Read the predictions in a run's folder, or in a row's folder with its folds and seeds.
 
     Raises:
-        PipelineError: nothing in it is evaluated.
+        PipelineError: the folder has no predictions, or its runs do not belong together.
     """
     whole = folder / PREDICTIONS_FILE
     files = [whole] if whole.exists() else _files_of_row(folder)
     if not files:
-        raise PipelineError(f"{folder}: holds no predictions; evaluate the run first, or name a row's folder")
+        raise PipelineError(f"{folder}: has no predictions; evaluate the run first, or name a row's folder")
     runs: dict[str, list[Outcome]] = {}
     classes: tuple[str, ...] = ()
     for file in files:
         outcomes, names = read_predictions(file)
         if classes and classes != tuple(names):
-            raise PipelineError(f"{file}: has the classes {shorten(names)}, its neighbours have {shorten(classes)}")
+            raise PipelineError(
+                f"{file}: has the classes {shorten(names)}, but the runs before it have {shorten(classes)}"
+            )
         classes = tuple(names)
         runs.setdefault("" if file == whole else file.parent.name, []).extend(outcomes)
-    for seed, outcomes in runs.items():
-        tested = [one.prediction.utterance_id for one in outcomes]
-        if len(set(tested)) < len(tested):
-            raise PipelineError(f"{folder}: {seed} tests some utterances twice; remove the folds of an earlier table")
+    _check_tested_once(folder, runs)
     return Measured(folder, classes, runs)
 
 
+def _check_tested_once(folder: Path, runs: dict[str, list[Outcome]]) -> None:
+    for seed, outcomes in runs.items():
+        tested = [one.prediction.utterance_id for one in outcomes]
+        if len(set(tested)) < len(tested):
+            raise PipelineError(
+                f"{folder}: {seed} contains some test utterances twice; remove the folds of an earlier table"
+            )
+
+
 def _files_of_row(folder: Path) -> list[Path]:
-    """The predictions of a row's runs, one moved aside (`seed0~1`) left out.
+    """Return the prediction files of a row's runs, without those that were moved aside (`seed0~1`).
 
     Raises:
-        PipelineError: the runs are not all of one configuration.
+        PipelineError: the runs do not all have the same configuration.
     """
     stamps = [path for path in sorted(folder.glob(f"*/seed*/{MEASURED_FILE}")) if path.parent.name[4:].isdigit()]
     protocols = {path: _protocol(path) for path in stamps}
     if odd := [path for path in stamps if protocols[path] != protocols[stamps[-1]]]:
         raise PipelineError(
-            f"{odd[0].parent}: was made with another configuration than {stamps[-1].parent}; run the table again, "
+            f"{odd[0].parent}: has a different configuration than {stamps[-1].parent}; run the table again, "
             "and remove the runs that do not belong to it"
         )
     return [path.with_name(PREDICTIONS_FILE) for path in stamps]
 
 
-def _protocol(stamp: Path) -> dict[str, Any]:
-    """A run's inputs but for its fold and seed."""
+def _protocol(stamp: Path) -> dict[str, object]:
+    """Read a run's inputs except for its fold and seed."""
     inputs = parse_object(read_text(stamp), where=str(stamp))
     training = {name: value for name, value in inputs["training"].items() if name != "seed"}
     return {name: value for name, value in inputs.items() if name != "fold"} | {"training": training}
 
 
 def check_comparable(first: Measured, second: Measured) -> None:
-    """Refuse to compare what was not measured on the same utterances.
+    """Refuse to compare predictions on different utterances, labels or classes.
 
     Raises:
         PipelineError: names the first difference.
@@ -107,7 +114,7 @@ def check_comparable(first: Measured, second: Measured) -> None:
     if len(first.runs) != len(second.runs):
         raise PipelineError(
             f"{first.folder} has {len(first.runs)} seeds, {second.folder} has {len(second.runs)}; "
-            "compare rows of as many seeds"
+            "compare rows with the same number of seeds"
         )
     truths = {side.folder: [_truth(run) for run in side.runs.values()] for side in (first, second)}
     reference = truths[first.folder][0]
@@ -120,11 +127,11 @@ def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[s
     if extra := sorted(reference.keys() ^ truth.keys()):
         owner, missing = (one, other) if extra[0] in reference else (other, one)
         raise PipelineError(
-            f"other test utterances: {len(extra)} are tested on one side only, such as {shorten(extra, most=3)} "
+            f"different test utterances: {len(extra)} are on one side only, such as {shorten(extra, most=3)} "
             f"({extra[0]} is in {owner}, not in {missing}); compare runs of the same test split"
         )
     if changed := [name for name, label in reference.items() if truth[name] != label]:
-        raise PipelineError(f"other labels in {one} and {other}, such as of {shorten(changed, most=3)}")
+        raise PipelineError(f"different labels in {one} and {other}, such as those of {shorten(changed, most=3)}")
 
 
 def _truth(run: Sequence[Outcome]) -> dict[str, int]:
@@ -132,15 +139,15 @@ def _truth(run: Sequence[Outcome]) -> dict[str, int]:
 
 
 def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
-    """The first's mean score over seeds less the second's, by a paired bootstrap over dialogues."""
+    """Return first − second of the mean scores over seeds, by a paired bootstrap over dialogues."""
     sides = (confusions(labelled_only(list(side.runs.values())), side.classes) for side in (first, second))
     return bootstrap_differences(*sides, resamples=resamples, confidence=confidence)
 
 
 def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
-    """Test whether two classifiers are right equally often, from the utterances that one alone got right.
+    """Test whether two classifiers are right equally often, from the utterances that only one of them got right.
 
-    It takes utterances as independent, which those of a dialogue are not: the bootstrap over dialogues does not.
+    The test assumes independent utterances, which those of a dialogue are not; the bootstrap over dialogues does not.
     """
     ours, theirs = _right(first), _right(second)
     only_first = sum(ours[name] and not theirs[name] for name in ours)
@@ -155,5 +162,5 @@ def _right(run: Sequence[Outcome]) -> dict[str, bool]:
 
 
 def total(side: Measured) -> np.ndarray:
-    """Counts (runs, C, C) of each seed, over all dialogues."""
-    return confusions(list(side.runs.values()), side.classes).sum(1)
+    """Return the confusion matrix of each seed over all dialogues, (runs, C, C)."""
+    return np.asarray(confusions(list(side.runs.values()), side.classes).sum(1))

@@ -1,4 +1,4 @@
-"""How good a model is while it trains: what the epoch is chosen by."""
+"""The development scores that the epoch is chosen by."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def measure_development(
     batch_size: int,
     accelerator: Accelerator,
 ) -> Development:
-    """Measure a model on the development dialogues, which all processes share.
+    """Measure a model on the development dialogues, which the processes divide among themselves.
 
     Returns:
-        The scores, and how to fit the temperature that calibrates the model on these dialogues.
+        The scores, and a function that fits the calibration temperature to these dialogues.
     """
     predictions = predict_dialogues(model, dialogues, accelerator=accelerator, batch_size=batch_size)
     metrics = measure(total_confusion(predictions, classes), classes)

@@ -1,4 +1,4 @@
-"""A model's predictions on dialogues, one process's or several's, in the dialogues' order."""
+"""A model's predictions on dialogues, by one process or several, in the order of the dialogues."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FUSED = "fused"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one utterance.
+    """A model's prediction for one utterance.
 
     Attributes:
-        label: class number, -100 for none.
+        label: index of the true class, -100 for none.
         probabilities: of each class, by head: `fused` and the branch heads.
-        weights: of each modality in gate 2; empty where the model has none.
+        weights: of each modality in gate 2; empty if the model has no gate 2.
     """
 
     utterance_id: str
@@ -34,7 +34,7 @@ class Prediction:
     weights: dict[str, float]
 
     def guess(self, head: str = FUSED) -> int:
-        """The class number that a head finds likeliest."""
+        """Return the index of the class that a head finds most likely."""
         values = self.probabilities[head]
         return values.index(max(values))
 
@@ -48,13 +48,19 @@ def predict_dialogues(
     batch_size: int = 16,
     temperature: float = 1.0,
 ) -> list[Prediction]:
-    """Predict every utterance of the dialogues; with several processes each takes a share and all get all.
+    """Predict every utterance of the dialogues.
 
-    Dialogues of like length share a batch, which leaves little padding; the batches are the same for any number of
-    processes.
+    Dialogues of similar length share a batch, to save padding; the batches are the same for any number of processes.
 
     Args:
-        temperature: the logits are divided by it before the softmax (calibration).
+        model: is switched to evaluation mode.
+        dialogues: the dialogues to predict.
+        accelerator: divides the batches among its processes; each process gets all predictions.
+        batch_size: dialogues per batch.
+        temperature: divides the logits before the softmax (calibration).
+
+    Returns:
+        One prediction per utterance, in the order of the dialogues.
     """
     rank, size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     model.eval()
@@ -91,13 +97,19 @@ def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperatu
 def predict_in_windows(
     model: EmotionModel, dialogue: Dialogue, *, window: int, overlap: int, temperature: float = 1.0
 ) -> list[Prediction]:
-    """Predict a dialogue of any length in memory that its length does not raise: in overlapping windows of turns.
+    """Predict a dialogue of any length in constant memory, in overlapping windows of turns.
 
-    Where two windows overlap, one fades into the other, so that no turn sees the context of the next jump.
+    Where two windows overlap, one fades into the other, so that results do not jump between windows.
 
     Args:
-        window: turns that the model reads at once; a dialogue of no more is read whole.
-        overlap: turns that a window shares with the one before, at most half of it.
+        model: is switched to evaluation mode.
+        dialogue: the dialogue to predict.
+        window: turns that the model reads at once; a shorter dialogue is read whole.
+        overlap: turns that a window shares with the one before, at most half of the window.
+        temperature: divides the logits before the softmax (calibration).
+
+    Returns:
+        One prediction per utterance.
     """
     if len(dialogue) <= window:
         return predict_dialogues(model, [dialogue], temperature=temperature)
@@ -113,9 +125,9 @@ def predict_in_windows(
 
 
 def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
-    """Some successive utterances of a dialogue, as a dialogue; speakers are numbered anew by first appearance."""
-    numbers: dict[int, int] = {}
-    speakers = [numbers.setdefault(int(speaker), len(numbers)) for speaker in dialogue.speakers[start:end]]
+    """Cut successive utterances out of a dialogue; speakers are renumbered by first appearance."""
+    indices: dict[int, int] = {}
+    speakers = [indices.setdefault(int(speaker), len(indices)) for speaker in dialogue.speakers[start:end]]
     return replace(
         dialogue,
         utterances=dialogue.utterances[start:end],
@@ -127,7 +139,7 @@ def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
 
 
 def _fade(before: Prediction, after: Prediction, share: float) -> Prediction:
-    """One window's prediction of an utterance mixed with the next one's, of which `share` is taken."""
+    """Mix the predictions of two windows for one utterance; `share` is the weight of the later one."""
 
     def mixed(old: float, new: float) -> float:
         return (1 - share) * old + share * new
@@ -143,10 +155,10 @@ def _fade(before: Prediction, after: Prediction, share: float) -> Prediction:
 
 
 def labelled(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """The predictions of utterances that have a class."""
+    """Return the predictions of utterances that have a class."""
     return [prediction for prediction in predictions if prediction.label != NO_LABEL]
 
 
 def temperature_of(model: EmotionModel) -> float:
-    """What the model's logits are divided by before the softmax."""
+    """Return the temperature that divides the model's logits before the softmax."""
     return model.config.calibration_temperature

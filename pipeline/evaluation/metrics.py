@@ -19,13 +19,13 @@ class Metrics:
     """Scores between 0 and 1.
 
     Attributes:
-        wa: accuracy (weighted accuracy in the field's words).
+        wa: accuracy, which the field calls weighted accuracy.
         ua: unweighted average recall, over the classes that occur.
         weighted_f1: F1 per class, weighted by the class's utterances.
         macro_f1: mean of F1 over the classes that occur or are predicted.
-        f1: per class.
+        f1: F1 of each class.
         confusion: (C, C) counts, rows true, columns predicted.
-        n: utterances.
+        n: number of utterances.
     """
 
     wa: float
@@ -40,25 +40,28 @@ class Metrics:
 def dialogue_confusions(
     predictions: Sequence[Prediction], classes: Sequence[str], *, head: str = "fused"
 ) -> np.ndarray:
-    """One confusion matrix a dialogue, in the order of ids, over predictions that have a class: (dialogues, C, C)."""
+    """Count labelled predictions in a confusion matrix per dialogue, sorted by id: (dialogues, C, C)."""
     ids = sorted({prediction.dialogue_id for prediction in predictions})
-    numbers = {name: number for number, name in enumerate(ids)}
+    indices = {name: index for index, name in enumerate(ids)}
     matrices = np.zeros((len(ids), len(classes), len(classes)), dtype=np.int64)
     for prediction in predictions:
         if prediction.label >= 0:
-            matrices[numbers[prediction.dialogue_id], prediction.label, prediction.guess(head)] += 1
+            matrices[indices[prediction.dialogue_id], prediction.label, prediction.guess(head)] += 1
     return matrices
 
 
 def total_confusion(predictions: Sequence[Prediction], classes: Sequence[str], *, head: str = "fused") -> np.ndarray:
-    """Counts (C, C) over all predictions that have a class."""
-    return dialogue_confusions(predictions, classes, head=head).sum(0)
+    """Count all labelled predictions in one confusion matrix (C, C)."""
+    return np.asarray(dialogue_confusions(predictions, classes, head=head).sum(0))
 
 
 def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """WA, UA, weighted and macro F1 of confusion matrices (..., C, C): the definitions of scikit-learn.
+    """Compute WA, UA, weighted, macro and per-class F1 of confusion matrices (..., C, C), defined as in scikit-learn.
 
-    Counts are all that these metrics need, so a thousand bootstrap samples are one call.
+    These metrics need nothing but counts, so a thousand bootstrap samples are one call.
+
+    Returns:
+        Arrays (...) by metric, and `f1` (..., C).
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
     truth, guess = confusion.sum(-1), confusion.sum(-2)
@@ -75,7 +78,7 @@ def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def measure(confusion: np.ndarray, classes: Sequence[str]) -> Metrics:
-    """All metrics of one confusion matrix (C, C)."""
+    """Compute all metrics of one confusion matrix (C, C)."""
     values = scores(confusion)
     return Metrics(
         **{name: float(values[name]) for name in NAMES},
@@ -88,12 +91,18 @@ def measure(confusion: np.ndarray, classes: Sequence[str]) -> Metrics:
 def bootstrap_intervals(
     per_dialogue: np.ndarray, *, resamples: int, confidence: float, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of each metric by drawing dialogues with replacement.
+    """Compute a percentile interval of each metric by drawing dialogues with replacement.
 
-    Utterances of a dialogue depend on each other, so dialogues are drawn, not utterances.
+    Dialogues are drawn, not utterances, because the utterances of a dialogue depend on each other.
 
     Args:
         per_dialogue: confusion matrices (dialogues, C, C), or (runs, dialogues, C, C) for the mean over runs.
+        resamples: number of draws.
+        confidence: confidence level of the intervals.
+        seed: random seed of the draws.
+
+    Returns:
+        The low and the high end by metric; empty without resamples.
     """
     if resamples < 1:
         return {}
@@ -106,9 +115,9 @@ class Difference:
     """How much better one set of predictions is than another on the same dialogues.
 
     Attributes:
-        value: the first's score less the second's.
+        value: first score − second score.
         interval: of the value, by drawing dialogues with replacement.
-        p: two-sided: twice the share of draws in which the sign is another, at most 1.
+        p: two-sided: twice the share of draws in which the sign is different, at most 1.
     """
 
     value: float
@@ -119,10 +128,17 @@ class Difference:
 def bootstrap_differences(
     first: np.ndarray, second: np.ndarray, *, resamples: int, confidence: float, seed: int = 0
 ) -> dict[str, Difference]:
-    """The difference of each metric, both sides measured on the same draws of dialogues (a paired bootstrap).
+    """Compute first − second of each metric on the same draws of dialogues (a paired bootstrap).
 
     Args:
-        first, second: as in `bootstrap_intervals`, of the same dialogues in the same order.
+        first: confusion matrices (runs, dialogues, C, C).
+        second: confusion matrices of the same dialogues in the same order.
+        resamples: number of draws.
+        confidence: confidence level of the intervals.
+        seed: random seed of the draws.
+
+    Returns:
+        The difference by metric; empty without resamples.
     """
     if resamples < 1:
         return {}
@@ -141,7 +157,7 @@ def _subtract(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
 
 def _two_sided(differences: np.ndarray) -> float:
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
-    # What was seen counts as one more draw: no number of draws shows a probability of 0.
+    # The measured value counts as one more draw: no number of draws can show a probability of 0.
     return float(min(1.0, 2 * (rarer + 1) / (len(differences) + 1)))
 
 
@@ -151,17 +167,22 @@ def _quantiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
 
 
 def mean_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores (n,) of confusion matrices (n, C, C), or their means over runs of (n, runs, C, C)."""
+    """Compute the scores (n,) of confusion matrices (n, C, C), or their means over the runs of (n, runs, C, C)."""
     values = scores(confusions)
     return {name: values[name].reshape(len(confusions), -1).mean(-1) for name in NAMES}
 
 
 def draw_dialogues(per_dialogue: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    """Confusion matrices (resamples, ..., C, C), each of as many dialogues drawn with replacement as there are.
+    """Draw as many dialogues as there are, with replacement, and sum their confusion matrices.
 
     Args:
-        per_dialogue: (..., dialogues, C, C).
+        per_dialogue: confusion matrices (..., dialogues, C, C).
+        resamples: number of draws.
+        seed: random seed of the draws.
+
+    Returns:
+        Confusion matrices (resamples, ..., C, C).
     """
     count = per_dialogue.shape[-3]
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return np.einsum("rd,...dij->r...ij", drawn, per_dialogue)
+    return np.asarray(np.einsum("rd,...dij->r...ij", drawn, per_dialogue))

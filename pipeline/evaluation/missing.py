@@ -1,4 +1,4 @@
-"""Missing modalities: what is left of a model's scores when utterances lack words or sound."""
+"""Missing modalities: a model's accuracy when utterances lack text or audio."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lpgnet.model import EmotionModel
-from lpgnet.pipeline.config import Config, EvaluationConfig
+from lpgnet.pipeline.config import EvaluationConfig
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.inference import predict_dialogues
 from lpgnet.pipeline.evaluation.metrics import scores, total_confusion
@@ -18,16 +18,16 @@ from lpgnet.pipeline.training.dialogues import Dialogue, hide_modality
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# By modality: the share of utterances that lack it, and the accuracy then.
+# By modality: pairs of the share of utterances that lack it and the accuracy.
 Curves = dict[str, list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
 class MissingPoint:
-    """What a model does when utterances lack a modality.
+    """A model's predictions when some utterances lack a modality.
 
     Attributes:
-        share: of the utterances that lack it.
+        share: share of utterances that lack the modality.
         confusion: (C, C) counts, rows true, columns predicted.
     """
 
@@ -40,22 +40,23 @@ Missing = dict[str, list[MissingPoint]]
 
 
 def kept_modalities(model: EmotionModel, config: EvaluationConfig) -> list[str]:
-    """The modalities that the model gets.
+    """Return the modalities that the model gets.
 
     Raises:
-        UsageError: it would get none that it was trained on.
+        UsageError: none of them is one that it was trained on.
     """
     names = model.config.modality_names
     kept = [name for name in names if config.modalities is None or name in config.modalities]
     if not kept:
         raise UsageError(
-            f"evaluation.modalities leaves the model nothing: it was trained on {' and '.join(names)}; name one of them"
+            f"evaluation.modalities leaves the model no input; it was trained on {' and '.join(names)}, "
+            "so name one of them"
         )
     return kept
 
 
 def hide_all_but(dialogues: Sequence[Dialogue], kept: Sequence[str], model: EmotionModel) -> Sequence[Dialogue]:
-    """The dialogues without the model's other modalities."""
+    """Hide the model's other modalities in the dialogues."""
     for name in model.config.modality_names:
         if name not in kept:
             dialogues = hide_modality(dialogues, name, 1.0)
@@ -66,25 +67,29 @@ def measure_missing(
     model: EmotionModel,
     dialogues: Sequence[Dialogue],
     modalities: Sequence[str],
-    config: Config,
+    *,
+    classes: Sequence[str],
+    shares: Sequence[float],
     accelerator: Accelerator,
 ) -> Missing:
-    """The confusion matrix by the share of utterances that lack a modality, for each of several modalities."""
+    """Predict with each modality hidden from each share of utterances.
+
+    Returns:
+        Confusion matrices by modality; empty for fewer than two modalities.
+    """
     if len(modalities) < 2:
         return {}
 
     def confusion(name: str, share: float) -> list[list[int]]:
         predictions = predict_dialogues(model, hide_modality(dialogues, name, share), accelerator=accelerator)
-        return total_confusion(predictions, config.classes).tolist()
+        matrix: list[list[int]] = total_confusion(predictions, classes).tolist()
+        return matrix
 
-    return {
-        name: [MissingPoint(share, confusion(name, share)) for share in config.evaluation.missing_shares]
-        for name in modalities
-    }
+    return {name: [MissingPoint(share, confusion(name, share)) for share in shares] for name in modalities}
 
 
 def add_missing(measured: Sequence[Missing]) -> Missing:
-    """What `measure_missing` gave for several runs, their confusion matrices summed."""
+    """Sum the confusion matrices of several runs."""
     return {
         name: [_sum(points) for points in zip(*(run[name] for run in measured), strict=True)] for name in measured[0]
     }
@@ -95,11 +100,11 @@ def _sum(points: Sequence[MissingPoint]) -> MissingPoint:
 
 
 def missing_curves(missing: Missing, confusion: Sequence[Sequence[int]]) -> Curves:
-    """Accuracy by the share of utterances that lack each modality, from none on.
+    """Return the accuracy by the share of utterances that lack each modality, starting at none.
 
     Args:
-        missing: what `measure_missing` gave.
-        confusion: (C, C) with nothing missing.
+        missing: result of `measure_missing`.
+        confusion: confusion matrix (C, C) with nothing missing.
     """
     return {
         name: [(0.0, _accuracy(confusion)), *((point.share, _accuracy(point.confusion)) for point in points)]

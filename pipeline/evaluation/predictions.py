@@ -1,4 +1,4 @@
-"""Predictions on a test split, with what an analysis needs to know of the utterances, as a run folder keeps them."""
+"""Predictions on a test split with facts about their utterances, and the file that a run folder keeps them in."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Outcome:
     """A prediction on a test utterance.
 
     Attributes:
-        condition: scripted, improvised, ..., where the corpus tells it.
-        speaker_seen: whether the speaker is in training or development too.
-        text_seen: whether the words stand verbatim in training or development; None without words.
+        condition: scripted, improvised, ..., if the corpus names it.
+        speaker_seen: whether the speaker is also in training or development.
+        text_seen: whether the same text is also in training or development; None without text.
     """
 
     prediction: Prediction
@@ -36,33 +36,33 @@ class Outcome:
 
 
 def describe_test(split: Split, predictions: Sequence[Prediction]) -> list[Outcome]:
-    """Join predictions with what is known of their utterances."""
+    """Join predictions with the facts about their utterances."""
     utterances = {u.utterance_id: u for dialogue in split.test for u in dialogue.utterances}
     known = [u for dialogue in (*split.train, *split.dev) for u in dialogue.utterances]
-    speakers, texts = {u.speaker for u in known}, {_words(u) for u in known}
+    speakers, texts = {u.speaker for u in known}, {_normalized(u) for u in known}
     return [
         Outcome(
             prediction=prediction,
             speaker=(utterance := utterances[prediction.utterance_id]).speaker,
             condition=utterance.condition,
             speaker_seen=utterance.speaker is not None and utterance.speaker in speakers,
-            text_seen=None if (words := _words(utterance)) is None else words in texts,
+            text_seen=None if (text := _normalized(utterance)) is None else text in texts,
         )
         for prediction in predictions
     ]
 
 
-def _words(utterance: Utterance) -> str | None:
-    """The text, but for case and white space."""
+def _normalized(utterance: Utterance) -> str | None:
+    """Return the text without differences of case and white space."""
     return " ".join(utterance.text.split()).casefold() if utterance.text else None
 
 
 def write_predictions(path: Path, outcomes: Sequence[Outcome], classes: Sequence[str]) -> None:
-    """Write one JSON object an utterance."""
+    """Write one JSON object per utterance."""
     write_atomically(path, "".join(json.dumps(_row(one, classes), ensure_ascii=False) + "\n" for one in outcomes))
 
 
-def _row(outcome: Outcome, classes: Sequence[str]) -> dict[str, Any]:
+def _row(outcome: Outcome, classes: Sequence[str]) -> dict[str, object]:
     prediction = outcome.prediction
     return {
         "utterance_id": prediction.utterance_id,
@@ -81,14 +81,17 @@ def _row(outcome: Outcome, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def read_predictions(path: Path) -> tuple[list[Outcome], list[str]]:
-    """Read what `write_predictions` wrote: the predictions, and the classes in their order.
+    """Read what `write_predictions` wrote.
+
+    Returns:
+        The predictions, and the classes in order of their index.
 
     Raises:
-        PipelineError: the file is missing or holds something else; names file and line.
+        PipelineError: the file is missing or contains something else; names file and line.
     """
     outcomes: list[Outcome] = []
     classes: list[str] = []
-    # Not splitlines: a speaker may be named with a character that ends lines elsewhere.
+    # Not splitlines: a speaker's name may contain a character that it takes for the end of a line.
     for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), start=1):
         where = f"{path}, line {number}"
         try:
@@ -96,7 +99,7 @@ def read_predictions(path: Path) -> tuple[list[Outcome], list[str]]:
             classes = classes or list(next(iter(row["probabilities"].values())))
             outcomes.append(_outcome(row, classes))
         except (KeyError, ValueError, AttributeError, StopIteration):
-            raise PipelineError(f"{where}: is no prediction; evaluate the run again") from None
+            raise PipelineError(f"{where}: is not a prediction; evaluate the run again") from None
     return outcomes, classes
 
 
@@ -112,6 +115,6 @@ def _outcome(row: dict[str, Any], classes: Sequence[str]) -> Outcome:
 
 
 def words_seen(outcomes: Sequence[Outcome]) -> float | None:
-    """The share of labelled utterances whose words stand verbatim in training; None where none has words."""
+    """Return the share of labelled utterances whose text is also in training; None if none has text."""
     seen = [one.text_seen for one in outcomes if one.prediction.label != NO_LABEL and one.text_seen is not None]
     return sum(seen) / len(seen) if seen else None

@@ -1,4 +1,4 @@
-"""A trained model on its test split: scores with intervals, by group, and with modalities missing."""
+"""Results of a trained model on its test split: scores with intervals, by group, and with modalities missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lpgnet.model import EmotionModel, load_model
 from lpgnet.pipeline.common.files import read_json, write_json
-from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.config import Config, EvaluationConfig
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import (
     ConditionScores,
@@ -49,20 +49,20 @@ METRICS_FILE = "metrics.json"
 
 @dataclass(frozen=True)
 class RunResults:
-    """What `metrics.json` holds of a run.
+    """The contents of a run's `metrics.json`.
 
     Attributes:
         fold: name of the test split.
-        dialogues: tested.
-        speaker_overlap: speakers of the test split who are in another split too.
-        parameters: of the model, without the encoders.
-        training: None where the run's folder does not tell.
-        modalities: that the model got.
-        heads: by head, `fused` and the branch heads.
-        words_seen: share of labelled utterances whose words stand verbatim in training; None without words.
-        conditions, speakers: by name.
+        dialogues: number of dialogues in the test split.
+        speaker_overlap: speakers of the test split who are also in another split.
+        parameters: number of the model's parameters, without the encoders.
+        training: what the training cost; None if the run's folder does not say.
+        modalities: modalities that the model got.
+        heads: scores by head, `fused` and the branch heads.
+        words_seen: share of labelled utterances whose text is also in training; None without text.
+        conditions, speakers: scores by name.
         speaker_gap: None unless some speakers are in training and others are not.
-        missing: by modality.
+        missing: confusion matrices with utterances lacking a modality, by modality.
     """
 
     fold: str
@@ -91,14 +91,14 @@ def evaluate_run(
 ) -> tuple[RunResults, Path]:
     """Measure a run's best model on the test split, and write `metrics.json` and `predictions.jsonl`.
 
-    With `evaluation.modalities` the model does without the others, and the results stand in a folder of their own
-    in the run's.
+    With `evaluation.modalities` the model gets no other modalities, and the results go to a subfolder of the run's
+    folder.
 
     Returns:
-        The results and the folder that they are in.
+        The results and their folder.
 
     Raises:
-        PipelineError: the run has no trained model, or one trained on other embeddings, labels, splits or data.
+        PipelineError: the run has no trained model, or one trained on different embeddings, labels, splits or data.
     """
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
     check_same_protocol(run_folder, run_inputs(config, corpus, split))
@@ -107,17 +107,17 @@ def evaluate_run(
     temperature = temperature_of(model)
     predictions = predict_dialogues(model, dialogues, accelerator=accelerator, temperature=temperature)
     outcomes = describe_test(split, predictions)
-    missing = measure_missing(model, dialogues, kept, config, accelerator)
-    results = measure_run(
-        config,
-        split,
-        outcomes,
-        temperature,
-        modalities=kept,
-        missing=missing,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        training=training_cost(run_folder),
+    missing = measure_missing(
+        model,
+        dialogues,
+        kept,
+        classes=config.classes,
+        shares=config.evaluation.missing_shares,
+        accelerator=accelerator,
     )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    tested = MeasuredModel(kept, temperature, parameters, training_cost(run_folder), missing)
+    results = measure_run(tested, split, outcomes, config.classes, config.evaluation)
     whole = kept == model.config.modality_names
     folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"
     if accelerator.is_main_process:
@@ -127,10 +127,10 @@ def evaluate_run(
 
 
 def load_for(folder: Path, corpus: LoadedCorpus) -> EmotionModel:
-    """Load a model and check that the corpus was embedded by the encoders that the model was trained with.
+    """Load a model, and check that the corpus was embedded by the encoders that the model was trained with.
 
     Raises:
-        PipelineError: it was embedded by others.
+        PipelineError: the encoders are different.
     """
     model = load_model(folder)
     check_encoders(model, {name: spec.fingerprint for name, spec in corpus.specs.items()}, folder=folder)
@@ -138,50 +138,60 @@ def load_for(folder: Path, corpus: LoadedCorpus) -> EmotionModel:
 
 
 def check_encoders(model: EmotionModel, fingerprints: dict[str, str], *, folder: Path) -> None:
-    """Refuse embeddings that the model was not trained on."""
+    """Refuse embeddings of other encoders than the model was trained with.
+
+    Raises:
+        PipelineError: an encoder is different; names both.
+    """
     for name, spec in model.config.encoders.items():
         if fingerprints.get(name) != spec["fingerprint"]:
             raise PipelineError(
-                f"{folder}: was trained on {name} embeddings by {spec['name']} ({spec['fingerprint'][:12]}), "
-                f"and these are by another encoder ({fingerprints.get(name, 'none')[:12]}); "
-                f"set encoders.{name} as it was, or train anew"
+                f"{folder}: was trained on {name} embeddings from {spec['name']} ({spec['fingerprint'][:12]}), "
+                f"but these are from another encoder ({fingerprints.get(name, 'none')[:12]}); "
+                f"set encoders.{name} to the encoder used in training, or train again"
             )
 
 
+@dataclass(frozen=True)
+class MeasuredModel:
+    """The facts about a model that its results report; see `RunResults` for those not explained here.
+
+    Attributes:
+        temperature: the calibration temperature of its predictions.
+    """
+
+    modalities: list[str]
+    temperature: float
+    parameters: int
+    training: TrainingCost | None
+    missing: Missing
+
+
 def measure_run(
-    config: Config,
-    split: Split,
-    outcomes: Sequence[Outcome],
-    temperature: float,
-    *,
-    modalities: list[str],
-    missing: Missing,
-    parameters: int,
-    training: TrainingCost | None,
+    model: MeasuredModel, split: Split, outcomes: Sequence[Outcome], classes: list[str], settings: EvaluationConfig
 ) -> RunResults:
-    """Score calibrated test predictions by head, condition and speaker."""
-    classes, settings = config.classes, config.evaluation
+    """Score a model's calibrated test predictions by head, condition and speaker."""
     predictions = [one.prediction for one in outcomes]
     return RunResults(
         fold=split.name,
         dialogues=len(split.test),
         classes=classes,
         speaker_overlap=overlapping_speakers(split),
-        parameters=parameters,
-        training=training,
-        modalities=modalities,
+        parameters=model.parameters,
+        training=model.training,
+        modalities=model.modalities,
         heads={head: score([outcomes], classes, settings, head=head) for head in predictions[0].probabilities},
         words_seen=words_seen(outcomes),
         conditions=score_conditions([outcomes], classes, settings),
         speakers=score_speakers([outcomes], classes, settings),
         speaker_gap=speaker_gap([outcomes], classes, settings),
-        calibration=measure_calibration(predictions, temperature),
-        missing=missing,
+        calibration=measure_calibration(predictions, model.temperature),
+        missing=model.missing,
     )
 
 
 def write_results(results: RunResults, outcomes: Sequence[Outcome], folder: Path) -> None:
-    """Write metrics and predictions."""
+    """Write a run's metrics and predictions to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / METRICS_FILE, results)
     write_predictions(folder / PREDICTIONS_FILE, outcomes, results.classes)
@@ -191,6 +201,6 @@ def read_results(folder: Path) -> RunResults:
     """Read a run's metrics.
 
     Raises:
-        PipelineError: they are missing or damaged.
+        PipelineError: the file is missing or damaged.
     """
     return read_json(folder / METRICS_FILE, RunResults)

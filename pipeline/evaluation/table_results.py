@@ -1,4 +1,4 @@
-"""What a table holds: its protocol, and a row for each model, with its difference from the first row."""
+"""Results of a table: its protocol, and a row for each model with the difference from the first row."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Protocol:
 
     Attributes:
         encoders: name of each modality's encoder.
-        labels: the corpus's code to the class it counts as, or None to ignore the code.
+        labels: the class that each of the corpus's codes stands for, or None to ignore the code.
         folds: names of the test splits.
-        seeds: runs of each row and fold.
-        bootstrap, confidence: of the intervals.
-        words_seen: share of labelled utterances whose words stand verbatim in training; None without words.
+        seeds: number of runs per row and fold.
+        bootstrap, confidence: resamples and confidence level of the intervals.
+        words_seen: share of labelled utterances whose text is also in training; None without text.
     """
 
     corpus: CorpusConfig
@@ -58,7 +58,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class FoldScores:
-    """The scores of one fold, the mean over seeds."""
+    """Mean scores of one fold over the seeds."""
 
     wa: float
     ua: float
@@ -69,7 +69,7 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class TableCalibration:
-    """The calibration of all runs' test utterances together, and each run's temperature."""
+    """Each run's temperature, and the calibration over the test utterances of all runs."""
 
     temperatures: list[float]
     before: Reliability
@@ -78,15 +78,15 @@ class TableCalibration:
 
 @dataclass(frozen=True)
 class TableRow(Scores):
-    """One row: scores over the test utterances of all folds together, mean and deviation over seeds, and by group.
+    """One row: scores over the test utterances of all folds, their mean and deviation over seeds, and by group.
 
     Attributes:
         model: the row's name.
-        type: of the model.
-        parameters: of the model, without the encoders.
-        heads: the branch heads; the row's own scores are the fused head's.
-        seconds_per_epoch: of each run.
-        differences: from the first row, by metric; empty in that row.
+        type: value of `model.type`.
+        parameters: number of the model's parameters, without the encoders.
+        heads: scores of the branch heads; the row's own scores are those of the fused head.
+        seconds_per_epoch: training time of each run.
+        differences: this row − the first row, by metric; empty in the first row.
     """
 
     model: str
@@ -105,7 +105,12 @@ class TableRow(Scores):
 
 @dataclass(frozen=True)
 class TableResults:
-    """What `results.json` holds; `name` is the experiment's, `table` the table's."""
+    """The contents of `results.json`.
+
+    Attributes:
+        name: name of the experiment.
+        table: name of the table.
+    """
 
     name: str
     table: str
@@ -115,18 +120,19 @@ class TableResults:
 
 
 def describe_table(config: Config, rows: Sequence[Row], jobs: Sequence[Job]) -> TableResults:
-    """Sum up the measured runs of a table.
+    """Summarize the measured runs of a table.
 
     Raises:
-        UsageError: a row was tested on other utterances or labels than the first.
-        PipelineError: what a run has measured is missing or damaged.
+        UsageError: a row was tested on different utterances or labels than the first.
+        PipelineError: a run's results are missing or damaged.
     """
     runs = {row.name: read_runs([job for job in jobs if job.row == row.name]) for row in rows}
     first = rows[0]
     described = []
     for row in rows:
         gaps = _differences(first, runs[first.name], row, runs[row.name]) if row is not first else {}
-        described.append(describe_row(row, [job for job in jobs if job.row == row.name], runs[row.name], gaps))
+        row_jobs = [job for job in jobs if job.row == row.name]
+        described.append(describe_row(row, row_jobs, runs[row.name], gaps))
     protocol = _protocol(config, jobs, runs[first.name])
     return TableResults(config.name, config.crossval.table, config.classes, protocol, described)
 
@@ -139,12 +145,12 @@ def _differences(first: Row, reference: Runs, row: Row, runs: Runs) -> dict[str,
 
 
 def _check_same_test(first: Row, reference: Runs, row: Row, runs: Runs) -> None:
-    """Refuse a table whose rows were tested on different utterances: their differences would mean nothing."""
+    """Refuse a table whose rows were tested on different utterances: their differences would be meaningless."""
     tested = [{(o.prediction.utterance_id, o.prediction.label) for o in labelled_only(r)[0]} for r in (reference, runs)]
     if row.config.classes != first.config.classes or tested[0] != tested[1]:
         raise UsageError(
-            f"{row.name} is tested on other utterances or labels than {first.name}; an overlay must leave labels and "
-            "splits as they are: make a table of its own"
+            f"{row.name} is tested on different utterances or labels than {first.name}; an overlay must not change "
+            "labels or splits: make a separate table"
         )
 
 
@@ -165,7 +171,7 @@ def _protocol(config: Config, jobs: Sequence[Job], runs: Runs) -> Protocol:
 
 
 def read_runs(jobs: Sequence[Job]) -> list[list[Outcome]]:
-    """The test predictions of one row: a list a seed, its folds one after another."""
+    """Read the test predictions of one row: a list per seed, with all its folds."""
     seeds: dict[int, list[Outcome]] = {}
     for job in jobs:
         outcomes, _ = read_predictions(job.folder / PREDICTIONS_FILE)
@@ -174,7 +180,7 @@ def read_runs(jobs: Sequence[Job]) -> list[list[Outcome]]:
 
 
 def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, differences: dict[str, Difference]) -> TableRow:
-    """Sum up one row's runs."""
+    """Summarize the runs of one row."""
     measured = [read_results(job.folder) for job in jobs]
     classes, settings = row.config.classes, row.config.evaluation
     return TableRow(

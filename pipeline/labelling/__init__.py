@@ -1,1 +1,1 @@
-"""A trained model with its encoders, labelling new recordings."""
+"""Labelling of new recordings by a trained model with its encoders."""

@@ -1,4 +1,4 @@
-"""Label many recordings: those that are done are left alone, one that fails stops no other."""
+"""Label many recordings: skip those that are up to date, and continue when one fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from lpgnet.pipeline.common.console import say, show
 from lpgnet.pipeline.common.stamps import is_fresh, stat_of, write_stamp
@@ -17,17 +16,17 @@ from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.sources import RecordingSource, Source
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
 
-# What each timeline was made from, below the output folder.
+# Subfolder of the output folder for what each timeline was made from.
 STAMPS = ".made-from"
-# Raised when the same inputs give other outputs, so that finished ones are made anew.
+# Raised whenever the same inputs give different outputs, so that all timelines are made again.
 OUTPUT_VERSION = 1
-# Fields that say where and how fast, but not what comes out.
+# Fields that do not change what a timeline contains.
 _NOT_IN_STAMPS = ("recordings", "transcript", "out", "again", "device", "workers", "formats")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A timeline that was written, with a title for people and its files."""
+    """A timeline that was written, with a title to show and its files."""
 
     title: str
     timeline: Timeline
@@ -37,9 +36,11 @@ class Labelled:
 def label_sources(
     sources: Sequence[Source], config: PredictionConfig, *, on_labelled: Callable[[Labelled], None], debug: bool = False
 ) -> None:
-    """Label what is not done yet; what fails is told at the end and stops nothing else.
+    """Label the sources that are not up to date; failures are listed at the end and stop no other source.
 
     Args:
+        sources: recordings and dialogues.
+        config: how they are labelled.
         on_labelled: is called with each timeline once its files are written.
         debug: raise the first error as it is.
 
@@ -48,13 +49,13 @@ def label_sources(
     """
     waiting = [source for source in sources if config.again or not _is_done(source, config)]
     if len(waiting) < len(sources):
-        say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (--again true labels them again)")
+        say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (use --again true to re-label them)")
     if not waiting:
         return
     _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
     failures: list[tuple[Source, Exception]] = []
-    for number, source in enumerate(waiting, start=1):
+    for n_done, source in enumerate(waiting, start=1):
         try:
             on_labelled(_label_one(source, pipeline, config))
         except Exception as error:
@@ -63,7 +64,7 @@ def label_sources(
             say(f"failed: {_name(source)}: {error}")
             failures.append((source, error))
         if len(waiting) > 1:
-            say(f"{number} of {len(waiting)}: {_name(source)}")
+            say(f"{n_done} of {len(waiting)}: {_name(source)}")
     _conclude(failures, len(waiting))
 
 
@@ -71,7 +72,7 @@ def _conclude(failures: Sequence[tuple[Source, Exception]], n_sources: int) -> N
     for source, error in failures:
         show(f"failed: {_name(source)}: {' '.join(str(error).split())}")
     if failures:
-        raise PipelineError(f"{len(failures)} of {n_sources} recordings could not be labelled; the rest is done")
+        raise PipelineError(f"{len(failures)} of {n_sources} recordings could not be labelled; the others are done")
 
 
 def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConfig) -> Labelled:
@@ -82,17 +83,17 @@ def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConf
         say(choice)
     with pipeline.seconds.of("outputs"):
         paths = write_timeline(timeline, Path(config.out), check_formats(config.formats), config.page)
-    # Written last: a timeline without it is made again.
+    # Written last, so that an interrupted timeline is made again.
     write_stamp(_stamp_path(source, config), stamp)
     return Labelled(_name(source), timeline, paths)
 
 
 def _spare_inputs(source: Source, config: PredictionConfig) -> None:
-    """Refuse to write a timeline over the recording or the transcript that it is made from."""
+    """Refuse to overwrite the recording or the transcript that a timeline is made from."""
     outputs = output_paths(Path(config.out), source.name, check_formats(config.formats)).values()
     if taken := {path.resolve() for path in outputs} & {path.resolve() for path in source.files}:
         raise PipelineError(
-            f"{shorten(sorted(taken))} would be overwritten by the timeline; name another folder by --out"
+            f"{shorten(sorted(taken))} would be overwritten by the timeline; choose another folder with --out"
         )
 
 
@@ -102,7 +103,7 @@ def _check_writable(out: Path) -> None:
         with TemporaryDirectory(dir=out, prefix=".try-"):
             pass
     except OSError as error:
-        raise PipelineError(f"{out}: cannot be written ({error.strerror}); name another folder by --out") from None
+        raise PipelineError(f"{out}: cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
 def _name(source: Source) -> str:
@@ -113,8 +114,8 @@ def _stamp_path(source: Source, config: PredictionConfig) -> Path:
     return Path(config.out) / STAMPS / f"{source.name}.json"
 
 
-def _stamp_inputs(source: Source, config: PredictionConfig) -> dict[str, Any]:
-    """All that a timeline depends on."""
+def _stamp_inputs(source: Source, config: PredictionConfig) -> dict[str, object]:
+    """Return everything that a timeline depends on."""
     model = model_folder(Path(config.model or ""))
     return {
         "version": OUTPUT_VERSION,

@@ -1,4 +1,4 @@
-"""A trained model with its encoders: a recording in, its emotion timeline out."""
+"""The emotion pipeline: turn a recording into an emotion timeline with a trained model and its encoders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Seconds:
-    """How long each step took, over all calls: what the benchmark shows."""
+    """How long each step took over all calls, for the benchmark."""
 
     steps: dict[str, float] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class Seconds:
             self.add(step, perf_counter() - started)
 
     def add(self, step: str, seconds: float) -> None:
-        """Add to a step."""
+        """Add seconds to a step."""
         self.steps[step] = self.steps.get(step, 0.0) + seconds
 
 
@@ -78,12 +78,12 @@ class EmotionPipeline:
         """Load a model and the encoders that it names.
 
         Args:
-            folder: a run folder, or a folder that `save_pretrained` or the export stage wrote.
-            settings: fields of `PredictionConfig`, such as `device` or `asr`.
+            folder: a run folder, or a folder written by `save_pretrained` or the export stage.
+            **settings: fields of `PredictionConfig`, such as `device` or `asr`.
 
         Raises:
-            PipelineError: the folder holds no model, or an encoder is not the one that the model was trained with.
-            UsageError: a setting is unknown or makes no sense.
+            PipelineError: the folder has no model, or an encoder is not the one that the model was trained with.
+            UsageError: a setting is unknown or invalid.
         """
         known = [entry.name for entry in fields(PredictionConfig)]
         for name in settings:
@@ -95,12 +95,17 @@ class EmotionPipeline:
 
     @classmethod
     def from_config(cls, config: PredictionConfig) -> EmotionPipeline:
-        """Load the model that a configuration names, and the encoders of the modalities that it listens for."""
+        """Load the model that a configuration names, and the encoders of the modalities that it uses.
+
+        Raises:
+            PipelineError: the folder has no model, or an encoder is not the one that the model was trained with.
+            UsageError: the model does not take the modality that the configuration names.
+        """
         quiet_transformers()
         folder = model_folder(Path(config.model or ""))
         device = resolve_device(config.device)
         model = load_model(folder).eval()
-        model.to(torch.device(device))  # type: ignore[arg-type]
+        model.to(torch.device(device))
         elsewhere = {"audio": config.audio_encoder, "text": config.text_encoder}
         encoders = {
             modality: load_model_encoder(spec, folder / BUNDLED_ENCODERS / modality, elsewhere[modality], device)
@@ -109,7 +114,7 @@ class EmotionPipeline:
         }
         if not encoders:
             takes = ", ".join(model.config.encoders)
-            raise UsageError(f"key 'modalities': the model takes {takes}, so it cannot go by {config.modalities} alone")
+            raise UsageError(f"key 'modalities': the model takes only {takes}, not {config.modalities}")
         return cls(model, encoders, device, config)
 
     def __call__(
@@ -122,14 +127,14 @@ class EmotionPipeline:
         """Label every turn of a recording.
 
         Args:
-            recording: an audio file, or a waveform `(samples,)` or `(samples, channels)`, floating point
-                between -1 and 1 or integers at full scale.
-            transcript: its turns; None takes the file of the same name beside the recording, or voice activity where
-                there is none.
-            sampling_rate: of the waveform, in samples per second.
+            recording: an audio file, or a waveform `(samples,)` or `(samples, channels)` of floats from -1 to 1 or
+                integers at full scale.
+            transcript: its turns; None takes the file of the same name in the recording's folder, or finds turns by
+                voice activity if there is no such file.
+            sampling_rate: samples per second of a waveform.
 
         Raises:
-            PipelineError: a file cannot be read, or a turn does not lie in the recording; names the file and turn.
+            PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
         """
         if isinstance(recording, np.ndarray | torch.Tensor):
             return self._of_waveform(np.asarray(recording), transcript, sampling_rate)
@@ -152,10 +157,10 @@ class EmotionPipeline:
             return self(path, transcript)
 
     def label(self, source: Source) -> Timeline:
-        """The timeline of a source.
+        """Label a recording or a dialogue.
 
         Raises:
-            PipelineError: a file cannot be read, or a turn does not lie in the recording; names the file and turn.
+            PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
         """
         if isinstance(source, DialogueSource):
             return self._label_dialogue(source)
@@ -164,7 +169,16 @@ class EmotionPipeline:
     def label_recording(
         self, recording: Path, transcript: str | Path | Transcript | None = None, *, name: str | None = None
     ) -> Timeline:
-        """The timeline of a recording, whose outputs are to have a name."""
+        """Label a recording.
+
+        Args:
+            recording: an audio or video file.
+            transcript: as in `__call__`.
+            name: name of the outputs; None takes that of the recording.
+
+        Raises:
+            PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
+        """
         if not recording.is_file():
             raise PipelineError(f"{recording}: no such recording")
         with decodable(recording) as audio:
@@ -178,14 +192,14 @@ class EmotionPipeline:
         )
 
     def _label_dialogue(self, source: DialogueSource) -> Timeline:
-        """The timeline of a manifest's dialogue; utterances in files of their own are put one after the other."""
+        """Label a manifest's dialogue; utterances in separate files are placed one after another."""
         rows = self._rows(source.utterances, source.root, about=source.name)
         files = {utterance.audio for utterance in source.utterances}
         recording = Path(source.root) / str(files.pop()) if len(files) == 1 else None
         if recording is not None and recording.is_file():
             seconds = describe(str(recording)).seconds
         else:
-            recording, rows = None, _one_after_the_other(rows, source)
+            recording, rows = None, _one_after_another(rows, source)
             seconds = rows[-1].end
         choices = (f"turns: {source.manifest / MANIFEST_FILE}",)
         return Timeline(source.name, tuple(rows), recording, seconds, choices, str(self.config.model))
@@ -214,7 +228,7 @@ class EmotionPipeline:
         return self._speech_models[name]
 
     def _rows(self, utterances: Sequence[Utterance], root: str, *, about: str) -> list[TimelineRow]:
-        """A row for every utterance of one dialogue; `about` names it in errors."""
+        """Make a row for every utterance of a dialogue, which errors call `about`."""
         embeddings = {name: self._embed(name, utterances, root, about) for name in self.model.config.encoders}
         with self.seconds.of("model"):
             dialogue = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
@@ -228,7 +242,7 @@ class EmotionPipeline:
         return [self._row(u, p) for u, p in zip(utterances, predictions, strict=True)]
 
     def _embed(self, modality: str, utterances: Sequence[Utterance], root: str, about: str) -> Embeddings:
-        """One modality's embeddings; none of them where it is not listened for."""
+        """Embed the utterances in one modality, or return no embeddings if it is not used."""
         n_layers, width = self.model.config.input_sizes[modality]
         if modality not in self.encoders:
             return stack_embeddings({}, empty_shape=(n_layers, width))
@@ -265,7 +279,7 @@ class EmotionPipeline:
             speaker=utterance.speaker,
             text=utterance.text,
             label=names[prediction.guess()],
-            probabilities={names[number]: value for number, value in enumerate(probabilities)},
+            probabilities=dict(zip(names, probabilities, strict=True)),
             modality_weights=prediction.weights,
         )
 
@@ -287,12 +301,12 @@ def _utterances(recording: Path, turns: Turns) -> list[Utterance]:
 
 
 def _encodable(text: str | None) -> str | None:
-    """The text without the half characters that a JSON file can hold and no other can."""
+    """Replace lone surrogates, which a JSON file may contain but UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8") if text else None
 
 
-def _one_after_the_other(rows: Sequence[TimelineRow], source: DialogueSource) -> list[TimelineRow]:
-    """The rows with times as if their recordings followed each other; a turn without sound is given a second."""
+def _one_after_another(rows: Sequence[TimelineRow], source: DialogueSource) -> list[TimelineRow]:
+    """Place the rows as if their recordings followed each other; a turn without audio lasts one second."""
     placed: list[TimelineRow] = []
     for row, utterance in zip(rows, source.utterances, strict=True):
         start = placed[-1].end if placed else 0.0

@@ -1,4 +1,4 @@
-"""The folder of a trained model: finding it, its classes, the encoders that it names, and a copy to share."""
+"""Folders of trained models: find a model, load its encoders, and export a copy to share."""
 
 from __future__ import annotations
 
@@ -13,27 +13,39 @@ from lpgnet.pipeline.training.runs import BEST_FOLDER
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder
 
-# Where `export --bundle-encoders` puts them, in the model's folder.
+# Subfolder of the model's folder for the encoders that `export --bundle_encoders` copies.
 BUNDLED_ENCODERS = "encoders"
 
 
 def class_names(model: EmotionModel) -> list[str]:
-    """The model's classes, in the order of their numbers."""
+    """Return the model's classes in order of their index."""
     return list(model.config.id2label.values())
 
 
 def model_folder(folder: Path) -> Path:
-    """A run folder's best model, or the folder itself."""
+    """Return the folder of a run's best model, or the folder itself if it is a model's.
+
+    Raises:
+        PipelineError: the folder has no trained model.
+    """
     for candidate in (folder / BEST_FOLDER, folder):
         if (candidate / "config.json").exists():
             return candidate
-    raise PipelineError(
-        f"{folder}: holds no trained model; name a run folder (work/NAME/runs/RUN) or an exported model"
-    )
+    raise PipelineError(f"{folder}: has no trained model; name a run folder (work/NAME/runs/RUN) or an exported model")
 
 
 def load_model_encoder(spec: dict[str, Any], bundled: Path, elsewhere: str | None, device: str) -> Encoder:
-    """The encoder of a checkpoint: where the user points, else in the model's folder, else by its name."""
+    """Load an encoder of a model.
+
+    Args:
+        spec: the encoder in the model's configuration.
+        bundled: the folder of its copy, which need not exist.
+        elsewhere: where the user says it is; takes precedence over the copy, and the copy over its name.
+        device: the device to load it on.
+
+    Raises:
+        PipelineError: its fingerprint is not the one that the model was trained with.
+    """
     from lpgnet.feature_extractors import load_encoder, resolve_spec
 
     name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else spec["name"])
@@ -44,21 +56,26 @@ def load_model_encoder(spec: dict[str, Any], bundled: Path, elsewhere: str | Non
     if found.fingerprint != spec["fingerprint"]:
         raise PipelineError(
             f"{name}: is not the {spec['modality']} encoder that the model was trained with ({spec['name']}): its "
-            f"fingerprint is {found.fingerprint[:12]}, not {spec['fingerprint'][:12]}; point to the right one by "
+            f"fingerprint is {found.fingerprint[:12]}, not {spec['fingerprint'][:12]}; name the right one with "
             f"--{spec['modality']}_encoder"
         )
     return load_encoder(found, device=device)
 
 
 def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
-    """Copy a run's best model into a folder of its own, with copies of its encoders where that is asked for.
+    """Copy a run's best model to a new folder.
+
+    Args:
+        model: run folder, or folder of a trained model.
+        out: the new folder.
+        bundle_encoders: copy the encoders as well.
 
     Raises:
         PipelineError: there is no model, the folder is not empty, or an encoder is not on this disk.
     """
     source = model_folder(model)
     if out.exists() and any(out.iterdir()):
-        raise PipelineError(f"{out}: is not empty; name a new folder")
+        raise PipelineError(f"{out}: is not empty; choose a new folder")
     out.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.is_file():

@@ -1,4 +1,4 @@
-"""A small web page on which recordings are labelled; only this machine reaches it unless told otherwise."""
+"""The web page for labelling recordings, which only this machine can reach by default."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.pipeline.config import ServeConfig
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     import gradio
 
 EXTRA = "serve"
-# What is uploaded and made is looked at so often, and removed at that age (seconds): later than a full queue of the
-# longest recordings needs, and in any case when the server ends.
+# How often files are checked, and at what age they are removed (seconds): longer than a full queue of the longest
+# recordings takes. All of them are removed when the server stops.
 CLEANING_SECONDS, KEPT_SECONDS = 60, 24 * 3600
-# The page asks no other address for letters.
+# Local fonts only: the page makes no requests to other addresses.
 _FONTS = ["system-ui", "sans-serif"]
 
 
 def temporary_files() -> TemporaryDirectory[str]:
-    """The folder of all that is uploaded and made, removed at the end; it must be set before Gradio is imported."""
+    """Make the folder for uploads and outputs, removed at the end; call this before Gradio is imported."""
     folder = TemporaryDirectory(prefix="lpgnet-serve-", ignore_cleanup_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = folder.name
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -40,7 +41,7 @@ def temporary_files() -> TemporaryDirectory[str]:
 
 @dataclass(frozen=True)
 class Served:
-    """What one recording gives: the report, and the files to download."""
+    """The outputs of one recording: the report, and the files to download."""
 
     report: str
     files: list[Path]
@@ -48,10 +49,10 @@ class Served:
 
 @dataclass(frozen=True)
 class Labeller:
-    """Labels what people drop on the page, within the limits of the configuration.
+    """Labels uploaded recordings within the limits of the configuration.
 
     Attributes:
-        folder: for its temporary files.
+        folder: folder for temporary files.
     """
 
     pipeline: EmotionPipeline
@@ -62,18 +63,20 @@ class Labeller:
         """Label a recording and write its outputs to a new temporary folder.
 
         Args:
-            tell: is called with the share that is done and what comes next.
+            recording: an audio or video file.
+            transcript: its transcript, or None.
+            tell: is called with the share that is done and the next step.
 
         Raises:
             PipelineError: the recording is too large or too long, or cannot be labelled.
         """
-        tell(0.05, "looking at the recording")
+        tell(0.05, "checking the recording")
         sweep(Path(self.folder))
         self._check(recording)
-        tell(0.2, "finding turns, listening to them")
+        tell(0.2, "finding and labelling turns")
         timeline = self.pipeline.label_recording(recording, transcript)
         tell(0.9, "writing the report")
-        # The page's readers know the model by its name; where it lies on this machine is not their business.
+        # Users of the page must not see this machine's folders.
         timeline = replace(
             timeline, model=Path(timeline.model).name, choices=_without_folders(timeline.choices, self.folder)
         )
@@ -86,36 +89,36 @@ class Labeller:
     def _check(self, recording: Path) -> None:
         size = recording.stat().st_size / 1e6
         if size > self.config.max_megabytes:
-            raise PipelineError(f"{recording.name}: has {size:.0f} MB, {self.config.max_megabytes:g} are allowed here")
+            raise PipelineError(f"{recording.name}: has {size:.0f} MB, the limit is {self.config.max_megabytes:g} MB")
         with decodable(recording) as audio:
             minutes = describe(str(audio)).seconds / 60
         if minutes > self.config.max_minutes:
             raise PipelineError(
-                f"{recording.name}: lasts {minutes:.0f} min, {self.config.max_minutes:g} are allowed here"
+                f"{recording.name}: lasts {minutes:.0f} min, the limit is {self.config.max_minutes:g} min"
             )
 
 
 def _without_folders(lines: Sequence[str], folder: str) -> tuple[str, ...]:
-    """Lines for people in which a file of the temporary folder has its name alone."""
+    """Shorten the paths of files in the temporary folder to their names."""
     return tuple(" ".join(Path(w).name if w.startswith(folder) else w for w in line.split()) for line in lines)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what has been in the temporary folder for longer than anybody needs it."""
+    """Remove files that have been in the temporary folder for too long."""
     for entry in folder.iterdir():
         if time.time() - entry.stat().st_mtime > KEPT_SECONDS:
             shutil.rmtree(entry, ignore_errors=True)
 
 
 def make_page(labeller: Labeller) -> gradio.Blocks:
-    """The page: a recording and perhaps a transcript in, the report and its files out.
+    """Make the page, which takes a recording and a transcript and gives a report and files.
 
     Raises:
         PipelineError: Gradio is not installed.
     """
     gr = _gradio()
 
-    # Gradio fills in a parameter that has such a default.
+    # Gradio recognizes the parameter by this default.
     bar = gr.Progress()
 
     def label(recording: str | None, transcript: str | None, progress: Any = bar) -> tuple[str, list[str]]:
@@ -123,7 +126,7 @@ def make_page(labeller: Labeller) -> gradio.Blocks:
             progress(share, desc=step)
 
         if recording is None:
-            raise gr.Error("Drop a recording first.", print_exception=False)
+            raise gr.Error("Add a recording first.", print_exception=False)
         try:
             served = labeller.label(Path(recording), Path(transcript) if transcript else None, tell)
         except Exception as error:
@@ -131,8 +134,9 @@ def make_page(labeller: Labeller) -> gradio.Blocks:
         frame = f'<iframe title="report" sandbox="allow-scripts" srcdoc="{html.escape(served.report)}"></iframe>'
         return frame, [str(path) for path in served.files]
 
+    page: gradio.Blocks
     with gr.Blocks(title="LPGNet", delete_cache=(CLEANING_SECONDS, KEPT_SECONDS), analytics_enabled=False) as page:
-        gr.Markdown("# Emotions in conversation\nDrop a recording, and its transcript if there is one.")
+        gr.Markdown("# Emotions in conversation\nDrop a recording here, and its transcript if there is one.")
         with gr.Row():
             recording = gr.File(label="recording", elem_id="recording")
             transcript = gr.File(label="transcript (SRT, WebVTT, TextGrid, CSV, ...)", elem_id="transcript")
@@ -144,13 +148,13 @@ def make_page(labeller: Labeller) -> gradio.Blocks:
 
 
 def _for_people(error: Exception, folder: str) -> str:
-    """An error without this machine's folders; what is no message for people is not shown to strangers."""
+    """Return an error's message without this machine's folders; unexpected errors stay hidden."""
     if not isinstance(error, PipelineError | ValueError):
         return "The recording could not be labelled."
     return _without_folders([str(error).replace(":", " :", 1) if folder in str(error) else str(error)], folder)[0]
 
 
-def _gradio() -> Any:
+def _gradio() -> ModuleType:
     try:
         import gradio
     except ImportError:
@@ -159,17 +163,17 @@ def _gradio() -> Any:
 
 
 def launch(page: gradio.Blocks, config: ServeConfig) -> str:
-    """Begin to serve the page; returns its address.
+    """Start serving the page and return its address.
 
-    Only what the page itself was given or made is handed out: no folder of this machine is allowed.
+    The page serves only its own uploads and outputs, and no other folder of this machine.
 
     Raises:
-        PipelineError: the port is taken.
+        PipelineError: the port is in use.
     """
     try:
         return _launch(page, config)
     except OSError:
-        raise PipelineError(f"port {config.port} is taken; name another by --port, or 0 for any") from None
+        raise PipelineError(f"port {config.port} is in use; choose another with --port (0 for any free one)") from None
 
 
 def _launch(page: gradio.Blocks, config: ServeConfig) -> str:

@@ -148,7 +148,7 @@ def _emission(model: SpeechModel, segment: Segment, earliest: int) -> Tensor:
     before = min(segment.start - earliest, round(CONTEXT_SECONDS * segment.sampling_rate))
     waveform = read_segment(replace(segment, start=segment.start - before), model.sampling_rate)
     inputs = model.feature_extractor(waveform, sampling_rate=model.sampling_rate, return_tensors="pt")
-    logits = model.model(**{name: values.to(model.device) for name, values in inputs.items()}).logits[0]
+    logits: Tensor = model.model(**{name: values.to(model.device) for name, values in inputs.items()}).logits[0]
     unheard = round(len(logits) * before / (before + segment.end - segment.start))
     return logits.float().log_softmax(-1).cpu()[unheard:]
 

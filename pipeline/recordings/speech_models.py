@@ -62,7 +62,9 @@ def load_speech_model(name: str, *, device: str) -> SpeechModel:
             config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
             model, writes_frames = _load_head(checkpoint.folder, config, name)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
-            extractor = AutoFeatureExtractor.from_pretrained(checkpoint.folder, local_files_only=True)
+            extractor = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
+                checkpoint.folder, local_files_only=True
+            )
     except PipelineError:
         raise
     # transformers, safetensors and torch share no base of the exceptions that bad files raise.

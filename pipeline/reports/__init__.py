@@ -1,1 +1,1 @@
-"""Predictions and metrics in forms that people and other programs read."""
+"""Predictions and metrics as reports, tables and files for other programs."""

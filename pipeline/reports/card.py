@@ -1,4 +1,4 @@
-"""The model card: what was measured, on which data, and what the model is not for."""
+"""The model card: what was measured on which data, and what the model must not be used for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEMPLATE = "card.md"
 
 
 def write_card(folder: Path, model: EmotionModel, config: Config, results: RunResults) -> None:
-    """Write `README.md` beside the best model, from the results of an evaluation."""
+    """Write `README.md` to the folder of the best model, from the results of an evaluation."""
     text = (
         templates(html=False)
         .get_template(TEMPLATE)

@@ -7,19 +7,19 @@ from lpgnet.pipeline.evaluation.metrics import Difference
 
 
 def mean_and_deviation(values: Scores, name: str) -> str:
-    """A score, as in `0.812 ± 0.010`."""
+    """Format a score, as in `0.812 ± 0.010`."""
     deviation = values.deviations.get(name)
     return f"{getattr(values, name):.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 def with_interval(values: Scores | SpeakerScores, name: str) -> str:
-    """A score and its interval, as in `0.812 [0.780, 0.840]`."""
+    """Format a score and its interval, as in `0.812 [0.780, 0.840]`."""
     interval = values.intervals.get(name)
     return f"{getattr(values, name):.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
 def signed(difference: Difference | None) -> str:
-    """A difference and its interval, as in `-0.012 [-0.030, +0.006]`; `-` where there is none."""
+    """Format a difference and its interval, as in `-0.012 [-0.030, +0.006]`, or `-` for None."""
     if difference is None:
         return "-"
     low, high = difference.interval
@@ -27,5 +27,5 @@ def signed(difference: Difference | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in per cent, or `-`."""
-    return "-" if share is None else f"{100 * share:.1f} %"
+    """Format a share as a percentage, or `-` for None."""
+    return "-" if share is None else f"{share:.1%}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.evaluation.metrics import NAMES
@@ -21,21 +21,21 @@ TEMPLATE = "crossval.html"
 
 
 def write_reports(results: TableResults, folder: Path) -> None:
-    """Write `table.md`, `table.tex` and `report.html` from what `results.json` holds."""
+    """Write `table.md`, `table.tex` and `report.html` from the contents of `results.json`."""
     write_atomically(folder / "table.md", to_markdown(results))
     write_atomically(folder / "table.tex", to_latex(results))
     write_atomically(folder / "report.html", to_html(results))
 
 
 def to_markdown(results: TableResults) -> str:
-    """The table with a line on how it was measured."""
+    """Format the table as Markdown, with a line on how it was measured."""
     columns, rows = table(results)
     lines = [" | ".join(row) for row in (columns, ["---", *["---:"] * (len(columns) - 1)], *rows)]
     return "\n".join([*(f"| {line} |" for line in lines), "", f"{caption(results)}", ""])
 
 
 def to_latex(results: TableResults) -> str:
-    """The table for a paper; it needs the booktabs package."""
+    """Format the table as LaTeX for a paper; it needs the booktabs package."""
     columns, rows = table(results)
     body = [" & ".join(map(escape_latex, row)) + r" \\" for row in (columns, *rows)]
     return "\n".join(
@@ -60,20 +60,22 @@ _LATEX = {char: rf"\{char}" for char in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "−": "$-$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Escape text so that LaTeX prints it literally."""
     return "".join(_LATEX.get(char, char) for char in text)
 
 
 def table(results: TableResults) -> tuple[list[str], list[list[str]]]:
-    """The columns' names, and the cells of every row."""
+    """Return the column names and the cells of every row."""
     several = len(results.rows) > 1
-    difference = [f"weighted F1 less {results.rows[0].model}"] if several else []
+    difference = [f"Δ weighted F1 vs {results.rows[0].model}"] if several else []
     rows = [
         [
             row.model,
@@ -87,22 +89,23 @@ def table(results: TableResults) -> tuple[list[str], list[list[str]]]:
 
 
 def caption(results: TableResults) -> str:
-    """One sentence on what was measured and how."""
+    """Say in one sentence what was measured and how."""
     protocol, rows = results.protocol, results.rows
     folds = len(protocol.folds)
-    held_out = f"{folds} folds by {protocol.splits.scheme}" if folds > 1 else f"test {protocol.folds[0]}"
-    interval = f"; in brackets {protocol.confidence:.0%} paired bootstrap intervals over dialogues"
+    held_out = f"{folds} folds by {protocol.splits.scheme}" if folds > 1 else f"test split {protocol.folds[0]}"
+    utterances = f"{rows[0].n} labelled test utterances" + (" over all folds" if folds > 1 else "")
+    interval = f"; {protocol.confidence:.0%} paired bootstrap intervals over dialogues in brackets"
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"{results.name}: {held_out}, {rows[0].n} labelled test utterances in all folds together; {mean}; "
-        "the epoch chosen on development dialogues alone"
+        f"{results.name}: {held_out}, {utterances}; {mean}; "
+        "epoch chosen on development dialogues only"
         f"{interval if len(rows) > 1 and protocol.bootstrap else ''}."
     )
 
 
 def to_html(results: TableResults) -> str:
-    """The whole report: one page that asks no address for anything."""
+    """Format the whole report as one HTML page that makes no requests to any address."""
     found = templates()
     found.filters |= {"percent": percent, "signed": signed}
     return found.get_template(TEMPLATE).render(
@@ -119,17 +122,23 @@ def to_html(results: TableResults) -> str:
 
 
 def draw_plots(results: TableResults) -> dict[str, dict[str, str]]:
-    """Images as data addresses: confusion matrix and reliability of each row, and the curves of missing modalities."""
+    """Draw images as data addresses by kind and row.
+
+    Returns:
+        `confusion` and `reliability` by model, and `missing` with one image of all models or none.
+    """
     rows, classes = results.rows, results.classes
     curves = {row.model: missing_curves(row.missing, row.confusion) for row in rows if row.missing}
     return {
-        "confusion": {row.model: _image(plot_confusion, row.confusion, classes, title=row.model) for row in rows},
-        "reliability": {row.model: _image(plot_reliability, row.calibration) for row in rows},
-        "missing": {"all": _image(plot_missing, curves)} if curves else {},
+        "confusion": {
+            row.model: _image(partial(plot_confusion, row.confusion, classes, title=row.model)) for row in rows
+        },
+        "reliability": {row.model: _image(partial(plot_reliability, row.calibration)) for row in rows},
+        "missing": {"all": _image(partial(plot_missing, curves))} if curves else {},
     }
 
 
-def _image(draw: Callable[..., None], *values: Any, **settings: Any) -> str:
+def _image(draw: Callable[[BytesIO], None]) -> str:
     file = BytesIO()
-    draw(*values, file, **settings)
+    draw(file)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

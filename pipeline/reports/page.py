@@ -1,14 +1,13 @@
-"""Timelines as one HTML page with everything in it: it opens from a mail attachment and asks no address."""
+"""Timelines as one self-contained HTML page, which makes no requests and works as an e-mail attachment."""
 
 from __future__ import annotations
 
 import base64
 import io
 import os
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from lpgnet.pipeline.corpora.audio import describe, read_blocks, segment_of
@@ -19,9 +18,9 @@ from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "timeline.html"
-# Colours and patterns in the page's style; more classes than that begin again.
+# Number of colors and patterns in the page's style; further classes reuse them.
 N_STYLES = 8
-# What browsers play, by (format, coding) as libsndfile names them; anything else is compressed for the page.
+# Formats and codings that browsers play, in libsndfile's names; anything else is compressed for the page.
 _PLAYED = {
     "WAV": ("audio/wav", ("PCM_16", "PCM_24", "PCM_U8", "FLOAT")),
     "FLAC": ("audio/flac", ("PCM_16", "PCM_24", "PCM_S8")),
@@ -29,16 +28,18 @@ _PLAYED = {
     "MP3": ("audio/mpeg", ("MPEG_LAYER_III",)),
     "MPEG": ("audio/mpeg", ("MPEG_LAYER_III",)),
 }
-# What libsndfile does not decode, browsers do, all but AVI.
+# Formats that libsndfile does not decode but browsers do.
 _CONTAINERS = {".m4a": "audio/mp4", ".mp4": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm"}
 _COMPRESSED_RATE = 24_000
 
 
 def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
-    """The page of a timeline.
+    """Format a timeline as a page.
 
     Args:
-        folder: where it will stand, to link a recording that is not embedded.
+        timeline: the timeline.
+        folder: folder of the page, for the link to a recording that is not embedded.
+        settings: how the page is made.
     """
     template = templates().get_template(TEMPLATE)
     return template.render(
@@ -47,7 +48,7 @@ def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
         modalities=list(timeline.rows[0].modality_weights),
         speakers=timeline.speakers(),
         summary=[_summary(timeline, speaker) for speaker in timeline.speakers()],
-        data=_data(timeline),
+        data=asdict(_page_data(timeline)),
         audio=_audio(timeline.recording, folder, config),
         embedded=timeline.recording is not None and _is_small(timeline.recording, config),
         style=_style_of,
@@ -56,56 +57,86 @@ def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people read them: `0:07`, `1:02:03`."""
+    """Format seconds as `0:07` or `1:02:03`."""
     minutes, whole = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
 
 
-def _style_of(number: int) -> int:
-    return number % N_STYLES
+def _style_of(class_index: int) -> int:
+    return class_index % N_STYLES
 
 
-def _data(timeline: Timeline) -> dict[str, Any]:
-    """What the page's script needs to know; words are in the page itself."""
+@dataclass(frozen=True)
+class PageTurn:
+    """A turn as the page's script reads it; its text is in the page itself.
+
+    Attributes:
+        speaker, label: indices of the speaker and the class.
+        probabilities: of each class.
+    """
+
+    start: float
+    end: float
+    speaker: int
+    label: int
+    probabilities: list[float]
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What the page's script reads."""
+
+    seconds: float
+    classes: list[str]
+    turns: list[PageTurn]
+
+
+def _page_data(timeline: Timeline) -> PageData:
     classes, speakers = timeline.classes, timeline.speakers()
-    return {
-        "seconds": timeline.seconds,
-        "classes": classes,
-        "turns": [
-            {
-                "start": round(row.start, 3),
-                "end": round(row.end, 3),
-                "speaker": speakers.index(row.speaker),
-                "label": classes.index(row.label),
-                "probabilities": [round(value, 4) for value in row.probabilities.values()],
-            }
-            for row in timeline.rows
-        ],
-    }
+    turns = [
+        PageTurn(
+            start=round(row.start, 3),
+            end=round(row.end, 3),
+            speaker=speakers.index(row.speaker),
+            label=classes.index(row.label),
+            probabilities=[round(value, 4) for value in row.probabilities.values()],
+        )
+        for row in timeline.rows
+    ]
+    return PageData(timeline.seconds, classes, turns)
 
 
-def _summary(timeline: Timeline, speaker: str | None) -> dict[str, Any]:
-    """One speaker's share: turns, seconds, and the seconds in each class."""
+@dataclass(frozen=True)
+class SpeakerSummary:
+    """One speaker's turns.
+
+    Attributes:
+        turns: number of turns.
+        seconds: speaking time.
+        shares: share of the speaking time in each class.
+        weights: mean weight of each modality.
+    """
+
+    speaker: str | None
+    turns: int
+    seconds: float
+    shares: dict[str, float]
+    weights: dict[str, float]
+
+
+def _summary(timeline: Timeline, speaker: str | None) -> SpeakerSummary:
     rows = [row for row in timeline.rows if row.speaker == speaker]
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(timeline.classes, 0.0)
     for row in rows:
-        seconds[row.label] += row.end - row.start  # type: ignore[assignment]
+        seconds[row.label] += row.end - row.start
     total = sum(seconds.values())
-    return {
-        "speaker": speaker,
-        "turns": len(rows),
-        "seconds": total,
-        "shares": [
-            (number, name, seconds[name] / total if total else 0.0) for number, name in enumerate(timeline.classes)
-        ],
-        "weights": _mean_weights(rows),
-    }
+    shares = {name: value / total if total else 0.0 for name, value in seconds.items()}
+    return SpeakerSummary(speaker, len(rows), total, shares, _mean_weights(rows))
 
 
-def _mean_weights(rows: Sequence[TimelineRow]) -> list[tuple[str, float]]:
-    names = list(rows[0].modality_weights)
-    return [(name, sum(row.modality_weights[name] for row in rows) / len(rows)) for name in names]
+def _mean_weights(rows: Sequence[TimelineRow]) -> dict[str, float]:
+    return {name: sum(row.modality_weights[name] for row in rows) / len(rows) for name in rows[0].modality_weights}
 
 
 def _is_small(recording: Path, config: PageConfig) -> bool:
@@ -113,7 +144,7 @@ def _is_small(recording: Path, config: PageConfig) -> bool:
 
 
 def _audio(recording: Path | None, folder: Path, config: PageConfig) -> str | None:
-    """Where the page's player finds the sound: in the page itself, or beside it."""
+    """Return the address of the sound for the page's player: its data, or a relative link."""
     if recording is None:
         return None
     if not _is_small(recording, config):
@@ -123,7 +154,7 @@ def _audio(recording: Path | None, folder: Path, config: PageConfig) -> str | No
 
 
 def _playable(recording: Path) -> tuple[str, bytes]:
-    """The recording in a form that browsers play."""
+    """Return the media type and content of the recording in a form that browsers play."""
     import soundfile
 
     if needs_decoding(recording):
@@ -136,7 +167,7 @@ def _playable(recording: Path) -> tuple[str, bytes]:
 
 
 def _compressed(recording: Path) -> bytes:
-    """The recording mixed down to Ogg Opus."""
+    """Return the recording mixed down and compressed to Ogg Opus."""
     import soundfile
 
     segment = segment_of(str(recording), describe(str(recording)), start=None, end=None, channel=None)

@@ -1,4 +1,4 @@
-"""Plots: the course of a training, confusion matrices, calibration and missing modalities."""
+"""Plots of training, confusion matrices, calibration and missing modalities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plot_training(log: Sequence[EpochLog], path: Path, *, best_epoch: int) -> No
 def plot_confusion(
     confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path | BinaryIO, *, title: str
 ) -> None:
-    """Draw a confusion matrix (C, C): colour by the share of the true class, the count in each cell."""
+    """Draw a confusion matrix (C, C), colored by the share of the true class, with the count in each cell."""
     rows = [[count / max(sum(row), 1) for count in row] for row in confusion]
     size = 1.6 + 0.7 * len(classes)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
@@ -53,11 +53,11 @@ def plot_confusion(
 
 
 def plot_reliability(calibration: Calibration | TableCalibration, path: Path | BinaryIO) -> None:
-    """Draw accuracy against confidence before and after calibration, over how many utterances stand behind it."""
+    """Draw accuracy against confidence before and after calibration, and the number of utterances per bin."""
     figure, (upper, lower) = plt.subplots(
         2, 1, figsize=(4.2, 5), sharex=True, height_ratios=[3, 1], layout="constrained"
     )
-    upper.plot([0, 1], [0, 1], ":", color="tab:gray", label="as it should be")
+    upper.plot([0, 1], [0, 1], ":", color="tab:gray", label="perfect calibration")
     for when, style in (("before", "o--"), ("after", "s-")):
         bins = getattr(calibration, when)
         filled = [index for index, count in enumerate(bins.counts) if count]
@@ -74,7 +74,7 @@ def plot_reliability(calibration: Calibration | TableCalibration, path: Path | B
 
 
 def plot_missing(curves: dict[str, dict[str, list[tuple[float, float]]]], path: Path | BinaryIO) -> None:
-    """Draw accuracy by the share of utterances that lack a modality: a panel a modality, a line a model."""
+    """Draw accuracy by the share of utterances that lack a modality, with a panel per modality and a line per model."""
     modalities = list(next(iter(curves.values())))
     figure, panels = plt.subplots(
         1, len(modalities), figsize=(3.6 * len(modalities), 3.4), sharey=True, squeeze=False, layout="constrained"

@@ -1,4 +1,4 @@
-"""What every output is written from: the turns of a recording with their emotions."""
+"""Timelines, which every output format is written from: the turns of a recording with their emotions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ class TimelineRow:
     """One turn of a recording.
 
     Attributes:
-        start, end: seconds.
-        probabilities: of each class, calibrated as the model was.
-        modality_weights: how much each modality weighed in the fusion; empty for a model of one modality.
+        utterance: its id.
+        start, end: times in seconds.
+        label: the most probable class.
+        probabilities: calibrated probability of each class.
+        modality_weights: weight of each modality in the fusion; empty for a model of one modality.
     """
 
     utterance: str
@@ -32,12 +34,12 @@ class TimelineRow:
 
     @property
     def probability(self) -> float:
-        """Of the label."""
+        """The label's probability."""
         return self.probabilities[self.label]
 
     @property
     def weights_text(self) -> str:
-        """The weights for people: `text 40 %, audio 60 %`."""
+        """The modality weights in words, as in `text 40%, audio 60%`."""
         return ", ".join(f"{name} {weight:.0%}" for name, weight in self.modality_weights.items()) or "-"
 
 
@@ -46,12 +48,12 @@ class Timeline:
     """A recording's turns in the order of their starts.
 
     Attributes:
-        name: of the outputs, without a suffix.
-        rows: at least one.
-        recording: the file, where the turns are in one.
-        seconds: its length.
-        choices: how the turns came about, a line each.
-        model: the folder of the model.
+        name: name of the outputs, without a suffix.
+        rows: the turns, at least one.
+        recording: the audio file, or None if the turns are in several.
+        seconds: duration of the recording.
+        choices: lines that say how the turns were found.
+        model: folder of the model.
     """
 
     name: str
@@ -67,30 +69,30 @@ class Timeline:
         return list(self.rows[0].probabilities)
 
     def speakers(self) -> list[str | None]:
-        """Everybody who speaks, by first appearance."""
+        """Return all speakers in order of first appearance."""
         return list(dict.fromkeys(row.speaker for row in self.rows))
 
 
 def tiers(rows: Sequence[TimelineRow]) -> dict[str, list[TimelineRow]]:
-    """The turns of each speaker, apart from each other as annotation tiers want it.
+    """Sort the turns into tiers by speaker, without overlaps, as annotation tools require.
 
-    Of turns of one speaker that overlap, the later ones stand in further tiers, `Ann 2` and so on.
+    If turns of one speaker overlap, the later ones go to further tiers, `Ann 2` and so on.
     """
     found: dict[str, list[TimelineRow]] = {}
     for row in sorted(rows, key=lambda row: row.start):
         name = row.speaker or NO_NAME
-        number = 1
-        while (tier := name if number == 1 else f"{name} {number}") in found and found[tier][-1].end > row.start:
-            number += 1
+        index = 1
+        while (tier := name if index == 1 else f"{name} {index}") in found and found[tier][-1].end > row.start:
+            index += 1
         found.setdefault(tier, []).append(row)
     return found
 
 
 def printable(text: str) -> str:
-    """The text on one line, without the control characters that XML and Praat cannot hold."""
+    """Put text on one line and remove the control characters that XML and Praat do not allow."""
     return " ".join(_NOT_XML.sub(" ", text).split())
 
 
 def cut_to(rows: Sequence[TimelineRow], seconds: float) -> list[TimelineRow]:
-    """The rows, none of which ends after the recording (published times may, by a few hundredths of a second)."""
+    """Cut rows off at the end of the recording, which published times exceed by a few hundredths of a second."""
     return [replace(row, end=min(row.end, seconds)) if row.start < seconds else row for row in rows]

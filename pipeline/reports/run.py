@@ -1,4 +1,4 @@
-"""The report of one run: plots of its training and its test split, and the model card."""
+"""The report of one run: plots of its training and its test results, and the model card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lpgnet.pipeline.training.trainer import SELECTION
 
 
 def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
-    """Draw the plots of an evaluation, and write the model card of one that gave the model all its modalities."""
+    """Draw the plots of an evaluation; if `folder` is the run's own, also write the model card."""
     plot_confusion(results.fused.confusion, results.classes, folder / "confusion.png", title=f"test: {results.fold}")
     plot_reliability(results.calibration, folder / "reliability.png")
     if results.missing:
@@ -25,9 +25,9 @@ def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
 
 
 def write_training_plot(folder: Path) -> None:
-    """Draw the course of a run's training where it is not drawn yet."""
+    """Draw the loss and scores of a run's training, unless the plot exists."""
     path = folder / "training.png"
     if not path.exists():
         log = read_log(folder)
-        # Of equal scores the first epoch is kept, as in training.
+        # The first of several epochs with the best score, as in training.
         plot_training(log, path, best_epoch=max(log, key=lambda entry: entry.dev[SELECTION]).epoch)

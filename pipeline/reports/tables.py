@@ -11,12 +11,12 @@ from lpgnet.pipeline.reports.rows import Timeline
 
 
 def to_json_lines(timeline: Timeline) -> str:
-    """One JSON object a turn."""
+    """Write one JSON object per turn."""
     return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in timeline.rows)
 
 
 def to_csv(timeline: Timeline) -> str:
-    """One line a turn; the probabilities are columns `p_<class>`, the weights `w_<modality>`."""
+    """Write one line per turn; columns `p_<class>` are the probabilities, `w_<modality>` the modality weights."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     modalities = list(timeline.rows[0].modality_weights)

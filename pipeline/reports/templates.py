@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def templates(*, html: bool = True) -> Environment:
-    """The templates of all reports; what is put into a page is escaped."""
+    """Return the templates of all reports; values are escaped in HTML."""
     return Environment(
         loader=PackageLoader("lpgnet.pipeline", "reports"),
         autoescape=html,

@@ -1,4 +1,4 @@
-"""Timelines as files: one writer a format, chosen by name."""
+"""Timelines as files: one writer per format, chosen by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lpgnet.pipeline.reports.tables import to_csv, to_json_lines
 
 __all__ = ["FORMATS", "Timeline", "TimelineRow", "check_formats", "output_paths", "write_timeline"]
 
-# By name; the name is the suffix, but for Praat's, which capitalises it.
+# By name, which is also the suffix, except for Praat's, which is capitalized.
 FORMATS: dict[str, Callable[[Timeline], str]] = {
     "jsonl": to_json_lines,
     "csv": to_csv,
@@ -31,10 +31,10 @@ _SUFFIXES = {"textgrid": "TextGrid"}
 
 
 def check_formats(formats: str | Sequence[str]) -> tuple[str, ...]:
-    """The formats named, in a list or with commas between them; `all` is every one.
+    """Parse a list of formats or a string of them separated by commas; `all` means every format.
 
     Raises:
-        UsageError: one is unknown.
+        UsageError: a format is unknown, or there is none.
     """
     names = formats.split(",") if isinstance(formats, str) else formats
     wanted = [name.strip().lower() for name in names if name.strip()]
@@ -51,12 +51,12 @@ def check_formats(formats: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def output_paths(folder: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
-    """Where each format of a timeline stands."""
+    """Return the path of each format of a timeline."""
     return {form: folder / f"{name}.{_SUFFIXES.get(form, form)}" for form in formats}
 
 
 def write_timeline(timeline: Timeline, folder: Path, formats: Sequence[str], page: PageConfig) -> list[Path]:
-    """Write a timeline in each format, each file whole or not at all; returns their paths.
+    """Write a timeline in each format, each file whole or not at all, and return their paths.
 
     Raises:
         PipelineError: the folder cannot be written.
@@ -68,6 +68,7 @@ def write_timeline(timeline: Timeline, folder: Path, formats: Sequence[str], pag
             write_atomically(path, to_html(timeline, path.parent, page) if form == HTML else FORMATS[form](timeline))
     except OSError as error:
         raise PipelineError(
-            f"{error.filename or folder}: cannot be written ({error.strerror or error}); name another folder by --out"
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); "
+            "choose another folder with --out"
         ) from None
     return list(paths.values())

@@ -124,7 +124,7 @@ def test_a_checkpoint_of_other_encoders(workplace: Workplace, run: Run) -> None:
     assert run(workplace.arguments("train"))[0] == 0
     other = ["--encoders.text.pooling", "max"]
     assert run(workplace.arguments("features", *other))[0] == 0
-    fails(run, workplace.arguments("evaluate", *other), "was trained on text embeddings by", "train anew")
+    fails(run, workplace.arguments("evaluate", *other), "was trained on text embeddings from", "train again")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_bad_transcripts(
 
 
 def test_a_folder_that_is_no_model(run: Run, tmp_path: Path) -> None:
-    fails(run, ["predict", str(RECORDING), "--model", str(tmp_path)], "holds no trained model")
+    fails(run, ["predict", str(RECORDING), "--model", str(tmp_path)], "has no trained model")
 
 
 def test_nothing_done_is_lost_by_an_error(workplace: Workplace, run: Run) -> None:

@@ -177,10 +177,10 @@ def test_it_fits_and_is_readable(browser: Any, page: Any, width: int, scheme: st
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    colours = page.evaluate(
+    colors = page.evaluate(
         "(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; })()"
     )
-    ink, paper = (np.mean([int(part) for part in colour[4:-1].split(",")]) for colour in colours)
+    ink, paper = (np.mean([int(part) for part in color[4:-1].split(",")]) for color in colors)
     assert abs(ink - paper) > 150
     assert (ink < paper) == (scheme == "light")
 
@@ -267,10 +267,10 @@ def test_limits(served: str, extracted: Workplace, tmp_path: Path) -> None:
 
     config = ServeConfig(max_megabytes=1, max_minutes=0.5)
     labeller = web_page.Labeller(None, config, str(tmp_path))  # type: ignore[arg-type]
-    with pytest.raises(PipelineError, match=r"lasts 1 min, 0\.5 are allowed"):
+    with pytest.raises(PipelineError, match=r"lasts 1 min, the limit is 0\.5 min"):
         labeller.label(RECORDING, None, lambda share, step: None)
     soundfile.write(tmp_path / "large.wav", np.zeros(600_000), 8000)
-    with pytest.raises(PipelineError, match=r"has 1 MB, 1 are allowed"):
+    with pytest.raises(PipelineError, match=r"has 1 MB, the limit is 1 MB"):
         labeller.label(tmp_path / "large.wav", None, lambda share, step: None)
 
 

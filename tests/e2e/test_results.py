@@ -84,7 +84,7 @@ def test_overlays_are_rows_and_their_difference_is_told(workplace: Workplace, ru
     code, out, _ = run(workplace.arguments("crossval", *TWO_SEEDS, *options))
     assert code == 0
     assert "no-gate-1" in out
-    assert "weighted F1 less lpgnet" in out
+    assert "Δ weighted F1 vs lpgnet" in out
     results = json.loads((workplace.folder / "work" / "small" / "ablations" / "results.json").read_text())
     full, ablated, bf16 = results["rows"]
     assert bf16["parameters"] == full["parameters"]
@@ -122,4 +122,4 @@ def test_one_modality_of_a_model_of_both(workplace: Workplace, run: Run) -> None
     assert (folder / "best" / "README.md").read_text() == card
     code, out, _ = run(["compare", str(folder), str(folder / "with-audio-alone")])
     assert code == 0
-    assert "A less B" in out
+    assert "A − B" in out

@@ -127,7 +127,7 @@ def test_a_model_of_one_modality_needs_it(tmp_path: Path) -> None:
     train(make_corpus("text", dialogues=24), make_config("text", epochs=1), tmp_path)
     model = load_model(tmp_path / "best")
     assert kept_modalities(model, EvaluationConfig()) == ["text"]
-    with pytest.raises(UsageError, match="it was trained on text; name one of them"):
+    with pytest.raises(UsageError, match="it was trained on text, so name one of them"):
         kept_modalities(model, EvaluationConfig(modalities=["audio"]))
 
 

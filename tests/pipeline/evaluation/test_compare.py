@@ -90,7 +90,7 @@ def test_a_row_is_read_with_its_folds_together(tmp_path: Path) -> None:
 def test_a_row_of_several_configurations_is_refused(tmp_path: Path) -> None:
     row = write_row(tmp_path / "lpgnet")
     write_stamp(row / "1" / "seed0" / MEASURED_FILE, {"fold": "1", "training": {"seed": 0, "epochs": 9}})
-    with pytest.raises(PipelineError, match=r"seed0: was made with another configuration than .*seed1; run the table"):
+    with pytest.raises(PipelineError, match=r"seed0: has a different configuration than .*seed1; run the table"):
         read_measured(row)
 
 
@@ -109,13 +109,13 @@ def refused(first: Path, second: Path, match: str) -> None:
 def test_other_test_utterances_are_named(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", run_of("0110", "0101"))
     second = write_run(tmp_path / "b", run_of("01", "01"))
-    refused(first, second, r"2 are tested on one side only, such as d1.2, d1.3 \(d1.2 is in .*a, not in .*b\)")
+    refused(first, second, r"2 are on one side only, such as d1.2, d1.3 \(d1.2 is in .*a, not in .*b\)")
     refused(second, first, r"d1.2 is in .*a, not in .*b")
 
 
 def test_other_labels_classes_and_seeds_are_named(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", run_of("01", "01"))
-    refused(first, write_run(tmp_path / "b", run_of("01", "00")), "other labels in .* such as of d0.1")
+    refused(first, write_run(tmp_path / "b", run_of("01", "00")), "different labels in .* such as those of d0.1")
     refused(first, write_run(tmp_path / "c", run_of("01", "01"), ["no", "maybe"]), "has the classes no, yes, .* maybe")
     refused(write_row(tmp_path / "d", seeds=2), write_row(tmp_path / "e", seeds=3), "has 2 seeds, .* has 3")
 
@@ -128,11 +128,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "+0.250 [" in out
     assert "only A right" in out
     assert cli.main(["compare", str(first), str(tmp_path / "none")]) == 1
-    assert "holds no predictions; evaluate the run first" in capsys.readouterr().err
+    assert "has no predictions; evaluate the run first" in capsys.readouterr().err
 
 
 def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", run_of("01", "01"))
     (folder / "predictions.jsonl").write_text('{"utterance_id": "x"}\n')
-    with pytest.raises(PipelineError, match=r"predictions.jsonl, line 1: is no prediction; evaluate the run again"):
+    with pytest.raises(PipelineError, match=r"predictions.jsonl, line 1: is not a prediction; evaluate the run again"):
         read_measured(folder)

@@ -14,7 +14,7 @@ from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, Evaluat
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.missing import MissingPoint
 from lpgnet.pipeline.evaluation.predictions import Outcome
-from lpgnet.pipeline.evaluation.run_results import measure_run, write_results
+from lpgnet.pipeline.evaluation.run_results import MeasuredModel, measure_run, write_results
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows, table_folder
 from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
@@ -89,12 +89,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> TableResults:
     )
     rows = [Row("lpgnet", config), Row(HOSTILE, config)]
     jobs = []
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         for fold in ("1", "2"):
             for seed in range(2):
                 run = Config(**{**vars(config), "training": type(config.training)(seed=seed)})
-                job = Job(row.name, fold, run, folder / str(place) / fold / f"seed{seed}")
-                write_made_up(job, runs(seed, fold, 0.9 - 0.3 * place))
+                job = Job(row.name, fold, run, folder / str(index) / fold / f"seed{seed}")
+                write_made_up(job, runs(seed, fold, 0.9 - 0.3 * index))
                 jobs.append(job)
     assert [len(run) for run in read_runs(jobs[:4])] == [48, 48]
     described = describe_table(config, rows, jobs)
@@ -104,16 +104,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> TableResults:
 
 def write_made_up(job: Job, outcomes: list[Outcome]) -> None:
     curve = [MissingPoint(1.0, [[6, 6], [6, 6]])]
-    measured = measure_run(
-        job.config,
-        Split(job.fold, (), (), ()),
-        outcomes,
-        1.5,
+    model = MeasuredModel(
         modalities=["text", "audio"],
-        missing={"text": curve, "audio": curve},
+        temperature=1.5,
         parameters=1234,
         training=TrainingCost(3, 0.5, "cpu", 1, 1),
+        missing={"text": curve, "audio": curve},
     )
+    split = Split(job.fold, (), (), ())
+    measured = measure_run(model, split, outcomes, job.config.classes, job.config.evaluation)
     write_results(measured, outcomes, job.folder)
 
 
@@ -137,7 +136,7 @@ def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
 
 def test_markdown_and_latex_print_names_as_they_are(results: TableResults) -> None:
     lines = to_markdown(results).splitlines()
-    assert lines[0].startswith("| model | WA | UA | weighted F1 | macro F1 | weighted F1 less lpgnet | parameters |")
+    assert lines[0].startswith("| model | WA | UA | weighted F1 | macro F1 | Δ weighted F1 vs lpgnet | parameters |")
     assert len({line.count("|") for line in lines[:4]}) == 1
     assert "±" in lines[2]
     latex = to_latex(results)
@@ -191,13 +190,13 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
         "Calibration",
     ):
         assert heading in page.words
-    assert "Published figures: not comparable without their protocol" in page.words
+    assert "Published scores: comparable only under the same protocol" in page.words
     assert "87" in page.words
 
 
 def test_published_figures_are_for_iemocap_alone(results: TableResults) -> None:
     other = replace(results, protocol=replace(results.protocol, corpus=CorpusConfig(reader="meld")))
-    assert "Published figures" not in Page(to_html(other)).words
+    assert "Published scores" not in Page(to_html(other)).words
 
 
 def test_an_error_of_one_process_is_raised_as_it_is() -> None:
