@@ -1,4 +1,4 @@
-"""How long `lpgnet features` takes when everything is cached: a made-up corpus of IEMOCAP's size.
+"""How long `lpgnet features` takes when everything is cached: a synthetic corpus of IEMOCAP's size.
 
 10,039 utterances in 151 dialogues, one short wav each; the rows of both encoders are zeros put into the store under
 the real keys, so that nothing is left to extract. Prints the wall time of whole commands, Python's start included.

@@ -15,13 +15,13 @@ class UsageError(PipelineError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint such as `; did you mean 'audio'?`, or nothing when no known name is near."""
+    """Return a hint such as `; did you mean 'audio'?`, or nothing when no known name is similar."""
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def shorten(names: Iterable[object], *, most: int = 5) -> str:
-    """The first names, and how many more there are: `a, b and 3 more`."""
+    """List the first names, and how many more there are: `a, b and 3 more`."""
     listed = [str(name) for name in names]
     rest = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""Stage 3, train: embeddings -> model, the epoch chosen on development data alone."""
+"""Stage 3, train: embeddings -> model, the epoch chosen on development data only."""
 
 from __future__ import annotations
 

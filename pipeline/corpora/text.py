@@ -22,7 +22,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What a table holds in one place; CSV and TSV have strings only.
+# What one cell of a table holds; CSV and TSV have strings only.
 Cell: TypeAlias = str | int | float | list[object] | dict[str, object] | None
 Row: TypeAlias = Mapping[str, Cell]
 

@@ -1,4 +1,4 @@
-"""The training of one run: embeddings -> model, the epoch chosen on development data alone."""
+"""The training of one run: embeddings -> model, the epoch chosen on development data only."""
 
 from __future__ import annotations
 

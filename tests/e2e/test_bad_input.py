@@ -83,7 +83,7 @@ def test_samples_that_are_no_numbers(workplace: Workplace, run: Run) -> None:
 @pytest.mark.parametrize(
     ("stage", "cells", "fragments"),
     [
-        ("prepare", {"start": "5.0", "end": "4.0"}, ["utterances.csv", "ends at 4.0", "start at 5.0"]),
+        ("prepare", {"start": "5.0", "end": "4.0"}, ["utterances.csv", "ends at 4.0", "starts at 5.0"]),
         ("prepare", {"utterance_id": ""}, ["utterances.csv", "utterance_id"]),
         ("prepare", {"audio": "../../secret.wav"}, ["utterances.csv", "leaves the corpus root"]),
         ("features", {"start": "0.1", "end": "9999"}, ["but its file", "9999"]),
