@@ -19,11 +19,18 @@ READY := $(VENV)/.ready
 SHELL := /bin/bash
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# The package with an extra. uv installs in a fraction of pip's time, and is used where it is there.
+install = if command -v uv >/dev/null; then \
+	    uv pip install --quiet --python $(VENV)/bin/python -c constraints.txt -e '.[$(1)]'; \
+	else \
+	    $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; \
+	fi
+
 # One stage: by the lpgnet command, or as a module where a launcher starts it.
 stage = $(if $(LAUNCH),$(LAUNCH) -m lpgnet.pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare features train evaluate crossval ablations predict serve export test lint bench clean
+.PHONY: help setup demo prepare features train evaluate crossval ablations predict serve export test lint bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -32,14 +39,9 @@ help: ## list the targets
 
 setup: $(READY) ## make .venv with everything in it (minutes, about 5 GB)
 
-# uv installs in a fraction of pip's time, and is used where it is there.
 $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	if command -v uv >/dev/null; then \
-	    uv pip install --quiet --python $(VENV)/bin/python -c constraints.txt -e '.[dev]'; \
-	else \
-	    $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
-	fi
+	$(call install,dev)
 	touch $(READY)
 
 # Small networks, and tests side by side, gain nothing from sharing their work between threads.
@@ -96,6 +98,10 @@ lint: $(READY) ## style and types
 
 bench: $(READY) ## every speed and size that the documents claim
 	for script in benchmarks/*.py; do python $$script || exit 1; done
+
+docs: $(READY) ## the documentation as a website, in build/site
+	$(call install,docs)
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 clean: ## remove what the stages wrote (not the environment)
 	rm -rf work timelines

@@ -1,13 +1,13 @@
-"""Extraction of embeddings beside what people do instead: speed, padding, memory, and what the numbers come to.
+"""Extraction of embeddings compared with what people do instead: speed, padding, memory, and how results differ.
 
 Run `python benchmarks/extraction.py`; it takes a few minutes on two CPU cores, runs on a GPU where there is one, and
-prints Markdown tables. Base-size wav2vec2 and RoBERTa with random weights embed made-up speech and words whose lengths
-are distributed as IEMOCAP's. The ways are
+prints Markdown tables. Base-size wav2vec2 and RoBERTa with random weights embed synthetic speech and words whose
+lengths are distributed as IEMOCAP's. The ways are
 
 (a) the documentation's loop: one utterance at a time in fp32 through the stock feature extractor or tokenizer;
 (b) the same in batches of 8 in arrival order, padded, averaged over each utterance's own frames or tokens;
 (c) this project's extraction, in fp32 and in the precision that `auto` gives on this device;
-(d) the bare forward passes of (c): its own batches again, already on the device, nothing decoded, padded or pooled.
+(d) only the forward passes of (c): its own batches again, already on the device, nothing decoded, padded or pooled.
 
 All but (d) read the same 16 kHz wav files from disk, which stay in the page cache, and give one mean vector an
 utterance. (c) decodes in the process itself unless `--workers` says otherwise: starting a worker takes longer than
@@ -43,7 +43,7 @@ from transformers import (
 )
 
 from lpgnet.feature_extractors import Encoder, load_encoder, resolve_precision
-from lpgnet.feature_extractors.exactness import Lengths
+from lpgnet.feature_extractors.padding import Lengths
 from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed
@@ -62,7 +62,7 @@ VOCABULARY = 2_000
 
 @dataclass(frozen=True)
 class Result:
-    """One pass over all utterances: vectors (utterances, width), None for (d), and computed over real positions."""
+    """One pass over all utterances: vectors (utterances, width), None for (d), and padded size over real size."""
 
     vectors: np.ndarray | None
     padding: float
@@ -70,7 +70,7 @@ class Result:
 
 @dataclass
 class Way:
-    """One way to embed, and what its rounds measured: seconds, of the processor too, and bytes of memory."""
+    """One way to embed, and what its rounds measured: seconds, processor seconds and bytes of memory."""
 
     name: str
     run: Callable[[], Result]
@@ -80,45 +80,45 @@ class Way:
     result: Result | None = None
 
 
-def drawn(shape: tuple[float, float, float, float], count: int, random: np.random.Generator) -> np.ndarray:
-    """Log-normal lengths of a median and 95th percentile, cut at the shortest and longest."""
+def draw_lengths(shape: tuple[float, float, float, float], count: int, random: np.random.Generator) -> np.ndarray:
+    """Draw log-normal lengths by median and 95th percentile, cut at the shortest and longest."""
     middle, most, shortest, longest = shape
     spread = np.log(most / middle) / Z95
     return np.clip(middle * np.exp(spread * random.standard_normal(count)), shortest, longest)
 
 
 def write_speech(folder: Path, count: int) -> list[Request]:
-    """Wav files of gliding tones in noise, and the requests for them."""
+    """Write wav files of gliding tones in noise, and return the requests for them."""
     random = np.random.default_rng(0)
     requests = []
-    for number, seconds in enumerate(drawn(SECONDS, count, random)):
+    for index, seconds in enumerate(draw_lengths(SECONDS, count, random)):
         time = np.arange(int(seconds * RATE)) / RATE
         tone = 0.2 * np.sin(2 * np.pi * random.uniform(90, 250) * time + 3 * np.sin(5 * time))
-        path = folder / f"{number}.wav"
+        path = folder / f"{index}.wav"
         soundfile.write(path, tone + 0.02 * random.standard_normal(len(time)), RATE, subtype="PCM_16")
         segment = Segment(str(path), 0, len(time), 0, RATE)
-        requests.append(Request(str(number), number.to_bytes(16, "big"), segment))
+        requests.append(Request(str(index), index.to_bytes(16, "big"), segment))
     return requests
 
 
 def make_texts(count: int) -> list[Request]:
-    """Requests for made-up utterances."""
+    """Make requests for synthetic utterances."""
     random = np.random.default_rng(0)
-    lengths = drawn(WORDS, count, random).astype(int)
+    lengths = draw_lengths(WORDS, count, random).astype(int)
     texts = [" ".join(f"w{word}" for word in random.integers(0, VOCABULARY, length)) for length in lengths]
     return [Request(str(n), n.to_bytes(16, "big"), Words(text)) for n, text in enumerate(texts)]
 
 
 def save_encoders(folder: Path) -> None:
-    """Checkpoints of base size with random weights."""
+    """Save checkpoints of base size with random weights."""
     torch.manual_seed(0)
     Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(folder / "audio")
     Wav2Vec2FeatureExtractor().save_pretrained(folder / "audio")
     # RoBERTa-base: two positions lie before the padding's, and the vocabulary is of 50,265 tokens.
     config = RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1)
     RobertaModel(config, add_pooling_layer=False).save_pretrained(folder / "text")
-    special = {token: number for number, token in enumerate(("<s>", "<pad>", "</s>", "<unk>"))}
-    words = {f"w{number}": len(special) + number for number in range(VOCABULARY)}
+    special = {token: index for index, token in enumerate(("<s>", "<pad>", "</s>", "<unk>"))}
+    words = {f"w{index}": len(special) + index for index in range(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(special | words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
@@ -127,12 +127,12 @@ def save_encoders(folder: Path) -> None:
 
 
 def load_stock(kind: Any, folder: Path, device: str, **options: Any) -> Any:
-    """A model of transformers as its documentation loads it."""
+    """Load a model as the documentation of transformers does."""
     return kind.from_pretrained(folder, **options).to(device).eval()
 
 
 def stock_audio(folder: Path, device: str, requests: Sequence[Request], size: int) -> Callable[[], Result]:
-    """The loop over batches of `size` waveforms."""
+    """Return the loop over batches of `size` waveforms."""
     model = load_stock(Wav2Vec2Model, folder, device)
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
 
@@ -153,7 +153,7 @@ def stock_audio(folder: Path, device: str, requests: Sequence[Request], size: in
 
 
 def stock_text(folder: Path, device: str, requests: Sequence[Request], size: int) -> Callable[[], Result]:
-    """The loop over batches of `size` texts."""
+    """Return the loop over batches of `size` texts."""
     model = load_stock(RobertaModel, folder, device, add_pooling_layer=False)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
 
@@ -174,7 +174,7 @@ def stock_text(folder: Path, device: str, requests: Sequence[Request], size: int
 
 
 def ours(encoder: Encoder, device: str, requests: Sequence[Request], workers: int) -> Callable[[], Result]:
-    """This project's extraction, from files to vectors."""
+    """Return this project's extraction, from files to vectors."""
 
     def run() -> Result:
         done = Extraction()
@@ -186,7 +186,7 @@ def ours(encoder: Encoder, device: str, requests: Sequence[Request], workers: in
 
 
 def bare(encoder: Any, device: str, extract: Callable[[], Result]) -> Callable[[], Result]:
-    """The forward passes of an extraction, recorded once and played again."""
+    """Record the forward passes of an extraction once, and return what repeats them."""
     lengths = encoder.front_end.lengths if encoder.sampling_rate else Lengths()
     calls: list[tuple[tuple[Any, ...], dict[str, Any], Lengths]] = []
 
@@ -213,7 +213,7 @@ def bare(encoder: Any, device: str, extract: Callable[[], Result]) -> Callable[[
 
 
 def make_ways(folder: Path, modality: str, requests: Sequence[Request], device: str, workers: int) -> list[Way]:
-    """All ways to embed these requests; `auto` has rows of its own where it is not fp32."""
+    """Return all ways to embed these requests; `auto` has its own rows where it is not fp32."""
     stock = stock_audio if modality == "audio" else stock_text
     ways = [
         Way("(a) one at a time", stock(folder / modality, device, requests, 1)),
@@ -229,12 +229,12 @@ def make_ways(folder: Path, modality: str, requests: Sequence[Request], device: 
 
 
 def measure(ways: Sequence[Way], rounds: int, device: str) -> None:
-    """Run all ways in turns, each round beginning with another; the first pass of each is not counted."""
+    """Run all ways in turn, each round starting with another; the first pass of each is not counted."""
     for way in ways:
         way.result = way.run()
-    for number in range(rounds):
-        for way in (*ways[number % len(ways) :], *ways[: number % len(ways)]):
-            before = memory_from_here(device)
+    for index in range(rounds):
+        for way in (*ways[index % len(ways) :], *ways[: index % len(ways)]):
+            before = reset_memory_peak(device)
             started, worked = perf_counter(), process_time()
             way.run()
             way.processor_seconds.append(process_time() - worked)
@@ -242,8 +242,8 @@ def measure(ways: Sequence[Way], rounds: int, device: str) -> None:
             way.memory.append(highest_memory(device) - before)
 
 
-def memory_from_here(device: str) -> float:
-    """Bytes in use; what is highest counts from now on."""
+def reset_memory_peak(device: str) -> float:
+    """Return the bytes in use, and start counting the highest use anew."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -252,7 +252,7 @@ def memory_from_here(device: str) -> float:
 
 
 def highest_memory(device: str) -> float:
-    """The most bytes in use since `memory_from_here`."""
+    """Return the most bytes in use since `reset_memory_peak`."""
     return torch.cuda.max_memory_allocated() if device != "cpu" else _status("VmHWM")
 
 
@@ -262,7 +262,7 @@ def _status(name: str) -> float:
 
 
 def table(ways: Sequence[Way], amount: float, unit: str) -> str:
-    """The Markdown table; `amount` is what one pass embeds, in `unit` times seconds."""
+    """Format the Markdown table; `amount` is what one pass embeds, in `unit` times seconds."""
     lines = [
         f"| way | {unit} | x (a) | x (d) | padded/real | memory (MB) | largest difference from (a) | least cosine |",
         "|---|---|---|---|---|---|---|---|",
@@ -285,7 +285,7 @@ def table(ways: Sequence[Way], amount: float, unit: str) -> str:
 
 
 def faster(way: Way, other: Way) -> str:
-    """How much faster one way is than another, and on a CPU the same by processor time."""
+    """Tell how much faster one way is than another, and on a CPU the same by processor time."""
     by_clock = _ratio(other.seconds, way.seconds)
     by_processor = _ratio(other.processor_seconds, way.processor_seconds)
     return f"{by_clock:.2f}" if torch.cuda.is_available() else f"{by_clock:.2f} ({by_processor:.2f})"
@@ -296,7 +296,7 @@ def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
 
 
 def differences(result: Result | None, reference: Result | None) -> tuple[str, str]:
-    """The largest difference of an utterance relative to its norm, and the least cosine."""
+    """Return the largest difference of an utterance relative to its norm, and the least cosine."""
     if result is None or reference is None or result.vectors is None or reference.vectors is None:
         return "", ""
     found, expected = result.vectors.astype(np.float64), reference.vectors.astype(np.float64)
@@ -306,21 +306,21 @@ def differences(result: Result | None, reference: Result | None) -> tuple[str, s
 
 
 def processor() -> str:
-    """The name of the processor, where the system tells it."""
+    """Return the name of the processor, if the system tells it."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def hardware(device: str) -> str:
-    """What this ran on, and how busy it was."""
+    """Describe the machine and how busy it was."""
     what = torch.cuda.get_device_name() if device != "cpu" else f"{processor()}, {torch.get_num_threads()} threads"
     auto = resolve_precision("auto", device)
     return f"{what}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}; auto precision is {auto}"
 
 
 def main() -> None:
-    """Runs everything in a temporary folder."""
+    """Run everything in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utterances", type=int, default=24, help="of speech (default: 24)")
     parser.add_argument("--texts", type=int, default=128, help="of words (default: 128)")

@@ -1,8 +1,8 @@
-"""What each model costs: parameters, FLOPs, training, inference and memory, on made-up data of IEMOCAP's size.
+"""What each model costs: parameters, FLOPs, training, inference and memory, on synthetic data of IEMOCAP's size.
 
 Run `python benchmarks/models.py [--rounds N]`; it needs about 4 GB of memory and prints a Markdown table. All models
 see the same dialogues in the same batches through the project's own trainer and inference, the rounds of all models
-take turns, and a figure is the median of the rounds. In brackets stand processor seconds, over all threads: on a busy
+take turns, and a figure is the median of the rounds. In brackets are processor seconds, over all threads: on a busy
 machine they say more than the clock. Memory is measured in a process of its own for each model.
 """
 
@@ -50,7 +50,7 @@ FULL, PARENT = "lpgnet", "sdt, d = 1024"
 
 
 class Seconds(NamedTuple):
-    """By the clock, and of all the process's threads together."""
+    """Seconds by the clock, and processor seconds of all threads."""
 
     clock: float
     processor: float
@@ -62,7 +62,9 @@ class Cost:
 
     Attributes:
         flops: of one utterance's inference, in a dialogue of mean length.
-        step, epoch, inference: seconds by the clock and by the processor.
+        step: seconds of one training step.
+        epoch: seconds of one pass over the dialogues.
+        inference: seconds to predict all dialogues.
         memory: bytes that training needs beyond the loaded corpus.
     """
 
@@ -75,7 +77,7 @@ class Cost:
 
 
 def make_corpus() -> LoadedCorpus:
-    """Random dialogues whose lengths vary as those of conversations do: most of 40 to 90 utterances."""
+    """Make random dialogues whose lengths vary as in conversations: most of 40 to 90 utterances."""
     rng = np.random.default_rng(0)
     weights = rng.lognormal(sigma=0.35, size=DIALOGUES)
     bounds = np.rint(np.concatenate([[0], weights.cumsum()]) / weights.sum() * UTTERANCES).astype(int)
@@ -85,17 +87,17 @@ def make_corpus() -> LoadedCorpus:
         name: torch.from_numpy(rng.standard_normal((UTTERANCES, *size), np.float32)) for name, size in SIZES.items()
     }
     dialogues = [
-        _dialogue(number, slice(start, stop), labels, values) for number, (start, stop) in enumerate(pairwise(bounds))
+        _dialogue(index, slice(start, stop), labels, values) for index, (start, stop) in enumerate(pairwise(bounds))
     ]
     specs = {name: EncoderSpec(name, name, "all", "mean", "fp32", None, None, False, name) for name in SIZES}
-    return LoadedCorpus(tuple(dialogues), specs, "made up")
+    return LoadedCorpus(tuple(dialogues), specs, "synthetic")
 
 
-def _dialogue(number: int, rows: slice, labels: np.ndarray, values: dict[str, torch.Tensor]) -> Dialogue:
+def _dialogue(index: int, rows: slice, labels: np.ndarray, values: dict[str, torch.Tensor]) -> Dialogue:
     length = rows.stop - rows.start
-    utterances = tuple(Utterance(f"d{number}", f"d{number}.{turn}", speaker="AB"[turn % 2]) for turn in range(length))
+    utterances = tuple(Utterance(f"d{index}", f"d{index}.{turn}", speaker="AB"[turn % 2]) for turn in range(length))
     return Dialogue(
-        dialogue_id=f"d{number}",
+        dialogue_id=f"d{index}",
         utterances=utterances,
         inputs={name: rows_of[rows] for name, rows_of in values.items()},
         present={name: torch.ones(length, dtype=torch.bool) for name in values},
@@ -105,7 +107,7 @@ def _dialogue(number: int, rows: slice, labels: np.ndarray, values: dict[str, to
 
 
 def make_trainer(name: str, corpus: LoadedCorpus, folder: Path) -> Trainer:
-    """The project's trainer on the whole corpus, without development data."""
+    """Make the project's trainer on the whole corpus, without development data."""
     training = TrainingConfig(device="cpu", tracker="none", epochs=1000)
     config = Config(labels={c: c for c in "abcd"}, model=MODELS[name], training=training)
     split = Split("none", corpus.dialogues, (), ())
@@ -115,14 +117,14 @@ def make_trainer(name: str, corpus: LoadedCorpus, folder: Path) -> Trainer:
 
 
 def timed(work: Callable[[], object]) -> Seconds:
-    """What a call takes."""
+    """Measure the time of a call."""
     clock, processor = perf_counter(), process_time()
     work()
     return Seconds(perf_counter() - clock, process_time() - processor)
 
 
 def count_flops(model: EmotionModel, corpus: LoadedCorpus) -> float:
-    """FLOPs an utterance of one forward pass, attention included: counted where it is plain matrix products."""
+    """Count FLOPs per utterance of one forward pass; plain attention is used, as its products can be counted."""
     dialogue = min(corpus.dialogues, key=lambda d: abs(len(d) - UTTERANCES / DIALOGUES))
     batch = collate([dialogue])
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -131,7 +133,7 @@ def count_flops(model: EmotionModel, corpus: LoadedCorpus) -> float:
 
 
 def measure(corpus: LoadedCorpus, rounds: int, folder: Path) -> dict[str, Cost]:
-    """Time every model, the rounds of all models taking turns."""
+    """Time every model; the rounds of all models take turns."""
     trainers = {name: make_trainer(name, corpus, folder) for name in MODELS}
     costs = {}
     for name, trainer in trainers.items():
@@ -139,15 +141,15 @@ def measure(corpus: LoadedCorpus, rounds: int, folder: Path) -> dict[str, Cost]:
         costs[name] = Cost(model.num_parameters(), count_flops(model, corpus), [], [], [])
         trainer.raw_model.train()
         trainer.step(next(trainer.steps(1)))  # the first call of anything is slower
-    for number in range(rounds):
+    for epoch in range(rounds):
         for name, trainer in trainers.items():
-            _measure_round(trainer, costs[name], corpus, number)
+            _measure_round(trainer, costs[name], corpus, epoch)
     return costs
 
 
-def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, number: int) -> None:
+def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, epoch: int) -> None:
     trainer.raw_model.train()
-    steps = list(trainer.steps(number))
+    steps = list(trainer.steps(epoch))
     seconds = [timed(lambda dialogues=dialogues: trainer.step(dialogues)) for dialogues in steps]  # type: ignore[misc]
     cost.step.append(seconds[0])
     cost.epoch.append(Seconds(*map(sum, zip(*seconds, strict=True))))
@@ -155,7 +157,7 @@ def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, number: i
 
 
 def training_memory(name: str) -> int:
-    """Bytes that two steps of training need beyond the loaded corpus; for a fresh process, whose peak is its own."""
+    """Measure bytes that two training steps need beyond the loaded corpus; call it in a fresh process."""
     corpus = make_corpus()
     with tempfile.TemporaryDirectory() as folder:
         before = psutil.Process().memory_info().rss
@@ -167,13 +169,13 @@ def training_memory(name: str) -> int:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had (bytes); `getrusage` would give its parent's where that is more."""
+    """Return the most memory of this process (bytes); `getrusage` would give its parent's if that is more."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def print_table(costs: dict[str, Cost]) -> None:
-    """Print the table in Markdown, and the figures that the project promises."""
+    """Print the table in Markdown, and the ratios to the parent model."""
     columns = ("model", "parameters", "MFLOP / utterance", "training step (s)", "epoch (s)", "inference (utterances/s)")
     print(f"| {' | '.join(columns)} | training memory (MB) |\n|---|{'---:|' * len(columns)}")
     for name, cost in costs.items():
@@ -184,7 +186,7 @@ def print_table(costs: dict[str, Cost]) -> None:
         )
     ours, parent = costs[FULL], costs[PARENT]
     ratios = [
-        Seconds(*(theirs / mine for theirs, mine in zip(*pair, strict=True)))
+        Seconds(*(theirs / own for theirs, own in zip(*pair, strict=True)))
         for pair in zip(parent.epoch, ours.epoch, strict=True)
     ]
     print(
@@ -194,12 +196,12 @@ def print_table(costs: dict[str, Cost]) -> None:
 
 
 def middle(values: list[Seconds]) -> Seconds:
-    """The median by the clock and that by the processor."""
+    """Return the median by the clock and that by the processor."""
     return Seconds(*map(median, zip(*values, strict=True)))
 
 
 def both(values: Seconds, digits: int) -> str:
-    """The figure by the clock, that by the processor in brackets."""
+    """Format the figure by the clock, that by the processor in brackets."""
     return f"{values.clock:,.{digits}f} ({values.processor:,.{digits}f})"
 
 

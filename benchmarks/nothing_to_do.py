@@ -26,25 +26,25 @@ ROUNDS = 5
 
 
 def make_corpus(root: Path) -> None:
-    """A table and one wav of different noise for each utterance."""
+    """Write a table, and a wav file of different noise for each utterance."""
     (root / "wav").mkdir(parents=True)
     noise = np.random.default_rng(0)
     rows = ["dialogue_id,utterance_id,audio,text,speaker,session,label"]
-    for number in range(UTTERANCES):
-        dialogue = number * DIALOGUES // UTTERANCES
-        name = f"d{dialogue:03}_u{number:05}"
+    for index in range(UTTERANCES):
+        dialogue = index * DIALOGUES // UTTERANCES
+        name = f"d{dialogue:03}_u{index:05}"
         soundfile.write(root / "wav" / f"{name}.wav", noise.integers(-999, 999, 1600, dtype=np.int16), 16000)
         rows.append(
-            f"d{dialogue:03},{name},wav/{name}.wav,words of utterance {number},s{dialogue % 10},{dialogue % 5},a"
+            f"d{dialogue:03},{name},wav/{name}.wav,words of utterance {index},s{dialogue % 10},{dialogue % 5},a"
         )
     (root / "table.csv").write_text("\n".join(rows) + "\n")
 
 
 def fill_store(arguments: list[str]) -> None:
-    """Rows of zeros under every key that the corpus needs."""
+    """Write rows of zeros under every key that the corpus needs."""
     config = parse_config("features", arguments, Config)
     manifest = read_manifest(config.folder)
-    for modality in encoded_modalities(config):
+    for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
         with prepared.store.writer(prepared.spec.to_dict()) as writer:
             for request in prepared.plan.requests:
@@ -52,6 +52,7 @@ def fill_store(arguments: list[str]) -> None:
 
 
 def seconds_of(command: list[str]) -> float:
+    """Run a command and return the seconds it took."""
     started = perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return perf_counter() - started
@@ -73,7 +74,9 @@ def main() -> None:
         }
         config.write_text(json.dumps(values))
         arguments = ["--config", str(config)]
-        stages = {name: [sys.executable, "-m", f"pipeline.{name}", *arguments] for name in ("prepare", "features")}
+        stages = {
+            name: [sys.executable, "-m", f"lpgnet.pipeline.{name}", *arguments] for name in ("prepare", "features")
+        }
         seconds_of(stages["prepare"])
         fill_store(arguments)
         for name, command in stages.items():

@@ -2,7 +2,7 @@
 
 Run `python benchmarks/predict.py`; it prints a Markdown table. The recording is that of the demo, repeated; the model
 has random weights, which changes no cost. `base` encoders have the sizes of wav2vec2-base and roberta-base, `demo` ones
-are those of the demo, with which two hours take minutes. Each row is a process of its own, so that its peak memory is
+are those of the demo, with which two hours take minutes. Each row has its own process, so that its peak memory is only
 its own.
 """
 
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import soundfile
 
@@ -28,7 +29,7 @@ ENCODERS = ("audio encoder", "text encoder")
 
 
 def make_recording(folder: Path, minutes: float) -> Path:
-    """The demo recording again and again, with its transcript; written piece by piece."""
+    """Repeat the demo recording, with its transcript; write it piece by piece."""
     waveform, rate = soundfile.read(RECORDING, dtype="int16")
     path = folder / f"{minutes:g}-minutes.wav"
     repeats = max(1, round(minutes * 60 * rate / len(waveform)))
@@ -51,7 +52,7 @@ def _repeated(seconds: float, repeats: int) -> Iterator[dict[str, object]]:
 
 
 def make_base_encoders(folder: Path) -> dict[str, Path]:
-    """Random weights in the sizes of wav2vec2-base and roberta-base."""
+    """Save encoders with random weights in the sizes of wav2vec2-base and roberta-base."""
     from transformers import (
         AutoTokenizer,
         RobertaConfig,
@@ -71,7 +72,7 @@ def make_base_encoders(folder: Path) -> dict[str, Path]:
 
 
 def make_model(folder: Path, encoders: dict[str, Path]) -> Path:
-    """LPGNet with random weights for these encoders."""
+    """Save an LPGNet with random weights for these encoders."""
     from lpgnet.feature_extractors import load_encoder, resolve_spec
     from lpgnet.model import build_model
 
@@ -87,22 +88,22 @@ def make_model(folder: Path, encoders: dict[str, Path]) -> Path:
 
 
 def measure(recording: Path, model: Path, modalities: str) -> None:
-    """In a process of its own: label one recording and print what it took as JSON."""
+    """Label one recording and print what it took as JSON; call it in a fresh process."""
     import torch
 
     from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
-    from lpgnet.pipeline.reports.page import PageSettings
+    from lpgnet.pipeline.reports.config import PageConfig
     from lpgnet.pipeline.reports.timeline import check_formats, write_timeline
 
     pipeline = EmotionPipeline.from_pretrained(model, device="cpu", modalities=modalities)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if modalities == "audio":
-        recording = _alone(recording)
+        recording = _without_transcript(recording)
     with tempfile.TemporaryDirectory() as out:
         started, worked = perf_counter(), process_time()
         timeline = pipeline.label_recording(recording)
         with pipeline.seconds.of("outputs"):
-            write_timeline(timeline, Path(out), check_formats("all"), PageSettings())
+            write_timeline(timeline, Path(out), check_formats("all"), PageConfig())
         total, cpu = perf_counter() - started, process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     result = {
@@ -115,23 +116,26 @@ def measure(recording: Path, model: Path, modalities: str) -> None:
     print(json.dumps(result | {"loaded": loaded, "peak": peak, "threads": torch.get_num_threads()}))
 
 
-def _alone(recording: Path) -> Path:
-    """The recording where no transcript stands beside it."""
-    alone = recording.parent / "alone" / recording.name
-    alone.parent.mkdir(exist_ok=True)
-    alone.symlink_to(recording)
-    return alone
+def _without_transcript(recording: Path) -> Path:
+    """Link the recording in a folder that holds no transcript."""
+    link = recording.parent / "without transcript" / recording.name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(recording)
+    return link
 
 
-def run(recording: Path, model: Path, modalities: str) -> dict:
+def run(recording: Path, model: Path, modalities: str) -> dict[str, Any]:
+    """Call `measure` in a fresh process and return what it printed."""
     command = [sys.executable, __file__, "--measure", str(recording), str(model), modalities]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def show_header() -> None:
+    """Print the machine and the head of the table."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     print(f"{len(names)} x {names[0]}, {platform.system()}, Python {platform.python_version()}\n")
@@ -141,7 +145,8 @@ def show_header() -> None:
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
 
 
-def show(encoders: str, modalities: str, result: dict) -> None:
+def show(encoders: str, modalities: str, result: dict[str, Any]) -> None:
+    """Print one row of the table."""
     total, steps = result["total"], result["steps"]
     shares = [steps.get(step, 0.0) / total for step in STEPS]
     encoding = sum(steps.get(step, 0.0) for step in ENCODERS) / total
@@ -162,6 +167,7 @@ def show(encoders: str, modalities: str, result: dict) -> None:
 
 
 def main() -> None:
+    """Measure every row and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--base-minutes", type=float, default=3.0, help="length for the base encoders; 0 leaves them out"

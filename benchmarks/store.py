@@ -1,4 +1,4 @@
-"""The feature store beside what people use instead: random reads, writing, a million rows, and a cached corpus.
+"""The feature store compared with what people use instead: random reads, writing, a million rows, and a cached corpus.
 
 Run `python benchmarks/store.py [folder]`; it needs about 4 GB of disk there and prints Markdown tables. Every way of
 reading copies the rows into the same array, in the same shuffled order, from files that are in the page cache; a row of
@@ -27,14 +27,14 @@ FINGERPRINT = "0123456789abcdef"
 ROWS, LAYERS, WIDTH = 10_000, 13, 768
 MANY = 1_000_000
 ROUNDS = 5
-KEYS = [text_key(str(number)) for number in range(ROWS)]
+KEYS = [text_key(str(index)) for index in range(ROWS)]
 Read = Callable[[int], np.ndarray]
 
 # What a fresh process needs, so that nothing is warm but the page cache.
 _OPEN_MANY = """
 import sys, time
 from lpgnet.cache import FeatureStore, text_key
-keys = [text_key(str(number)) for number in range(0, 2 * {many}, 2)]
+keys = [text_key(str(index)) for index in range(0, 2 * {many}, 2)]
 start = time.perf_counter()
 store = FeatureStore(sys.argv[1], "{fingerprint}")
 opened = time.perf_counter()
@@ -76,8 +76,8 @@ class Way:
     Attributes:
         name: for the table.
         prepare: writes all rows (rows, layers, width) into a folder.
-        reader: opens the folder and gives a function from row number to values.
-        package: what has to be installed for it, besides what the store needs itself.
+        reader: opens the folder and returns a function from a row's index to its values.
+        package: what it needs besides the packages of the store itself.
     """
 
     name: str
@@ -87,69 +87,69 @@ class Way:
 
 
 def write_store(folder: Path, values: np.ndarray) -> None:
-    """Rows in shards of the usual size, durable."""
+    """Write rows in shards of the usual size, durably."""
     with FeatureStore(folder, FINGERPRINT).writer({}) as writer:
         for key, row in zip(KEYS, values, strict=True):
             writer.add(key, row, n_frames=1)
 
 
 def read_store(folder: Path) -> Read:
-    """One row at a time, by key."""
+    """Read one row at a time, by key."""
     store = FeatureStore(folder, FINGERPRINT)
-    return lambda number: store[KEYS[number]].values
+    return lambda index: store[KEYS[index]].values
 
 
 def write_flat(folder: Path, values: np.ndarray) -> None:
-    """One flat file of numbers."""
+    """Write one flat file of numbers."""
     values.tofile(folder / "flat")
 
 
 def read_flat(folder: Path) -> Read:
-    """A memory map, and a dictionary from key to offset."""
+    """Open a memory map, with a dictionary from key to offset."""
     flat, size = np.memmap(folder / "flat", np.float32, "r"), LAYERS * WIDTH
-    offsets = {key: number * size for number, key in enumerate(KEYS)}
+    offsets = {key: index * size for index, key in enumerate(KEYS)}
 
-    def read(number: int) -> np.ndarray:
-        offset = offsets[KEYS[number]]
+    def read(index: int) -> np.ndarray:
+        offset = offsets[KEYS[index]]
         return flat[offset : offset + size].reshape(LAYERS, WIDTH)
 
     return read
 
 
 def write_torch(folder: Path, values: np.ndarray) -> None:
-    """One `torch.save` file per utterance."""
+    """Write one `torch.save` file per utterance."""
     import torch
 
-    for number, row in enumerate(values):
-        torch.save(torch.from_numpy(row), folder / f"{number}.pt")
+    for index, row in enumerate(values):
+        torch.save(torch.from_numpy(row), folder / f"{index}.pt")
 
 
 def read_torch(folder: Path) -> Read:
-    """`torch.load`, the safe way."""
+    """Read with `torch.load`, the safe way."""
     import torch
 
-    return lambda number: torch.load(folder / f"{number}.pt", weights_only=True).numpy()
+    return lambda index: torch.load(folder / f"{index}.pt", weights_only=True).numpy()
 
 
 def write_hdf5(folder: Path, values: np.ndarray) -> None:
-    """One HDF5 file with an array per utterance."""
+    """Write one HDF5 file with an array per utterance."""
     import h5py
 
     with h5py.File(folder / "rows.h5", "w") as file:
-        for number, row in enumerate(values):
-            file[str(number)] = row
+        for index, row in enumerate(values):
+            file[str(index)] = row
 
 
 def read_hdf5(folder: Path) -> Read:
-    """An open file."""
+    """Keep the file open."""
     import h5py
 
     file = h5py.File(folder / "rows.h5")
-    return lambda number: file[str(number)][()]
+    return lambda index: file[str(index)][()]
 
 
 def write_datasets(folder: Path, values: np.ndarray) -> None:
-    """A column of Array2D, saved to disk."""
+    """Save a column of Array2D to disk."""
     from datasets import Array2D, Dataset, Features
 
     features = Features({"values": Array2D((LAYERS, WIDTH), "float32")})
@@ -160,11 +160,11 @@ def write_datasets(folder: Path, values: np.ndarray) -> None:
 
 
 def read_datasets(folder: Path) -> Read:
-    """Item access in the numpy format."""
+    """Read items in the numpy format."""
     from datasets import load_from_disk
 
     rows = load_from_disk(str(folder / "rows")).with_format("numpy")
-    return lambda number: rows[number]["values"]
+    return lambda index: rows[index]["values"]
 
 
 WAYS = (
@@ -177,28 +177,28 @@ WAYS = (
 
 
 def read_all(read: Read, order: np.ndarray) -> float:
-    """Seconds to copy all rows in the given order into a batch of 32."""
+    """Return the seconds to copy all rows in the given order into a batch of 32."""
     batch = np.empty((32, LAYERS, WIDTH), np.float32)
     start = time.perf_counter()
-    for place, number in enumerate(order.tolist()):
-        batch[place % 32] = read(number)
+    for slot, index in enumerate(order.tolist()):
+        batch[slot % 32] = read(index)
     return time.perf_counter() - start
 
 
-def random_reads(folder: Path, values: np.ndarray) -> None:
-    """Prints the table of random reads."""
+def print_random_reads(folder: Path, values: np.ndarray) -> None:
+    """Print the table of random reads."""
     ways = [way for way in WAYS if importlib.util.find_spec(way.package)]
     reads: dict[str, Read] = {}
-    for number, way in enumerate(ways):
-        part = folder / str(number)
+    for index, way in enumerate(ways):
+        part = folder / str(index)
         part.mkdir()
         way.prepare(part, values)
         reads[way.name] = way.reader(part)
         for row in (0, ROWS - 1):
             assert np.array_equal(reads[way.name](row), values[row]), way.name
     times: dict[str, list[float]] = {name: [] for name in reads}
-    for round_number in range(ROUNDS):
-        order = np.random.default_rng(round_number).permutation(ROWS)
+    for seed in range(ROUNDS):
+        order = np.random.default_rng(seed).permutation(ROWS)
         for name, read in reads.items():
             times[name].append(read_all(read, order))
     print(f"\n| {ROWS} random reads of {LAYERS} x {WIDTH} float32 | microseconds a row | store = 1 |\n|---|---|---|")
@@ -210,7 +210,7 @@ def random_reads(folder: Path, values: np.ndarray) -> None:
 
 
 def write_safetensors(folder: Path, values: np.ndarray, *, durable: bool) -> None:
-    """Files as large as shards, as the library writes them or durably as the store does."""
+    """Write files as large as shards, as the library writes them or durably as the store does."""
     from safetensors.numpy import save_file
 
     step = SHARD_BYTES // values[0].nbytes
@@ -222,8 +222,8 @@ def write_safetensors(folder: Path, values: np.ndarray, *, durable: bool) -> Non
                 os.fsync(file.fileno())
 
 
-def writing(folder: Path, values: np.ndarray) -> None:
-    """Prints the table of writing."""
+def print_writing(folder: Path, values: np.ndarray) -> None:
+    """Print the table of writing."""
     ways: dict[str, Callable[[Path], None]] = {
         "this store, durable": lambda part: write_store(part, values),
         "safetensors, durable": lambda part: write_safetensors(part, values, durable=True),
@@ -242,14 +242,14 @@ def writing(folder: Path, values: np.ndarray) -> None:
         print(f"| {name} | {min(seconds)[0]:.2f} | {min(used for _, used in seconds):.2f} |")
 
 
-def a_million_rows(folder: Path) -> None:
-    """Prints what opening and asking a large store costs, in a process of its own."""
+def print_million_rows(folder: Path) -> None:
+    """Print what opening and querying a large store costs, in a fresh process."""
     rng = np.random.default_rng(0)
     block = rng.standard_normal((10_000, 1, WIDTH)).astype(np.float16)
     start = time.perf_counter()
     with FeatureStore(folder, FINGERPRINT).writer({}, dtype="float16") as writer:
-        for number in range(MANY):
-            writer.add(text_key(str(number)), block[number % len(block)], n_frames=1)
+        for index in range(MANY):
+            writer.add(text_key(str(index)), block[index % len(block)], n_frames=1)
     print(f"\n| {MANY} rows of 1 x {WIDTH} float16 | |\n|---|---|")
     print(f"| written in | {time.perf_counter() - start:.0f} s |")
     code = _OPEN_MANY.format(many=MANY, fingerprint=FINGERPRINT)
@@ -259,8 +259,8 @@ def a_million_rows(folder: Path) -> None:
     print(f"| index | {size:.0f} bytes a row |")
 
 
-def a_cached_corpus(folder: Path, dialogues: int = 151, utterances: int = 10_039) -> None:
-    """Prints what the store takes of a run of the features stage that finds everything cached."""
+def print_cached_corpus(folder: Path, dialogues: int = 151, utterances: int = 10_039) -> None:
+    """Print the store's share of a run of the features stage that finds everything cached."""
     for dialogue in range(dialogues):
         (folder / f"{dialogue}.wav").write_bytes(np.random.default_rng(dialogue).bytes(100_000))
     time.sleep(3)  # a file that changed just now is not trusted
@@ -276,7 +276,7 @@ def a_cached_corpus(folder: Path, dialogues: int = 151, utterances: int = 10_039
 
 
 def run_python(code: str, folder: Path) -> str:
-    """What a program prints in a fresh process."""
+    """Return what a program prints in a fresh process."""
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-c", code, str(folder)]
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
@@ -284,7 +284,7 @@ def run_python(code: str, folder: Path) -> str:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A folder that is removed at the end."""
+    """Make a folder that is removed at the end."""
     part = Path(tempfile.mkdtemp(dir=folder))
     try:
         yield part
@@ -293,17 +293,17 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Runs everything in a temporary folder."""
+    """Run everything in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", default=tempfile.gettempdir(), type=Path, help="on the disk to measure")
     folder = parser.parse_args().folder
     values = np.random.default_rng(0).standard_normal((ROWS, LAYERS, WIDTH)).astype(np.float32)
-    for measure in (random_reads, writing):
+    for measure in (print_random_reads, print_writing):
         with scratch(folder) as part:
             measure(part, values)
-    for measure_alone in (a_million_rows, a_cached_corpus):
+    for measure_folder in (print_million_rows, print_cached_corpus):
         with scratch(folder) as part:
-            measure_alone(part)
+            measure_folder(part)
 
 
 if __name__ == "__main__":

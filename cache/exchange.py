@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,7 @@ FORMATS = ("safetensors", "npz", "datasets")
 # refused before any memory is asked for.
 ROW_BYTES = 2**30
 _FILE_BYTES = 500 * 2**20
-_ROWS_AT_ONCE = 256
+_BATCH_ROWS = 256
 _ROWS_NAME = "lpgnet.rows"
 _CARD = """---
 configs:
@@ -72,7 +71,7 @@ class ImportReport:
 
 
 def export_rows(store: FeatureStore, target: Path, ids: Mapping[str, bytes], form: str) -> ExportReport:
-    """Writes the rows of the given utterances, in their order, as float32 or float16.
+    """Write the rows of the given utterances, in their order, as float32 or float16.
 
     Args:
         store: where the rows are.
@@ -80,6 +79,9 @@ def export_rows(store: FeatureStore, target: Path, ids: Mapping[str, bytes], for
             `datasets.load_dataset` opens and the hub takes as it is.
         ids: the key of every utterance id.
         form: one of `FORMATS`.
+
+    Returns:
+        How many rows were written, and which ids have none.
 
     Raises:
         StoreError: a damaged row, an id that cannot be a name, or a target that exists or cannot be written.
@@ -105,10 +107,10 @@ def import_rows(
     file: Path,
     store: FeatureStore,
     keys: Mapping[str, bytes],
-    description: Mapping[str, Any],
+    description: Mapping[str, object],
     dtype: str = "float32",
 ) -> ImportReport:
-    """Adds precomputed embeddings to a store.
+    """Add precomputed embeddings to a store.
 
     Args:
         file: a .safetensors or .npz file with an array per utterance id: (width,), (layers, width) or
@@ -118,6 +120,9 @@ def import_rows(
         keys: the key of every utterance id.
         description: what people should know of the embeddings.
         dtype: the numbers on disk.
+
+    Returns:
+        What was added, was there already, and did not match.
 
     Raises:
         StoreError: not such a file, objects that would have to be unpickled, a row too large, shapes that differ.
@@ -197,7 +202,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array whose header is believed only as far as there are bytes for it, and never unpickled."""
+    """Read an array whose header is believed only as far as there are bytes for it, and never unpickled."""
     content = io.BytesIO(_read_member(archive, name))
     version = np.lib.format.read_magic(content)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -259,25 +264,25 @@ def _write_parquet(store: FeatureStore, folder: Path, ids: Mapping[str, bytes]) 
 
     batches = _batches(store, ids)
     batch = next(batches, None)
-    number = 0
+    index = 0
     while batch is not None:
-        path, size = folder / f"train-{number:05d}.parquet", 0
+        path, size = folder / f"train-{index:05d}.parquet", 0
         with pq.ParquetWriter(path, batch.schema) as writer:
             while batch is not None and size < _FILE_BYTES:
                 writer.write_batch(batch)
                 size, batch = size + batch.nbytes, next(batches, None)
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
-        number += 1
+        index += 1
 
 
 def _batches(store: FeatureStore, ids: Mapping[str, bytes]) -> Iterator[pa.RecordBatch]:
-    """The rows as Arrow columns, some at a time: float16 if all are, else float32."""
+    """Yield the rows as Arrow columns, some at a time: float16 if all are, else float32."""
     half = {shard.layout.dtype for shard in store.shards} == {"float16"}
     layout = replace(store.shards[0].layout, dtype="float16" if half else "float32")
     names = list(ids)
-    for start in range(0, len(names), _ROWS_AT_ONCE):
-        some = names[start : start + _ROWS_AT_ONCE]
+    for start in range(0, len(names), _BATCH_ROWS):
+        some = names[start : start + _BATCH_ROWS]
         rows = list(store.read(ids[name] for name in some))
         yield _batch(layout, some, rows)
 

@@ -28,7 +28,7 @@ ABANDONED_SECONDS = 24 * 3600
 
 @functools.cache
 def machine_name() -> str:
-    """A name for this machine since it was started: locks of one kernel are certain, others' may not be."""
+    """Return a name for this machine since it was started: locks of one kernel are certain, others' may not be."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
@@ -37,18 +37,18 @@ def machine_name() -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes names that were added to or taken from a folder durable."""
+    """Make names that were added to or taken from a folder durable."""
     if sys.platform == "win32":
         return
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder with its parents, durably, and refuses one that cannot be written to.
+    """Create a folder with its parents, durably, and refuse one that cannot be written to.
 
     Raises:
         StoreError: it cannot be created or is read-only.
@@ -64,7 +64,14 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def part_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new temporary file, locked by its owner's life; removed at the end unless it was renamed by then."""
+    """Open a new temporary file, locked by its owner's life; it is removed at the end unless it was renamed by then.
+
+    Args:
+        folder: where the file appears.
+
+    Yields:
+        Its path and the open file.
+    """
     path, file = _open_part(folder)
     try:
         yield path, file
@@ -78,7 +85,7 @@ def part_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def publish(part: Path, file: BinaryIO, target: Path, *, durable: bool = True) -> None:
-    """Gives a written part its final name. When this returns its content is on the disk, whole.
+    """Give a written part its final name. When this returns its content is on the disk, whole.
 
     Args:
         part: the temporary name.
@@ -96,7 +103,7 @@ def publish(part: Path, file: BinaryIO, target: Path, *, durable: bool = True) -
 
 
 def publish_bytes(target: Path, content: bytes) -> None:
-    """Writes a small file durably and whole, in place of one of the same name.
+    """Write a small file durably and whole, instead of one of the same name.
 
     Raises:
         StoreError: the disk is full or the folder read-only.
@@ -107,7 +114,14 @@ def publish_bytes(target: Path, content: bytes) -> None:
 
 
 def remove_abandoned(folder: Path) -> int:
-    """Removes the parts of writers that died, and says how many there were."""
+    """Remove the parts of writers that died.
+
+    Args:
+        folder: the store's.
+
+    Returns:
+        How many there were.
+    """
     parts = [entry for entry in os.scandir(folder) if entry.name.endswith(PART_SUFFIX)]
     regular = (Path(part.path) for part in parts if part.is_file(follow_symlinks=False))
     return sum(_remove_if_abandoned(part) for part in regular)
@@ -115,7 +129,15 @@ def remove_abandoned(folder: Path) -> int:
 
 @contextlib.contextmanager
 def readable_errors(folder: Path, action: str) -> Iterator[None]:
-    """Turns an operating system's error into a StoreError that says what to do."""
+    """Turn an operating system's error into a StoreError that says what to do.
+
+    Args:
+        folder: what the error is about.
+        action: what was tried, such as "write to".
+
+    Raises:
+        StoreError: the block raised an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -150,7 +172,7 @@ def _lock(file: BinaryIO, *, wait: bool) -> None:
 
 
 def _remove_if_abandoned(path: Path) -> bool:
-    """Removes a part whose lock is free: its owner is dead, for the kernel drops a dead owner's locks.
+    """Remove a part whose lock is free: its owner is dead, for the kernel drops a dead owner's locks.
 
     Process numbers are not asked, since they are used again and mean nothing on another machine. A network
     mount may keep locks to one machine; there only age tells.

@@ -45,7 +45,15 @@ class Layout:
 
     @classmethod
     def of(cls, values: np.ndarray, dtype: str) -> "Layout":
-        """The layout of one row: `values` is (layers, width) or (n_frames, layers, width)."""
+        """Return the layout of one row.
+
+        Args:
+            values: (layers, width) or (n_frames, layers, width).
+            dtype: the numbers on disk.
+
+        Raises:
+            StoreError: another shape, or numbers that a store does not hold.
+        """
         if values.ndim not in (2, 3):
             raise StoreError(f"a row is (layers, width) or (n_frames, layers, width), not {values.shape}")
         layers, width = values.shape[-2:]
@@ -67,11 +75,17 @@ class Layout:
         return f"{self.dtype} {self.layers} {self.width} {self.frames}".encode()
 
     def fits(self, values: np.ndarray) -> bool:
-        """Whether `values` has the shape of this layout's rows."""
+        """Say whether `values` has the shape of this layout's rows."""
         return values.shape[-2:] == (self.layers, self.width) and values.ndim == 2 + self.frames
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """The numbers as they are stored, same shape.
+        """Convert numbers to those that are stored.
+
+        Args:
+            values: floating point, of any shape.
+
+        Returns:
+            The same shape in the type on disk.
 
         Raises:
             StoreError: not floating point, or a finite number that the stored type cannot hold.
@@ -88,7 +102,11 @@ class Layout:
         return stored
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
-        """What a reader gets: `stored` itself, or a float32 copy where it is bfloat16."""
+        """Convert stored numbers to what a reader gets: themselves, or a float32 copy where they are bfloat16.
+
+        Args:
+            stored: what `encode` gave, of any shape.
+        """
         if self.dtype != "bfloat16":
             return stored
         values = (stored.astype(np.uint32) << 16).view(np.float32)
@@ -96,7 +114,12 @@ class Layout:
         return values
 
     def arrow(self, flat: np.ndarray, offsets: np.ndarray | None) -> pa.Array:
-        """The column of values over the flat numbers, without a copy: a fixed-size list per row or frame."""
+        """Make the Arrow column of values without a copy: a fixed-size list per row or frame.
+
+        Args:
+            flat: (numbers,) of all rows together.
+            offsets: (rows + 1,) first frame of every row and one past the last; None for pooled rows.
+        """
         leaf = pa.Array.from_buffers(_ARROW[self.dtype], flat.size, [None, pa.py_buffer(flat)])
         lists = pa.FixedSizeListArray.from_arrays(leaf, self.width)
         lists = pa.FixedSizeListArray.from_arrays(lists, self.layers)
@@ -105,22 +128,29 @@ class Layout:
         return pa.LargeListArray.from_arrays(pa.array(offsets), lists)
 
     def arrow_type(self) -> pa.DataType:
-        """The type of the column of values."""
+        """Return the Arrow type of the column of values."""
         lists = pa.list_(pa.list_(_ARROW[self.dtype], self.width), self.layers)
         return pa.large_list(lists) if self.frames else lists
 
 
 def row_digest(tag: bytes, key: bytes, n_frames: int, flags: int, stored: np.ndarray) -> int:
-    """xxh3 (64 bits) of everything a row says: its key, form, counts and numbers.
+    """Compute the xxh3 (64 bits) of everything a row says: its key, form, counts and numbers.
 
     The key takes part, so that a right row under a wrong key is as damaged as a wrong row.
+
+    Args:
+        tag: the layout's.
+        key: 16 bytes.
+        n_frames: encoder frames the values come from.
+        flags: the row's bits.
+        stored: the numbers on disk, of any shape.
     """
     values = xxhash.xxh3_64_intdigest(stored.data)
     return xxhash.xxh3_64_intdigest(_ROW.pack(key, n_frames, flags, values) + tag)
 
 
 def _to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """The upper half of float32, rounded to the nearest and ties to even."""
+    """Take the upper half of float32, rounded to the nearest and ties to even."""
     with np.errstate(over="ignore"):
         bits = values.astype(np.float32).view(np.uint32)
     rounded = (bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)) >> 16

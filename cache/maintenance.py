@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lpgnet.cache.errors import DamagedRowError, StoreError
 from lpgnet.cache.files import make_folder, readable_errors, remove_abandoned, sync_folder
@@ -34,7 +33,7 @@ class StoreInfo:
     """
 
     fingerprint: str
-    description: dict[str, Any]
+    description: dict[str, object]
     shards: int
     rows: int
     duplicates: int
@@ -98,14 +97,22 @@ class CompactReport:
 
 
 def list_stores(root: Path | str) -> list[str]:
-    """The fingerprints of the stores in a folder, sorted; none if it does not exist."""
+    """List the fingerprints of the stores in a folder, sorted; none if it does not exist.
+
+    Args:
+        root: the folder of all stores.
+    """
     folder = Path(root)
     entries = folder.iterdir() if folder.is_dir() else ()
     return sorted(e.name for e in entries if FINGERPRINT.fullmatch(e.name) and e.is_dir() and not e.is_symlink())
 
 
 def info(store: FeatureStore) -> StoreInfo:
-    """What the store holds, without checking any row."""
+    """Say what the store holds, without checking any row.
+
+    Args:
+        store: the store, which is refreshed.
+    """
     store.refresh()
     shards, description, frames = store.shards, store.description, store.frame_count()
     seconds = description.get("seconds_per_frame")
@@ -126,15 +133,28 @@ def info(store: FeatureStore) -> StoreInfo:
 
 
 def verify(store: FeatureStore) -> VerifyReport:
-    """Reads every byte: the digest of every file and of every row, and the index entry of every row."""
-    store = _reopened(store)
-    checked = (_damage(shard) or _unindexed(store, shard) for shard in store.shards)
-    bad = [*store.damaged, *_strangers(store), *filter(None, checked)]
+    """Read every byte: the digest of every file and of every row, and the index entry of every row.
+
+    Args:
+        store: the store.
+
+    Returns:
+        What is damaged; reading on is safe all the same.
+    """
+    store = _reopen(store)
+    checked = (_check_shard(shard) or _check_index(store, shard) for shard in store.shards)
+    bad = [*store.damaged, *_misnamed_shards(store), *filter(None, checked)]
     return VerifyReport(len(store.shards) + len(store.damaged), len(store), tuple(bad))
 
 
 def repair(store: FeatureStore) -> RepairReport:
-    """Moves damaged shards to the folder `damaged`, never deleting one, and keeps the sound rows in them.
+    """Move damaged shards to the folder `damaged`, never deleting one, and keep the sound rows in them.
+
+    Args:
+        store: the store.
+
+    Returns:
+        What was set aside, saved and lost.
 
     Raises:
         StoreError: the disk is full or the folder read-only; no row that could be read is lost.
@@ -152,12 +172,15 @@ def repair(store: FeatureStore) -> RepairReport:
 
 
 def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) -> GcReport:
-    """Drops the rows whose keys are not needed. Readers that have the store open keep what they see.
+    """Drop the rows whose keys are not needed. Readers that have the store open keep what they see.
 
     Args:
         store: the store.
         needed: the keys to keep, of every manifest that there is.
         dry_run: only say what would be dropped.
+
+    Returns:
+        What was dropped, or would be.
 
     Raises:
         StoreError: the disk is full or the folder read-only; every needed row is still there.
@@ -165,13 +188,13 @@ def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) 
     wanted = set(needed)
     kept = dropped = freed = 0
     skipped = []
-    for shard in _reopened(store).shards:
-        numbers = [number for number in range(len(shard)) if shard.key(number) in wanted]
-        kept, dropped = kept + len(numbers), dropped + len(shard) - len(numbers)
-        if len(numbers) == len(shard):
+    for shard in _reopen(store).shards:
+        indices = [index for index in range(len(shard)) if shard.key(index) in wanted]
+        kept, dropped = kept + len(indices), dropped + len(shard) - len(indices)
+        if len(indices) == len(shard):
             continue
         try:
-            freed += _shrink(store, shard, numbers, dry_run=dry_run)
+            freed += _shrink(store, shard, indices, dry_run=dry_run)
         except DamagedRowError:
             skipped.append(shard.name)
     store.refresh()
@@ -179,16 +202,23 @@ def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) 
 
 
 def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactReport:
-    """Merges shards of less than half of `shard_bytes` into full ones. Readers are undisturbed.
+    """Merge shards of less than half of `shard_bytes` into full ones. Readers are undisturbed.
 
     The merged shard is durable before the old ones go, so a kill at any moment leaves every row there, some twice.
+
+    Args:
+        store: the store.
+        shard_bytes: bytes of values in a full shard.
+
+    Returns:
+        How many shards there were and are, and what that frees.
 
     Raises:
         StoreError: the disk is full or the folder read-only; nothing was lost.
     """
     make_folder(store.folder)
     remove_abandoned(store.folder)
-    before, skipped = _reopened(store).shards, []
+    before, skipped = _reopen(store).shards, []
     groups: dict[Layout, list[Shard]] = {}
     for shard in before:
         if shard.nbytes >= shard_bytes // 2:
@@ -206,13 +236,13 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
     return CompactReport(len(before), len(store.shards), freed, tuple(skipped))
 
 
-def _reopened(store: FeatureStore) -> FeatureStore:
-    """The store mapped anew: a file that was damaged since is not read through a mapping of its old size."""
+def _reopen(store: FeatureStore) -> FeatureStore:
+    """Map the store anew: a file that was damaged since is not read through a mapping of its old size."""
     return FeatureStore(store.root, store.fingerprint)
 
 
-def _damage(shard: Shard) -> Damage | None:
-    """What is wrong with a shard that can be opened."""
+def _check_shard(shard: Shard) -> Damage | None:
+    """Find what is wrong with a shard that can be opened."""
     parsed = ShardName.parse(shard.name)
     rows = len(shard.damaged_rows())
     if rows:
@@ -222,13 +252,13 @@ def _damage(shard: Shard) -> Damage | None:
     return None
 
 
-def _unindexed(store: FeatureStore, shard: Shard) -> Damage | None:
-    """A shard with a key that the index does not find."""
+def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
+    """Report a shard with a key that the index does not find."""
     lost = int((store.index.find(shard.keys) < 0).sum())
     return Damage(shard.name, f"{lost} rows are not in the index", lost) if lost else None
 
 
-def _strangers(store: FeatureStore) -> Iterator[Damage]:
+def _misnamed_shards(store: FeatureStore) -> Iterator[Damage]:
     """Files that end as shards do but have no shard's name: nobody reads them."""
     for path in sorted(store.folder.glob("*.arrow")):
         if path.is_symlink() or not path.is_file():
@@ -238,7 +268,7 @@ def _strangers(store: FeatureStore) -> Iterator[Damage]:
 
 
 def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | None]]:
-    """Copies a damaged shard's sound rows to a new one: their number, and the keys of the others, as far as known."""
+    """Copy a damaged shard's sound rows; return how many, and the keys of the others, as far as known."""
     path = store.folder / damage.shard
     try:
         if path.is_symlink():
@@ -247,9 +277,9 @@ def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | N
     except (StoreError, FileNotFoundError):
         return 0, [None] * damage.rows
     bad = set(shard.damaged_rows())
-    sound = [number for number in range(len(shard)) if number not in bad]
+    sound = [index for index in range(len(shard)) if index not in bad]
     _copy(store.folder, shard.layout, [(shard, sound)], SHARD_BYTES)
-    return len(sound), [shard.key(number) for number in bad]
+    return len(sound), [shard.key(index) for index in bad]
 
 
 def _set_aside(folder: Path, name: str) -> None:
@@ -263,22 +293,22 @@ def _set_aside(folder: Path, name: str) -> None:
         sync_folder(folder)
 
 
-def _shrink(store: FeatureStore, shard: Shard, numbers: Sequence[int], *, dry_run: bool) -> int:
-    """Replaces a shard by one with the given rows alone, and says how many bytes that frees."""
+def _shrink(store: FeatureStore, shard: Shard, indices: Sequence[int], *, dry_run: bool) -> int:
+    """Replace a shard by one with the given rows alone; return how many bytes that frees."""
     if dry_run:
-        return shard.nbytes * (len(shard) - len(numbers)) // len(shard)
-    names = _copy(store.folder, shard.layout, [(shard, numbers)], SHARD_BYTES)
+        return shard.nbytes * (len(shard) - len(indices)) // len(shard)
+    names = _copy(store.folder, shard.layout, [(shard, indices)], SHARD_BYTES)
     _remove(store.folder, [shard])
     return shard.nbytes - sum((store.folder / name).stat().st_size for name in names)
 
 
 def _copy(folder: Path, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
-    """Copies rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
+    """Copy rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
     builder, names, seen = ShardBuilder(layout, size), list[str](), set[bytes]()
-    for shard, numbers in sources:
-        for number in numbers:
-            key = shard.key(number)
-            stored, n_frames, flags = shard.raw(number, key)
+    for shard, indices in sources:
+        for index in indices:
+            key = shard.key(index)
+            stored, n_frames, flags = shard.raw(index, key)
             if key in seen:
                 continue
             seen.add(key)

@@ -60,12 +60,12 @@ class ShardName:
 
     @classmethod
     def parse(cls, name: str) -> "ShardName | None":
-        """The parts of a file name, or None for a name that no shard has."""
+        """Read a file name; None for a name that no shard has."""
         match = _NAME.fullmatch(name)
         return cls(int(match[1], 16), int(match[2]), match[3]) if match else None
 
     def text(self) -> str:
-        """The file name: in order of time, and unique for every shard of every writer."""
+        """Make the file name: in order of time, and unique for every shard of every writer."""
         return f"{self.published_ns:016x}-{secrets.token_hex(8)}-{self.rows}-{self.digest}.arrow"
 
 
@@ -75,11 +75,14 @@ class Shard:
     Attributes:
         name: its file name.
         layout: the form of its rows.
-        keys: (rows,) of numpy type S16; take single keys from it by `key(number)`.
+        keys: (rows,) of numpy type S16; take single keys from it by `key(index)`.
     """
 
     def __init__(self, path: Path) -> None:
-        """Maps the file.
+        """Map the file.
+
+        Args:
+            path: the shard.
 
         Raises:
             FileNotFoundError: it is gone.
@@ -103,60 +106,74 @@ class Shard:
     @property
     def nbytes(self) -> int:
         """Size of the file in bytes."""
-        return self._buffer.size
+        return int(self._buffer.size)
 
     def file_digest(self) -> str:
-        """xxh3 (128 bits) of the whole file, to be compared with the one in its name."""
+        """Compute the xxh3 (128 bits) of the whole file, to be compared with the one in its name."""
         return xxhash.xxh3_128_hexdigest(self._buffer)
 
-    def key(self, number: int) -> bytes:
-        """The key of a row, trailing zeros included (numpy's own items lose them)."""
-        return bytes(self._key_bytes[KEY_BYTES * number : KEY_BYTES * (number + 1)])
+    def key(self, index: int) -> bytes:
+        """Return the key of a row, trailing zeros included (numpy's own items lose them)."""
+        return bytes(self._key_bytes[KEY_BYTES * index : KEY_BYTES * (index + 1)])
 
-    def row(self, number: int, key: bytes) -> Row:
-        """A row, checked against its digest and the key that it was asked for.
+    def row(self, index: int, key: bytes) -> Row:
+        """Read a row, checked against its digest and the key that it was asked for.
+
+        Args:
+            index: the row's within the shard.
+            key: 16 bytes.
 
         Raises:
             DamagedRowError: the bytes are not those that were written.
         """
-        stored, n_frames, flags = self.raw(number, key)
+        stored, n_frames, flags = self.raw(index, key)
         return Row(self.layout.decode(stored), n_frames, flags)
 
-    def raw(self, number: int, key: bytes) -> tuple[np.ndarray, int, int]:
-        """As `row`, with the numbers as they are stored: (values, n_frames, flags)."""
-        stored = self._stored(number)
-        n_frames, flags = self.n_frames[number], self._flags[number]
-        if row_digest(self._tag, key, n_frames, flags, stored) != self._digests[number]:
-            message = f"row {number} of {self.path} is damaged: repair the store, then compute it again"
+    def raw(self, index: int, key: bytes) -> tuple[np.ndarray, int, int]:
+        """Read a row as `row` does, with the numbers as they are stored.
+
+        Args:
+            index: the row's within the shard.
+            key: 16 bytes.
+
+        Returns:
+            The numbers (layers, width) or (n_frames, layers, width), n_frames and flags.
+
+        Raises:
+            DamagedRowError: the bytes are not those that were written.
+        """
+        stored = self._stored(index)
+        n_frames, flags = self.n_frames[index], self._flags[index]
+        if row_digest(self._tag, key, n_frames, flags, stored) != self._digests[index]:
+            message = f"row {index} of {self.path} is damaged: repair the store, then compute it again"
             raise DamagedRowError(message)
         return stored, n_frames, flags
 
     def damaged_rows(self) -> list[int]:
-        """The numbers of all rows that are not as they were written."""
-        return [number for number in range(len(self)) if not self._is_good(number)]
+        """Return the indices of all rows that are not as they were written."""
+        return [index for index in range(len(self)) if not self._is_sound(index)]
 
-    def _is_good(self, number: int) -> bool:
+    def _is_sound(self, index: int) -> bool:
         try:
-            self.raw(number, self.key(number))
+            self.raw(index, self.key(index))
         except DamagedRowError:
             return False
         return True
 
-    def _stored(self, number: int) -> np.ndarray:
-        if self._offsets is None:
-            return self._values[number]
-        return self._values[self._offsets[number] : self._offsets[number + 1]]
+    def _stored(self, index: int) -> np.ndarray:
+        rows = index if self._offsets is None else slice(self._offsets[index], self._offsets[index + 1])
+        return np.asarray(self._values[rows])
 
     def _columns(self, rows: int, frames: int, body: pa.Buffer) -> None:
-        """Views of the columns; memoryviews where single numbers are read, as they give plain integers."""
+        """Set views of the columns; memoryviews where single numbers are read, as they give plain integers."""
         layout = self.layout
         columns = _column_bytes(layout, rows, frames)
-        if sum(map(_padded, columns)) != body.size:
+        if sum(map(_round_to_8, columns)) != body.size:
             raise ValueError(f"{rows} rows of {layout.shape} do not make {body.size} bytes")
         parts, start = [], 0
         for size in columns:
             parts.append(body[start : start + size])
-            start += _padded(size)
+            start += _round_to_8(size)
         keys, n_frames, flags, digests, *offsets, values = parts
         self._key_bytes = memoryview(keys)
         self.keys = np.frombuffer(keys, f"S{KEY_BYTES}")
@@ -164,7 +181,7 @@ class Shard:
         self._flags = memoryview(flags).cast("B").cast("I")
         self._digests = memoryview(digests).cast("B").cast("Q")
         self._offsets = memoryview(offsets[0]).cast("B").cast("q") if offsets else None
-        self._values = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
+        self._values: np.ndarray = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
         self._tag = layout.tag
 
 
@@ -183,7 +200,7 @@ class ShardBuilder:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets the waiting rows."""
+        """Forget the waiting rows."""
         self.keys: dict[bytes, None] = {}
         self._counts: list[tuple[int, int, int]] = []
         self._ends = [0]
@@ -197,11 +214,18 @@ class ShardBuilder:
         return self._ends[-1] * self.layout.stored.itemsize
 
     def has_room(self, stored: np.ndarray) -> bool:
-        """Whether a row still fits; an empty builder takes a row of any size."""
+        """Say whether a row still fits; an empty builder takes a row of any size."""
         return not self.keys or self.nbytes + stored.nbytes <= self.size
 
     def append(self, key: bytes, stored: np.ndarray, n_frames: int, flags: int) -> None:
-        """Copies a row: `stored` is what `Layout.encode` gave, `key` is not among the waiting."""
+        """Copy a row to the waiting ones.
+
+        Args:
+            key: 16 bytes, not among the waiting.
+            stored: what `Layout.encode` gave.
+            n_frames: encoder frames the values come from.
+            flags: the row's bits.
+        """
         start, end = self._ends[-1], self._ends[-1] + stored.size
         if end > self._values.size:
             self._values = np.concatenate([self._values[:start], np.empty(stored.size, stored.dtype)])
@@ -212,7 +236,7 @@ class ShardBuilder:
         self.keys[key] = None
 
     def publish(self, folder: Path, *, durable: bool = True) -> str:
-        """Writes the waiting rows as a shard and forgets them.
+        """Write the waiting rows as a shard and forgets them.
 
         Args:
             folder: the store's.
@@ -233,7 +257,7 @@ class ShardBuilder:
         return name
 
     def _write(self, file: BinaryIO) -> str:
-        """Writes the stream, and gives the digest of the bytes that went in."""
+        """Write the stream; return the digest of the bytes that went in."""
         batch, sink = self._batch(), _DigestingSink(file)
         # No `with`: where writing fails, closing would write the end mark and fail again.
         writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), batch.schema)
@@ -260,13 +284,13 @@ class ShardBuilder:
         return np.asarray(self._ends, np.int64) // (self.layout.layers * self.layout.width)
 
     def _read_back(self, part: Path, digest: str) -> None:
-        """Refuses a file that does not hold the bytes that were written, or not where a reader looks for them."""
+        """Refuse a file that does not hold the bytes that were written, or not where a reader looks for them."""
         shard = Shard(part)
         counts = list(zip(shard.n_frames, shard._flags, shard._digests, strict=True))
-        places = shard._offsets is None or np.array_equal(np.asarray(shard._offsets), self._offsets())
+        same_offsets = shard._offsets is None or np.array_equal(np.asarray(shard._offsets), self._offsets())
         same_keys = bytes(shard._key_bytes) == b"".join(self.keys)
-        ends = shard._is_good(0) and shard._is_good(len(self) - 1)
-        if not (places and same_keys and ends and counts == self._counts and shard.file_digest() == digest):
+        ends = shard._is_sound(0) and shard._is_sound(len(self) - 1)
+        if not (same_offsets and same_keys and ends and counts == self._counts and shard.file_digest() == digest):
             raise StoreError(f"{part} does not read as it was written: check the disk and pyarrow's version")
 
 
@@ -279,13 +303,13 @@ class _DigestingSink:
         self._file, self.digest = file, xxhash.xxh3_128()
 
     def write(self, content: bytes | pa.Buffer) -> int:
-        """Writes all of the bytes."""
+        """Write all of the bytes; return how many."""
         self.digest.update(content)
         return self._file.write(content)
 
 
 def _open(buffer: pa.Buffer) -> tuple[Layout, int, int, pa.Buffer]:
-    """The layout, the numbers of rows and of stored frames, and the body of the record batch."""
+    """Read the layout, the numbers of rows and of stored frames, and the body of the record batch."""
     reader = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer))
     schema = pa.ipc.read_schema(reader.read_next_message())
     form = json.loads((schema.metadata or {})[_METADATA])
@@ -322,6 +346,6 @@ def _column_bytes(layout: Layout, rows: int, frames: int) -> list[int]:
     return [KEY_BYTES * rows, 8 * rows, 4 * rows, 8 * rows, *offsets, values]
 
 
-def _padded(size: int) -> int:
+def _round_to_8(size: int) -> int:
     """Arrow starts every buffer of a record batch at a multiple of 8 bytes."""
     return (size + 7) // 8 * 8

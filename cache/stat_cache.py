@@ -18,15 +18,16 @@ from lpgnet.cache.errors import StoreError
 _log = logging.getLogger(__name__)
 _WAIT_SECONDS = 30.0
 _ATTEMPTS = 3
-_AT_ONCE = 500
+_BATCH_SIZE = 500
 # A file that changed just before it was read may change again without its time changing: the clocks of file
 # systems tick in up to two seconds (FAT).
 _SETTLED_NS = 2_000_000_000
 _CREATE = """CREATE TABLE IF NOT EXISTS files
 (path BLOB PRIMARY KEY, stat TEXT, value TEXT, digest TEXT) WITHOUT ROWID"""
 
-Compute = Callable[[Path], dict[str, Any]]
-_Row = tuple[bytes, str, str, str]
+JsonObject = dict[str, Any]
+Compute = Callable[[Path], JsonObject]
+_Record = tuple[bytes, str, str, str]
 _T = TypeVar("_T")
 
 
@@ -55,12 +56,27 @@ class StatCache:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
-    def lookup(self, file: Path, compute: Compute) -> dict[str, Any]:
-        """What `compute(file)` gives, or gave when the file was as it is now."""
+    def lookup(self, file: Path, compute: Compute) -> JsonObject:
+        """Return what `compute(file)` gives, or gave when the file was as it is now.
+
+        Args:
+            file: the file.
+            compute: gives a small JSON object.
+
+        Raises:
+            StoreError: the file cannot be found, or does not hold still while it is read.
+        """
         return self.lookup_many([file], compute)[0]
 
-    def lookup_many(self, files: Iterable[Path], compute: Compute) -> list[dict[str, Any]]:
-        """As `lookup`, for many files: in their order, each computed at most once.
+    def lookup_many(self, files: Iterable[Path], compute: Compute) -> list[JsonObject]:
+        """Do as `lookup` for many files, each computed at most once.
+
+        Args:
+            files: the files.
+            compute: gives a small JSON object of one file.
+
+        Returns:
+            An object a file, in the files' order.
 
         Raises:
             StoreError: a file cannot be found, or does not hold still while it is read.
@@ -69,21 +85,21 @@ class StatCache:
         stats = {os.fsencode(path): _stat(path) for path in dict.fromkeys(paths)}
         values = self._recall(stats)
         unknown = [path for path in stats if path not in values]
-        for start in range(0, len(unknown), _AT_ONCE):
-            values |= self._compute(unknown[start : start + _AT_ONCE], compute)
+        for start in range(0, len(unknown), _BATCH_SIZE):
+            values |= self._compute(unknown[start : start + _BATCH_SIZE], compute)
         return [values[os.fsencode(path)] for path in paths]
 
-    def _recall(self, stats: dict[bytes, str]) -> dict[bytes, dict[str, Any]]:
-        """The values of the files that are as they were; a damaged entry is no entry."""
-        nothing: list[_Row] = []
+    def _recall(self, stats: dict[bytes, str]) -> dict[bytes, JsonObject]:
+        """Return the values of the files that are as they were; a damaged entry is no entry."""
+        nothing: list[_Record] = []
         rows = self._with_database(lambda database: _select(database, list(stats)), nothing)
         entries = [(_Entry(*row[:3]), row[3]) for row in rows]
         sound = [entry for entry, digest in entries if digest == entry.digest]
         return {entry.path: json.loads(entry.value) for entry in sound if stats[entry.path] == entry.stat}
 
-    def _compute(self, paths: Sequence[bytes], compute: Compute) -> dict[bytes, dict[str, Any]]:
-        """Computes the values, and remembers those that are done even when one fails."""
-        values: dict[bytes, dict[str, Any]] = {}
+    def _compute(self, paths: Sequence[bytes], compute: Compute) -> dict[bytes, JsonObject]:
+        """Compute the values, and remember those that are done even when one fails."""
+        values: dict[bytes, JsonObject] = {}
         settled: list[_Entry] = []
         try:
             for path in paths:
@@ -96,8 +112,8 @@ class StatCache:
                 self._with_database(lambda database: _insert(database, rows), None)
         return values
 
-    def _with_database(self, work: Callable[[sqlite3.Connection], _T], otherwise: _T) -> _T:
-        """What `work` gives with the open database, in one transaction; `otherwise` without one."""
+    def _with_database(self, work: Callable[[sqlite3.Connection], _T], default: _T) -> _T:
+        """Return what `work` gives with the open database, in one transaction; `default` without one."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as database, database:
@@ -107,31 +123,31 @@ class StatCache:
             _log.warning("%s cannot be used (%s): files are read that need not be", self.path, error)
             if type(error) is sqlite3.DatabaseError:
                 self._set_aside()
-            return otherwise
+            return default
 
     def _set_aside(self) -> None:
-        """Moves a damaged database and its journal out of the way, for the next use to begin a new one."""
+        """Move a damaged database and its journal out of the way, for the next use to begin a new one."""
         for suffix in ("", "-journal"):
             path = f"{self.path}{suffix}"
             with contextlib.suppress(OSError):
                 os.replace(path, f"{path}.damaged")
 
 
-def _select(database: sqlite3.Connection, paths: Sequence[bytes]) -> list[_Row]:
-    rows: list[_Row] = []
-    for start in range(0, len(paths), _AT_ONCE):
-        some = paths[start : start + _AT_ONCE]
+def _select(database: sqlite3.Connection, paths: Sequence[bytes]) -> list[_Record]:
+    rows: list[_Record] = []
+    for start in range(0, len(paths), _BATCH_SIZE):
+        some = paths[start : start + _BATCH_SIZE]
         marks = ",".join("?" * len(some))
         rows += database.execute(f"SELECT path, stat, value, digest FROM files WHERE path IN ({marks})", some)
     return rows
 
 
-def _insert(database: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+def _insert(database: sqlite3.Connection, rows: Sequence[_Record]) -> None:
     database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 
 
-def _compute_still(path: str, compute: Compute) -> tuple[dict[str, Any], str]:
-    """The value, and the file's stat; an empty one if the file changed too recently to trust it."""
+def _compute_still(path: str, compute: Compute) -> tuple[JsonObject, str]:
+    """Compute the value, and the file's stat; an empty one if the file changed too recently to trust it."""
     for _ in range(_ATTEMPTS):
         started, stat = time.time_ns(), _stat(path)
         value = compute(Path(path))

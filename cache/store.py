@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from lpgnet.cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
 DESCRIPTION_NAME = "encoder.json"
 FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
 # One shard waits for the disk while the next is written; more would only take memory.
-_IN_BACKGROUND = 2
+_BACKGROUND_SHARDS = 2
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +61,11 @@ class FeatureStore:
     """
 
     def __init__(self, root: Path | str, fingerprint: str) -> None:
-        """Opens the store.
+        """Open the store.
+
+        Args:
+            root: the folder of all stores.
+            fingerprint: the encoder's.
 
         Raises:
             StoreError: the fingerprint is not lowercase hexadecimal, or its folder is a link.
@@ -86,38 +89,59 @@ class FeatureStore:
         return self._view.index.locate(check_key(key)) is not None
 
     def __getitem__(self, key: bytes) -> Row:
-        """The row of a key.
+        """Read the row of a key.
+
+        Args:
+            key: 16 bytes.
 
         Raises:
             MissingRowError: no shard has it.
             DamagedRowError: its bytes are not those that were written.
         """
         view = self._view
-        place = view.index.locate(check_key(key))
-        if place is None:
-            raise self._no_row(key)
-        return view.shards[place[0]].row(place[1], key)
+        location = view.index.locate(check_key(key))
+        if location is None:
+            raise self._missing_row(key)
+        return view.shards[location[0]].row(location[1], key)
 
     def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
-        """The rows of the keys, in their order; raises as `store[key]` does, at the row concerned."""
+        """Read many rows.
+
+        Args:
+            keys: 16 bytes each.
+
+        Yields:
+            The rows in the keys' order.
+
+        Raises:
+            MissingRowError: no shard has a key.
+            DamagedRowError: a row's bytes are not those that were written.
+        """
         view = self._view
         wanted = [check_key(key) for key in keys]
-        shards, numbers = view.index.places(view.index.find(key_array(wanted)))
-        for key, shard, number in zip(wanted, shards.tolist(), numbers.tolist(), strict=True):
+        shards, rows = view.index.locations(view.index.find(key_array(wanted)))
+        for key, shard, row in zip(wanted, shards.tolist(), rows.tolist(), strict=True):
             if shard < 0:
-                raise self._no_row(key)
-            yield view.shards[shard].row(number, key)
+                raise self._missing_row(key)
+            yield view.shards[shard].row(row, key)
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Those of the keys that have no row: every one once, in their order."""
+        """Return those of the keys that have no row: every one once, in their order.
+
+        Args:
+            keys: 16 bytes each.
+
+        Raises:
+            StoreError: a key is not 16 bytes.
+        """
         unique = list(dict.fromkeys(keys))
         if not set(map(len, unique)) <= {KEY_BYTES}:
             raise StoreError(f"every key is {KEY_BYTES} bytes")
         absent = self._view.index.find(key_array(unique)) < 0
-        return [unique[position] for position in np.flatnonzero(absent).tolist()]
+        return [unique[index] for index in np.flatnonzero(absent).tolist()]
 
     def keys(self) -> Iterator[bytes]:
-        """All keys, in ascending order."""
+        """Return all keys, in ascending order."""
         content = self._view.index.keys.tobytes()
         return (content[start : start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES))
 
@@ -137,7 +161,7 @@ class FeatureStore:
         return self._view.damaged
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, object]:
         """What the first writer said of the encoder; empty when nobody has, or the file is damaged."""
         try:
             content = json.loads((self.folder / DESCRIPTION_NAME).read_bytes())
@@ -146,14 +170,13 @@ class FeatureStore:
         return content if isinstance(content, dict) else {}
 
     def frame_count(self) -> int:
-        """Encoder frames behind the rows of all keys together."""
-        index = self.index
-        rows = [index.rows[index.shards == number] for number in range(len(self.shards))]
-        counts = (np.asarray(shard.n_frames)[some] for shard, some in zip(self.shards, rows, strict=True))
+        """Count the encoder frames behind the rows of all keys together."""
+        shards, rows = self.index.shards, self.index.rows
+        counts = (np.asarray(shard.n_frames)[rows[shards == index]] for index, shard in enumerate(self.shards))
         return sum(int(count.sum()) for count in counts)
 
     def refresh(self) -> None:
-        """Sees what others have published or merged since. Rows already handed out stay as they are."""
+        """See what others have published or merged since. Rows already handed out stay as they are."""
         known: dict[str, Shard | Damage | None] = {shard.name: shard for shard in self._view.shards}
         known |= {damage.shard: damage for damage in self._view.damaged}
         found: dict[str, Shard | Damage | None] = {}
@@ -170,9 +193,9 @@ class FeatureStore:
             self._view = _View(shards, Index.build([shard.keys for shard in shards]), damaged)
 
     def writer(
-        self, description: Mapping[str, Any], dtype: str = "float32", shard_bytes: int = SHARD_BYTES
+        self, description: Mapping[str, object], dtype: str = "float32", shard_bytes: int = SHARD_BYTES
     ) -> "StoreWriter":
-        """A writer, to be used in a `with` statement; there may be many, in many processes and machines.
+        """Make a writer, to be used in a `with` statement; there may be many, in many processes and machines.
 
         Args:
             description: what people should know of the encoder; kept in `encoder.json` by the first writer.
@@ -184,7 +207,7 @@ class FeatureStore:
         """
         return StoreWriter(self, description, dtype=dtype, shard_bytes=shard_bytes)
 
-    def _no_row(self, key: bytes) -> MissingRowError:
+    def _missing_row(self, key: bytes) -> MissingRowError:
         return MissingRowError(f"{self.folder} has no row {key.hex()}: compute the features first")
 
     def _names(self) -> set[str]:
@@ -198,7 +221,7 @@ class FeatureStore:
         return {name for name in files if ShardName.parse(name)}
 
     def _open(self, name: str) -> Shard | Damage | None:
-        """The shard; what is wrong with it; or None for one that was merged into another meanwhile."""
+        """Return the shard; what is wrong with it; or None for one that was merged into another meanwhile."""
         try:
             return Shard(self.folder / name)
         except FileNotFoundError:
@@ -217,18 +240,18 @@ class StoreWriter:
     fills, so an encoder need not wait for the disk; an error of that shows at a later `add` or `flush`.
     """
 
-    def __init__(self, store: FeatureStore, description: Mapping[str, Any], *, dtype: str, shard_bytes: int) -> None:
+    def __init__(self, store: FeatureStore, description: Mapping[str, object], *, dtype: str, shard_bytes: int) -> None:
         self._store, self._dtype, self._shard_bytes = store, dtype, shard_bytes
         self._layout: Layout | None = None
         self._builder: ShardBuilder | None = None
         self._spare: list[ShardBuilder] = []
-        self._background = ThreadPoolExecutor(_IN_BACKGROUND, "publish")
+        self._background = ThreadPoolExecutor(_BACKGROUND_SHARDS, "publish")
         self._publishing: list[tuple[ShardBuilder, Future[str] | None]] = []
         self._unsynced = False
         make_folder(store.folder)
         remove_abandoned(store.folder)
         if not (store.folder / DESCRIPTION_NAME).exists():
-            publish_bytes(store.folder / DESCRIPTION_NAME, _described(description))
+            publish_bytes(store.folder / DESCRIPTION_NAME, _encode_description(description))
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -246,7 +269,7 @@ class StoreWriter:
             self._background.shutdown()
 
     def add(self, key: bytes, values: np.ndarray, *, n_frames: int, flags: int = 0) -> None:
-        """Adds a row, unless the store or this writer has one for the key.
+        """Add a row, unless the store or this writer has one for the key.
 
         Args:
             key: 16 bytes.
@@ -268,13 +291,13 @@ class StoreWriter:
             return
         stored, self._layout = layout.encode(values), layout
         if self._builder is not None and not self._builder.has_room(stored):
-            self._hand_over(self._builder)
+            self._publish_in_background(self._builder)
         if self._builder is None:
             self._builder = ShardBuilder(layout, self._shard_bytes)
         self._builder.append(key, stored, n_frames, flags)
 
     def flush(self) -> None:
-        """Publishes the waiting rows. When this returns they survive any crash, and the store sees them.
+        """Publish the waiting rows. When this returns they survive any crash, and the store sees them.
 
         Raises:
             StoreError: the disk is full or the folder read-only; the rows still wait, flushed ones are safe.
@@ -293,14 +316,14 @@ class StoreWriter:
             return True
         return any(key in builder.keys for builder, _ in self._publishing) or key in self._store
 
-    def _hand_over(self, full: ShardBuilder) -> None:
-        """Publishes a full shard in the background, and goes on with an emptied one."""
-        self._wait_until(_IN_BACKGROUND - 1)
+    def _publish_in_background(self, full: ShardBuilder) -> None:
+        """Publish a full shard in the background, and go on with an emptied one."""
+        self._wait_until(_BACKGROUND_SHARDS - 1)
         self._publishing.append((full, self._submit(full)))
         self._builder, self._unsynced = self._spare.pop() if self._spare else None, True
 
     def _wait_until(self, left: int) -> None:
-        """Waits until so many shards are left in the background; those that failed are tried again the next time."""
+        """Wait until so many shards are left in the background; those that failed are tried again the next time."""
         try:
             while len(self._publishing) > left:
                 builder, future = self._publishing[0]
@@ -315,7 +338,7 @@ class StoreWriter:
             raise
 
     def _settle(self) -> None:
-        """After an error: waits for what is in the background, and keeps the shards that still have their rows."""
+        """Wait, after an error, for what is in the background, and keep the shards that still have their rows."""
         wait([future for _, future in self._publishing if future is not None])
         self._spare += [builder for builder, _ in self._publishing if not len(builder)]
         self._publishing = [(builder, None) for builder, _ in self._publishing if len(builder)]
@@ -324,7 +347,7 @@ class StoreWriter:
         return self._background.submit(builder.publish, self._store.folder, durable=False)
 
     def _layout_for(self, values: np.ndarray) -> Layout:
-        """The layout of this row, which must be that of the rows before it: an encoder has only one."""
+        """Return the layout of this row, which must be that of the rows before it: an encoder has only one."""
         known = self._layout
         if known is None and self._store.shards:
             known = replace(self._store.shards[0].layout, dtype=self._dtype)
@@ -333,7 +356,7 @@ class StoreWriter:
         return known or Layout.of(values, self._dtype)
 
 
-def _described(description: Mapping[str, Any]) -> bytes:
+def _encode_description(description: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(dict(description), indent=2, ensure_ascii=False).encode() + b"\n"
     except (TypeError, ValueError) as error:

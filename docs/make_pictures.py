@@ -10,11 +10,11 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 DOCS = Path(__file__).parent
 CHROMIUM = "/usr/bin/chromium"
-SIZE = {"width": 1200, "height": 640}
+SIZE = ViewportSize(width=1200, height=640)
 
 
 def main() -> None:

@@ -3,13 +3,14 @@
 Nothing heavy is imported until an encoder is loaded, so that specs and names cost a fraction of a second.
 """
 
-from lpgnet.feature_extractors.checks import Verdict, check_encoder
+from lpgnet.feature_extractors.contract import CheckResult, check_encoder
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Embedding, Encoder, Item, TextItem
 from lpgnet.feature_extractors.registry import Family, list_encoders, load_encoder, resolve_precision, resolve_spec
 from lpgnet.feature_extractors.spec import EncoderSpec, Settings, digest_file, make_spec
 
 __all__ = [
+    "CheckResult",
     "Embedding",
     "Encoder",
     "EncoderError",
@@ -19,7 +20,6 @@ __all__ = [
     "ItemError",
     "Settings",
     "TextItem",
-    "Verdict",
     "check_encoder",
     "digest_file",
     "list_encoders",

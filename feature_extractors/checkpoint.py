@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
-from lpgnet.feature_extractors.spec import DigestFile
+from lpgnet.feature_extractors.spec import DigestFile, JsonObject
 
 # In the order in which transformers looks for them: one file, or an index that names several.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -27,12 +26,12 @@ class Checkpoint:
 
     name: str
     folder: Path
-    config: dict[str, Any]
+    config: JsonObject
     weights: tuple[Path, ...]
 
     @property
-    def preprocessor(self) -> dict[str, Any] | None:
-        """The feature extractor's settings; None for a model that has none (of text)."""
+    def preprocessor(self) -> JsonObject | None:
+        """Read the feature extractor's settings; None for a model that has none (of text)."""
         for file in map(self.folder.joinpath, PREPROCESSORS):
             settings = read_json(self.name, file) if file.is_file() else {}
             settings = settings.get("feature_extractor", settings)
@@ -42,17 +41,17 @@ class Checkpoint:
 
     @property
     def tokenizer_files(self) -> list[Path]:
-        """The files that determine the tokens; empty for a model without tokenizer.
+        """Find the files that determine the tokens; empty for a model without tokenizer.
 
         Where there is a `tokenizer.json`, vocabularies beside it are not read, so a copy without them is equal.
         """
         if (self.folder / FAST_TOKENIZER).is_file():
-            return _present(self.folder, (FAST_TOKENIZER, *TOKENIZER_SETTINGS))
-        vocabularies = _present(self.folder, VOCABULARIES)
-        return vocabularies + _present(self.folder, TOKENIZER_SETTINGS) if vocabularies else []
+            return _existing_files(self.folder, (FAST_TOKENIZER, *TOKENIZER_SETTINGS))
+        vocabularies = _existing_files(self.folder, VOCABULARIES)
+        return vocabularies + _existing_files(self.folder, TOKENIZER_SETTINGS) if vocabularies else []
 
-    def content(self, digest: DigestFile) -> dict[str, Any]:
-        """The model itself for a fingerprint: its config and the digests of its weights and of its own code."""
+    def content(self, digest: DigestFile) -> JsonObject:
+        """Describe the model for a fingerprint: its config and the digests of its weights and of its own code."""
         config = {key: value for key, value in self.config.items() if key not in VOLATILE}
         code = sorted(self.folder.glob("*.py")) if "auto_map" in config else []
         return {
@@ -63,7 +62,7 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str, name: str) -> Checkpoint:
-    """The checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet."""
+    """Find the checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
         folder = _hub_folder(model, name)
@@ -73,8 +72,8 @@ def find_checkpoint(model: str, name: str) -> Checkpoint:
     return Checkpoint(name, folder, read_json(name, config), _weights(folder, name))
 
 
-def read_json(name: str, file: Path) -> dict[str, Any]:
-    """A JSON object, or an `EncoderError` that names the file."""
+def read_json(name: str, file: Path) -> JsonObject:
+    """Read a JSON object, or raise an `EncoderError` that names the file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -84,7 +83,7 @@ def read_json(name: str, file: Path) -> dict[str, Any]:
     return content
 
 
-def _present(folder: Path, patterns: Iterable[str]) -> list[Path]:
+def _existing_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted(file for pattern in patterns for file in folder.glob(pattern))
 
 
@@ -109,11 +108,11 @@ def _shards(index: Path, name: str) -> tuple[Path, ...]:
 def _hub_folder(model: str, name: str) -> Path:
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model:
         raise EncoderError(f"{name}: there is no folder {model}; a name of the hub is written hf:owner/model")
-    return _cached(model) or _downloaded(model, name)
+    return _find_cached(model) or _download(model, name)
 
 
-def _cached(model: str) -> Path | None:
-    """The hub cache's folder of a model, when all that is needed is in it."""
+def _find_cached(model: str) -> Path | None:
+    """Find the hub cache's folder of a model, when all that is needed is in it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -122,17 +121,17 @@ def _cached(model: str) -> Path | None:
         _weights(folder, model)
     except (LocalEntryNotFoundError, HFValidationError, EncoderError):
         return None
-    prepared = any((folder / file).is_file() for file in PREPROCESSORS) or _present(folder, TOKENIZER_SETTINGS)
+    prepared = any((folder / file).is_file() for file in PREPROCESSORS) or _existing_files(folder, TOKENIZER_SETTINGS)
     return folder if prepared and (folder / "config.json").is_file() else None
 
 
-def _downloaded(model: str, name: str) -> Path:
+def _download(model: str, name: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         files = HfApi().list_repo_files(model)
-        return Path(snapshot_download(model, allow_patterns=needed(files)))
+        return Path(snapshot_download(model, allow_patterns=needed_files(files)))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise EncoderError(
             f"{name}: the hub has no such model (or it is private), and there is no such folder"
@@ -146,8 +145,8 @@ def _downloaded(model: str, name: str) -> Path:
         ) from error
 
 
-def needed(files: Iterable[str]) -> list[str]:
-    """Of a repository's files, those that an encoder is made of; safetensors rather than `.bin`."""
+def needed_files(files: Iterable[str]) -> list[str]:
+    """Choose, of a repository's files, those that an encoder is made of; safetensors rather than `.bin`."""
     top = [file for file in files if "/" not in file]
     small = [file for file in top if file.endswith((".json", ".txt", ".model", ".py", ".codes"))]
     safe = [file for file in top if file.startswith("model") and file.endswith(".safetensors")]

@@ -10,9 +10,9 @@ CPU_TOKENS = 512
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware, so that it is faster there than float32."""
+    """Say whether the device multiplies bfloat16 in hardware, so that it is faster there than float32."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if torch.device(device).type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -20,7 +20,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def audio_budget(device: torch.device) -> int:
-    """Padded samples in one batch; 0 means one waveform at a time.
+    """Return the padded samples in one batch; 0 means one waveform at a time.
 
     A processor is slower in batches: the convolutions' activations leave its cache (docs/benchmarks.md).
     """
@@ -31,5 +31,5 @@ def audio_budget(device: torch.device) -> int:
 
 
 def text_budget(device: torch.device) -> int:
-    """Padded tokens in one batch."""
+    """Return the padded tokens in one batch."""
     return GPU_TOKENS if device.type == "cuda" else CPU_TOKENS

@@ -10,7 +10,7 @@ class EncoderError(ValueError):
 class ItemError(EncoderError):
     """Some items of one `encode` call cannot be embedded.
 
-    `problems` maps the position of every bad item to what is wrong with it, so that a caller drops them and
+    `problems` maps the index of every bad item to what is wrong with it, so that a caller drops them and
     calls again with the rest; `index` is the first of them.
     """
 
@@ -22,6 +22,6 @@ class ItemError(EncoderError):
 
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:
-    """The message of another library's exception on one line of at most `limit` characters."""
+    """Put the message of another library's exception on one line of at most `limit` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

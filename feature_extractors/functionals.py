@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
-from lpgnet.feature_extractors.items import Embedding, Item, refuse_bad, waveform_flags, waveform_problem
+from lpgnet.feature_extractors.items import Embedding, Item, checked_waveforms, waveform_flags
 from lpgnet.feature_extractors.registry import unknown_model
 from lpgnet.feature_extractors.spec import EncoderSpec, Settings, make_spec
 
 
 def functionals_spec(name: str, known: list[str], settings: Settings, sampling_rate: int) -> EncoderSpec:
-    """The spec of an encoder that has one layer, pools by itself and computes in float64 or as it likes.
+    """Make the spec of an encoder that has one layer, pools by itself and computes in float64 or as it likes.
 
     The settings that a config gives to every encoder are taken for what they mean here, so that swapping encoders
     stays one override; those that ask for what is not there are errors.
@@ -42,17 +42,15 @@ class FunctionalsEncoder:
 
     @abstractmethod
     def describe(self, waveform: np.ndarray) -> np.ndarray:
-        """The vector `(width,)` of a waveform `(samples,)` that is long enough."""
+        """Compute the vector `(width,)` of a waveform `(samples,)` that is long enough."""
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Samples of each waveform."""
-        refuse_bad(items, waveform_problem)
-        return [len(item) for item in items if isinstance(item, np.ndarray)]
+        """Count the samples of each waveform."""
+        return [len(waveform) for waveform in checked_waveforms(items)]
 
     def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
-        """One embedding an item; there are no batches, so `batch_budget` changes nothing. Raises `ItemError`."""
-        refuse_bad(items, waveform_problem)
-        embeddings = [self._encode_one(item) for item in items if isinstance(item, np.ndarray)]
+        """Return one embedding an item; there are no batches, so `batch_budget` changes nothing. Raises `ItemError`."""
+        embeddings = [self._encode_one(waveform) for waveform in checked_waveforms(items)]
         bad = {i: "the encoder gives NaN" for i, e in enumerate(embeddings) if not np.isfinite(e.values).all()}
         if bad:
             raise ItemError(bad)

@@ -5,7 +5,7 @@ from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.items import Encoder
 from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
 
-KNOWN = (
+KNOWN_MODELS = (
     "facebook/wav2vec2-base",
     "facebook/wav2vec2-large-lv60",
     "facebook/wav2vec2-xls-r-300m",
@@ -24,16 +24,18 @@ KNOWN = (
     "microsoft/mpnet-base",
     "answerdotai/ModernBERT-base",
 )
-DEPTHS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
+DEPTH_FIELDS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
 
 
-class HuggingFace:
+class HuggingFaceFamily:
     """Resolves and loads `hf:` names."""
 
     def models(self) -> list[str]:
-        return list(KNOWN)
+        """List the models by name."""
+        return list(KNOWN_MODELS)
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        """Make the spec of a model, as `Family.resolve` says."""
         checkpoint = find_checkpoint(model, name)
         preprocessor, tokenizer = checkpoint.preprocessor, checkpoint.tokenizer_files
         if preprocessor is None and not tokenizer:
@@ -49,6 +51,7 @@ class HuggingFace:
         return make_spec(name, "text", settings, None, content | {"tokenizer": [digest(f) for f in tokenizer]})
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        """Load the encoder of a spec, as `Family.load` says."""
         checkpoint = find_checkpoint(model, spec.name)
         if spec.modality == "audio":
             from lpgnet.feature_extractors.hf_audio import load_audio
@@ -60,6 +63,6 @@ class HuggingFace:
 
 
 def _check_depth(checkpoint: Checkpoint, settings: Settings) -> None:
-    depth = next((checkpoint.config[key] for key in DEPTHS if checkpoint.config.get(key)), None)
+    depth = next((checkpoint.config[key] for key in DEPTH_FIELDS if checkpoint.config.get(key)), None)
     if depth is not None:
         check_layers(settings.layers, int(depth), checkpoint.name)

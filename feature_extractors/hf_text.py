@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lpgnet.feature_extractors.checkpoint import Checkpoint
 from lpgnet.feature_extractors.devices import text_budget
-from lpgnet.feature_extractors.errors import EncoderError, ItemError, one_line
-from lpgnet.feature_extractors.items import Item, TextItem, as_text, refuse_bad, text_problem
+from lpgnet.feature_extractors.errors import EncoderError, ItemError
+from lpgnet.feature_extractors.items import Item, TextItem, checked_texts
+from lpgnet.feature_extractors.layer_hooks import LayerHooks, find_blocks
 from lpgnet.feature_extractors.spec import EncoderSpec
-from lpgnet.feature_extractors.taps import Taps, find_blocks
-from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder
-from lpgnet.feature_extractors.weights import load_model, quiet
+from lpgnet.feature_extractors.torch_encoder import Piece, Pieces, TorchEncoder, last_hidden_state
+from lpgnet.feature_extractors.weights import load_model, load_preprocessor
 from lpgnet.feature_extractors.windows import cut
 
 # Architectures whose padded batches are proved exact by tests; any other runs one text at a time.
@@ -43,36 +42,36 @@ NO_LIMIT = 1_000_000
 
 @dataclass(frozen=True)
 class Tokens:
-    """A piece's input: token ids and their segments (0 or 1)."""
+    """A piece's input: token ids and their types (0 or 1, the segment)."""
 
     ids: list[int]
-    segments: list[int]
+    token_types: list[int]
 
 
 @dataclass(frozen=True)
 class Template:
     """How a tokenizer puts one text, or a context and a text, between its special tokens.
 
-    `between` is None for a tokenizer that knows no pairs; `own_segment` is the segment of a pair's second text.
+    `between` is None for a tokenizer that knows no pairs; `own_token_type` is the segment of a pair's second text.
     """
 
     head: list[int]
     tail: list[int]
     between: list[int] | None
     separator: list[int]
-    own_segment: int
+    own_token_type: int
 
     def wrap(self, own: list[int], context: list[int]) -> tuple[Tokens, int]:
-        """Input ids, and where the utterance's own tokens begin."""
+        """Return input ids, and where the utterance's own tokens begin."""
         if not context:
             ids = [*self.head, *own, *self.tail]
             return Tokens(ids, [0] * len(ids)), len(self.head)
         before = [*self.head, *context, *(self.between or [])]
         after = [*own, *self.tail]
-        return Tokens(before + after, [0] * len(before) + [self.own_segment] * len(after)), len(before)
+        return Tokens(before + after, [0] * len(before) + [self.own_token_type] * len(after)), len(before)
 
     def room(self, limit: int, *, pair: bool = False) -> int:
-        """Tokens of text that fit beside the special ones."""
+        """Count the tokens of text that fit beside the special ones."""
         return limit - len(self.head) - len(self.tail) - (len(self.between or []) if pair else 0)
 
 
@@ -80,26 +79,32 @@ class TextEncoder(TorchEncoder):
     """Embeds utterances; an utterance's own tokens are pooled, its context and special tokens are only seen."""
 
     def __init__(
-        self, spec: EncoderSpec, model: nn.Module, taps: Taps, tokenizer: Any, *, limit: int, width: int, device: str
+        self,
+        spec: EncoderSpec,
+        model: PreTrainedModel,
+        hooks: LayerHooks,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        limit: int,
+        width: int,
+        device: str,
     ) -> None:
-        config: Any = model.config
+        config = model.config
         budget = text_budget(torch.device(device)) if config.model_type in BATCHED_TYPES else None
-        super().__init__(spec, model, taps, width=width, budget=budget, device=device)
+        super().__init__(spec, model, hooks, width=width, budget=budget, device=device)
         self.tokenizer, self.limit, self.template = tokenizer, limit, read_template(tokenizer)
         self.padding_id = next(i for i in (tokenizer.pad_token_id, config.pad_token_id, 0) if i is not None)
-        self.takes_segments = "token_type_ids" in tokenizer.model_input_names
+        self.takes_token_types = "token_type_ids" in tokenizer.model_input_names
         if self.template.room(limit) < 1:
             raise EncoderError(f"{spec.name}: its limit of {limit} tokens leaves no room for text")
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Tokens of each text with its context, special tokens included, before it is cut to the model's limit."""
-        refuse_bad(items, text_problem)
-        texts = [as_text(item) for item in items if isinstance(item, str | TextItem)]
-        return [len(self.template.wrap(own, context)[0].ids) for own, context in self._tokens(texts)]
+        """Count the tokens of each text with its context and special tokens, before it is cut to the model's limit."""
+        tokens = self._tokens(checked_texts(items))
+        return [len(self.template.wrap(own, context)[0].ids) for own, context in tokens]
 
     def _cut(self, items: Sequence[Item]) -> list[Pieces]:
-        refuse_bad(items, text_problem)
-        tokens = self._tokens([as_text(item) for item in items if isinstance(item, str | TextItem)])
+        tokens = self._tokens(checked_texts(items))
         empty = {index: "the text gives no tokens" for index, (own, _) in enumerate(tokens) if not own}
         if empty:
             raise ItemError(empty)
@@ -140,22 +145,24 @@ class TextEncoder(TorchEncoder):
         values[0] = self.padding_id
         for row, tokens in enumerate(contents):
             count = len(tokens.ids)
-            values[:, row, :count] = tokens.ids, [1] * count, tokens.segments
-        ids, mask, segments = torch.from_numpy(values).to(self.device)
+            values[:, row, :count] = tokens.ids, [1] * count, tokens.token_types
+        ids, mask, token_types = torch.from_numpy(values).to(self.device)
         inputs = {"input_ids": ids, "attention_mask": mask}
-        return self.model(**inputs, **({"token_type_ids": segments} if self.takes_segments else {})).last_hidden_state
+        return last_hidden_state(
+            self.model, **inputs, **({"token_type_ids": token_types} if self.takes_token_types else {})
+        )
 
 
 def load_text(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> TextEncoder:
-    """The encoder of a text checkpoint."""
-    tokenizer = _tokenizer(checkpoint, spec)
+    """Load the encoder of a text checkpoint."""
+    tokenizer: PreTrainedTokenizerBase = load_preprocessor(AutoTokenizer, checkpoint, spec, "tokenizer")
     model = load_model(checkpoint, trust_remote_code=spec.trust_remote_code)
-    config: Any = model.config
+    config = model.config
     blocks = find_blocks(model, getattr(config, "num_hidden_layers", None))
     return TextEncoder(
         spec,
         model,
-        Taps(blocks, spec.layers, spec.name),
+        LayerHooks(blocks, spec.layers, spec.name),
         tokenizer,
         limit=token_limit(model, tokenizer),
         width=config.hidden_size,
@@ -163,19 +170,8 @@ def load_text(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> TextEnc
     )
 
 
-def _tokenizer(checkpoint: Checkpoint, spec: EncoderSpec) -> Any:
-    try:
-        with quiet():
-            return transformers.AutoTokenizer.from_pretrained(
-                checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
-            )
-    # The tokenizer's class may be unknown, its files may be damaged, a library that it needs may be missing.
-    except Exception as error:
-        raise EncoderError(f"{spec.name}: its tokenizer cannot be loaded: {one_line(error)}") from error
-
-
-def token_limit(model: nn.Module, tokenizer: Any) -> int:
-    """The most tokens of one input, special ones included."""
+def token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the most tokens of one input, special ones included."""
     positions = getattr(model.config, "max_position_embeddings", None) or DEFAULT_TOKENS
     for module in model.modules():
         # RoBERTa and its relatives count positions from the padding's on, so 514 positions hold 512 tokens.
@@ -185,27 +181,28 @@ def token_limit(model: nn.Module, tokenizer: Any) -> int:
     return min(positions, tokenizer.model_max_length if tokenizer.model_max_length < NO_LIMIT else positions)
 
 
-def read_template(tokenizer: Any) -> Template:
-    """The tokenizer's own arrangement of one text and of two, read off an example of each."""
+def read_template(tokenizer: PreTrainedTokenizerBase) -> Template:
+    """Read the tokenizer's own arrangement of one text and of two, read off an example of each."""
     first, second = _plain_ids(tokenizer, ["a", "b"])
     single = tokenizer("a")["input_ids"]
-    at = _find(single, first, 0)
+    index = _find(single, first, 0)
     pair = tokenizer("a", "b", return_token_type_ids=True)
     begin = _find(pair["input_ids"], first, 0) + len(first)
     own = _find(pair["input_ids"], second, begin)
     separator = [] if tokenizer.sep_token_id is None else [tokenizer.sep_token_id]
     return Template(
-        head=single[:at],
-        tail=single[at + len(first) :],
+        head=single[:index],
+        tail=single[index + len(first) :],
         between=pair["input_ids"][begin:own],
         separator=separator,
-        own_segment=pair["token_type_ids"][own] if "token_type_ids" in pair else 0,
+        own_token_type=pair["token_type_ids"][own] if "token_type_ids" in pair else 0,
     )
 
 
-def _plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 def _find(ids: list[int], part: list[int], start: int) -> int:
-    return next(at for at in range(start, len(ids)) if ids[at : at + len(part)] == part)
+    return next(index for index in range(start, len(ids)) if ids[index : index + len(part)] == part)

@@ -52,25 +52,76 @@ class Encoder(Protocol):
     """
 
     @property
-    def spec(self) -> EncoderSpec: ...
+    def spec(self) -> EncoderSpec:
+        """Which encoder it is, with its settings."""
+        ...
+
     @property
-    def sampling_rate(self) -> int | None: ...
+    def sampling_rate(self) -> int | None:
+        """The rate in Hz of the waveforms it takes; None for text."""
+        ...
+
     @property
-    def n_layers(self) -> int: ...
+    def n_layers(self) -> int:
+        """The last dimension but one of `Embedding.values`."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """The last dimension of `Embedding.values`."""
+        ...
 
     def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
-        """Embeddings in the order of the items; raises `ItemError` when some of them cannot be embedded."""
+        """Embed the items.
+
+        Args:
+            items: waveforms `(samples,)`, or texts.
+            batch_budget: padded samples or tokens in a batch; None for what suits the device.
+
+        Returns:
+            An embedding an item, in their order.
+
+        Raises:
+            ItemError: some of them cannot be embedded; it names every one.
+        """
         ...
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Samples or tokens of each item, for planning batches."""
+        """Count the samples or tokens of each item, for planning batches."""
         ...
 
 
-def waveform_problem(item: Item) -> str | None:
-    """What makes the item unusable as a waveform, or None."""
+def checked_waveforms(items: Sequence[Item]) -> list[np.ndarray]:
+    """Return the items as waveforms.
+
+    Args:
+        items: what `encode` was given.
+
+    Returns:
+        The same, `(samples,)` each.
+
+    Raises:
+        ItemError: some of them are no waveforms; it names every one.
+    """
+    _refuse_bad(items, _waveform_problem)
+    return [item for item in items if isinstance(item, np.ndarray)]
+
+
+def checked_texts(items: Sequence[Item]) -> list[TextItem]:
+    """Return the items as texts, a plain string as one without context.
+
+    Args:
+        items: what `encode` was given.
+
+    Raises:
+        ItemError: some of them are no texts, or empty; it names every one.
+    """
+    _refuse_bad(items, _text_problem)
+    return [_as_text(item) for item in items if isinstance(item, str | TextItem)]
+
+
+def _waveform_problem(item: Item) -> str | None:
+    """Say what makes the item unusable as a waveform, or None."""
     if not isinstance(item, np.ndarray):
         return f"an audio encoder takes 1-D float waveforms, this is {type(item).__name__}"
     if item.ndim != 1:
@@ -85,29 +136,33 @@ def waveform_problem(item: Item) -> str | None:
     return None
 
 
-def text_problem(item: Item) -> str | None:
-    """What makes the item unusable as a text, or None."""
+def _text_problem(item: Item) -> str | None:
+    """Say what makes the item unusable as a text, or None."""
     if not isinstance(item, str | TextItem):
         return f"a text encoder takes strings or TextItem, this is {type(item).__name__}"
-    if not as_text(item).text.strip():
+    if not _as_text(item).text.strip():
         return "the text is empty"
     return None
 
 
-def refuse_bad(items: Sequence[Item], problem: Callable[[Item], str | None]) -> None:
+def _refuse_bad(items: Sequence[Item], problem: Callable[[Item], str | None]) -> None:
     """Raise one `ItemError` that names every item in which `problem` finds something."""
     found = {index: text for index, item in enumerate(items) if (text := problem(item)) is not None}
     if found:
         raise ItemError(found)
 
 
-def as_text(item: str | TextItem) -> TextItem:
-    """A plain string is a text without context."""
+def _as_text(item: str | TextItem) -> TextItem:
+    """Take a plain string as a text without context."""
     return TextItem(item) if isinstance(item, str) else item
 
 
 def waveform_flags(waveform: np.ndarray) -> frozenset[str]:
-    """`silent` and `clipped`, where they hold for a waveform `(samples,)`."""
+    """Find which of `silent` and `clipped` hold for a waveform.
+
+    Args:
+        waveform: `(samples,)`, at least one.
+    """
     peak = max(float(waveform.max()), -float(waveform.min()))
     flags = {"silent"} if peak < SILENCE_PEAK else set()
     if peak >= CLIPPING_LEVEL and _longest_run(np.abs(waveform) >= CLIPPING_LEVEL) >= CLIPPING_RUN:

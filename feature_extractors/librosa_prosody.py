@@ -26,16 +26,19 @@ NAMES: tuple[str, ...] = (
 )
 
 
-class Librosa:
+class LibrosaFamily:
     """Resolves and loads `librosa:` names."""
 
     def models(self) -> list[str]:
+        """List the models by name."""
         return ["prosody"]
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        """Make the spec of a model, as `Family.resolve` says."""
         return functionals_spec(name, self.models(), settings, SAMPLING_RATE)
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        """Load the encoder of a spec, as `Family.load` says."""
         return ProsodyEncoder(spec, len(NAMES))
 
 
@@ -45,14 +48,14 @@ class ProsodyEncoder(FunctionalsEncoder):
     minimum_seconds = PITCH_WINDOW / SAMPLING_RATE
 
     def describe(self, waveform: np.ndarray) -> np.ndarray:
-        """Functionals `(len(NAMES),)` of a waveform `(samples,)` at 16 kHz."""
+        """Compute the functionals `(len(NAMES),)` of a waveform `(samples,)` at 16 kHz."""
         import librosa
 
         spectrum = np.abs(librosa.stft(waveform, n_fft=512, hop_length=HOP, win_length=WINDOW))  # (257, T)
         energy = librosa.power_to_db(np.square(spectrum).sum(axis=0), amin=FLOOR**2, top_db=None)
         crossings = librosa.feature.zero_crossing_rate(waveform, frame_length=WINDOW, hop_length=HOP)[0]
         voiced = (energy > energy.max() - VOICED_RANGE_DB) & (crossings < VOICED_CROSSINGS) & (energy > -60.0)
-        contours = [_pitch(waveform)[voiced], energy, *_shape(spectrum), crossings]
+        contours = [_pitch(waveform)[voiced], energy, *_spectral_contours(spectrum), crossings]
         mfcc = _mfcc(spectrum)
         return np.concatenate([*map(_statistics, contours), _mfcc_statistics(mfcc), _rhythm(voiced)])
 
@@ -67,7 +70,7 @@ def _pitch(waveform: np.ndarray) -> np.ndarray:
     return 12 * np.log2(hertz / LOWEST_HZ)
 
 
-def _shape(spectrum: np.ndarray) -> list[np.ndarray]:
+def _spectral_contours(spectrum: np.ndarray) -> list[np.ndarray]:
     """Centroid, bandwidth and rolloff in kHz and the flatness of a spectrum `(257, T)`, each `(T,)`."""
     from librosa import feature
 
@@ -100,7 +103,7 @@ def _mfcc_statistics(mfcc: np.ndarray) -> np.ndarray:
 
 
 def _rhythm(voiced: np.ndarray) -> np.ndarray:
-    """The share of voiced frames, how often voicing begins in a second, and the logarithm of the seconds."""
+    """Return the share of voiced frames, how often voicing begins in a second, and the logarithm of the seconds."""
     seconds = voiced.size * HOP / SAMPLING_RATE
     runs = np.count_nonzero(np.diff(voiced.astype(np.int8), prepend=0) == 1)
     return np.array([voiced.mean(), runs / seconds, np.log(seconds)])

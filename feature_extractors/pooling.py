@@ -17,7 +17,7 @@ class Part:
 
 
 def pool(hidden: Tensor, counted: Tensor, pooling: str) -> Tensor:
-    """One layer's frames `(B, T, d)` to `(B, width)` in float32; `counted` `(B, T)` has at least one True a row.
+    """Pool one layer's frames `(B, T, d)` to `(B, width)` in float32; `counted` `(B, T)` has at least one True a row.
 
     `first` is the first position of the sequence: for text the token in front (`<s>`, `[CLS]`) where the model has
     one. The standard deviation of `mean_std` divides by the number of frames. `none` returns `(B, T, d)`.
@@ -39,7 +39,7 @@ def pool(hidden: Tensor, counted: Tensor, pooling: str) -> Tensor:
 
 
 def join(parts: Sequence[Part], pooling: str) -> Part:
-    """The parts of one utterance, in order, as if its frames had been pooled together."""
+    """Join the parts of one utterance, in order, as if its frames had been pooled together."""
     n_frames = sum(part.n_frames for part in parts)
     if len(parts) == 1:
         return parts[0]
@@ -47,16 +47,16 @@ def join(parts: Sequence[Part], pooling: str) -> Part:
         return Part(np.concatenate([part.values for part in parts]), n_frames)
     values = np.stack([part.values for part in parts]).astype(np.float64)  # (parts, layers, width)
     weights = np.array([part.n_frames for part in parts], dtype=np.float64).reshape(-1, 1, 1) / n_frames
-    return Part(_joined(values, weights, pooling).astype(np.float32), n_frames)
+    return Part(_pool_values(values, weights, pooling).astype(np.float32), n_frames)
 
 
-def _joined(values: np.ndarray, weights: np.ndarray, pooling: str) -> np.ndarray:
+def _pool_values(values: np.ndarray, weights: np.ndarray, pooling: str) -> np.ndarray:
     if pooling == "first":
-        return values[0]
+        return np.asarray(values[0])
     if pooling == "max":
-        return values.max(axis=0)
+        return np.asarray(values.max(axis=0))
     if pooling == "mean":
-        return (weights * values).sum(axis=0)
+        return np.asarray((weights * values).sum(axis=0))
     means, deviations = np.split(values, 2, axis=-1)
     mean = (weights * means).sum(axis=0)
     # The variance of the whole is the mean of the variances plus the variance of the means.

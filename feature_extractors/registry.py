@@ -3,22 +3,30 @@
 import difflib
 import fnmatch
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
 from lpgnet.feature_extractors.items import Encoder
-from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, canonical_layers, checked, digest_file
+from lpgnet.feature_extractors.spec import (
+    DigestFile,
+    EncoderSpec,
+    Layers,
+    Settings,
+    canonical_layers,
+    check_settings,
+    digest_file,
+)
 
 ENTRY_POINTS = "lpgnet.encoders"
 # Imported when first used, so that looking a name up costs no library that another family needs.
 OWN_FAMILIES = {
-    "hf": "lpgnet.feature_extractors.hf:HuggingFace",
-    "torchaudio": "lpgnet.feature_extractors.torchaudio_bundles:Bundles",
-    "librosa": "lpgnet.feature_extractors.librosa_prosody:Librosa",
-    "opensmile": "lpgnet.feature_extractors.opensmile_functionals:OpenSmile",
+    "hf": "lpgnet.feature_extractors.hf:HuggingFaceFamily",
+    "torchaudio": "lpgnet.feature_extractors.torchaudio_bundles:TorchaudioFamily",
+    "librosa": "lpgnet.feature_extractors.librosa_prosody:LibrosaFamily",
+    "opensmile": "lpgnet.feature_extractors.opensmile_functionals:OpenSmileFamily",
 }
 
 
@@ -26,15 +34,15 @@ class Family(Protocol):
     """What an entry point of the group `lpgnet.encoders` gives (its name is the family's); made without arguments."""
 
     def models(self) -> list[str]:
-        """Models that `list_encoders` shows; a family may know more than it lists."""
+        """List the models that `list_encoders` shows; a family may know more than it lists."""
         ...
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
-        """The spec of `name` = `family:model`, without loading weights."""
+        """Make the spec of `name` = `family:model`, without loading weights."""
         ...
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
-        """The encoder of a spec that `resolve` gave."""
+        """Load the encoder of a spec that `resolve` gave."""
         ...
 
 
@@ -42,7 +50,7 @@ def resolve_spec(
     name: str,
     *,
     modality: str | None = None,
-    layers: Any = "last",
+    layers: Layers | int | Sequence[int] = "last",
     pooling: str = "mean",
     precision: str = "fp32",
     max_seconds: float = 30.0,
@@ -50,11 +58,23 @@ def resolve_spec(
     device: str = "cpu",
     digest_file: DigestFile = digest_file,
 ) -> EncoderSpec:
-    """The encoder's spec, from its config and the digests of its weight files; torch is not imported for it
-    unless `precision` is `auto`.
+    """Make an encoder's spec from its config and the digests of its weight files.
 
-    `modality` (`audio` or `text`) is checked against what the model is for. `digest_file` may remember what
-    `lpgnet.feature_extractors.digest_file` returned for a file. Raises `EncoderError`.
+    Torch is not imported for it unless `precision` is `auto`.
+
+    Args:
+        name: `family:model`.
+        modality: "audio" or "text", checked against what the model is for; None takes either.
+        layers: "last", "all", an index or a list of indices.
+        pooling: "mean", "mean_std", "max", "first" or "none".
+        precision: "fp32", "bf16" or "auto".
+        max_seconds: the longest window of audio.
+        trust_remote_code: whether code that comes with the model may run.
+        device: what "auto" is resolved for.
+        digest_file: may remember what `lpgnet.feature_extractors.digest_file` returned for a file.
+
+    Raises:
+        EncoderError: there is no such encoder, or a setting does not fit it.
     """
     settings = Settings(
         modality=modality,
@@ -74,23 +94,29 @@ def load_encoder(
     digest_file: DigestFile = digest_file,
     **settings: Any,
 ) -> Encoder:
-    """The encoder, frozen and ready; `settings` are those of `resolve_spec` and go with a name only.
+    """Load an encoder, frozen and ready.
 
-    A spec is resolved again, and an `EncoderError` raised when its fingerprint is no longer the same: the
-    model's files have changed since.
+    Args:
+        encoder: `family:model`, or a spec, which is resolved again.
+        device: where it runs.
+        digest_file: as in `resolve_spec`.
+        settings: those of `resolve_spec`; they go with a name only.
+
+    Raises:
+        EncoderError: it cannot be loaded, or the model's files have changed since the spec was made.
     """
     if isinstance(encoder, str):
         spec = resolve_spec(encoder, device=device, digest_file=digest_file, **settings)
     elif settings:
         raise EncoderError(f"{encoder.name}: a spec has its settings already, leave out {', '.join(settings)}")
     else:
-        spec = _unchanged(encoder, device, digest_file)
+        spec = _resolve_unchanged(encoder, device, digest_file)
     family, model = _split(spec.name)
     return _family(family).load(model, spec, device)
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names that match a shell pattern (a pattern without wildcard matches anywhere in the name).
+    """List the names that match a shell pattern (a pattern without wildcard matches anywhere in the name).
 
     `hf:` names any model of the hub or of a local folder; those listed are known to work well.
     """
@@ -100,7 +126,15 @@ def list_encoders(pattern: str = "*") -> list[str]:
 
 
 def resolve_precision(precision: str, device: str = "cpu") -> str:
-    """`fp32` or `bf16`; `auto` is bf16 where the processor or the GPU has instructions for it."""
+    """Turn `auto` into `bf16` where the device has instructions for it, else into `fp32`.
+
+    Args:
+        precision: `fp32`, `bf16` or `auto`.
+        device: such as `cpu` or `cuda`.
+
+    Returns:
+        `fp32` or `bf16`.
+    """
     if precision != "auto":
         return precision
     from lpgnet.feature_extractors.devices import has_bfloat16
@@ -109,18 +143,23 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
 
 
 def unknown_model(name: str, known: list[str]) -> EncoderError:
-    """The error for a model that a family with a fixed list does not have."""
+    """Make the error for a model that a family with a fixed list does not have.
+
+    Args:
+        name: `family:model`, as it was asked for.
+        known: the models that there are.
+    """
     family = name.partition(":")[0]
     return EncoderError(f"there is no encoder {name!r}{_did_you_mean(name, [f'{family}:{m}' for m in known])}")
 
 
 def _resolve(name: str, settings: Settings, device: str, digest: DigestFile) -> EncoderSpec:
     family, model = _split(name)
-    precision = resolve_precision(checked(settings).precision, device)
+    precision = resolve_precision(check_settings(settings).precision, device)
     return _family(family).resolve(model, name, replace(settings, precision=precision), digest)
 
 
-def _unchanged(spec: EncoderSpec, device: str, digest: DigestFile) -> EncoderSpec:
+def _resolve_unchanged(spec: EncoderSpec, device: str, digest: DigestFile) -> EncoderSpec:
     found = _resolve(spec.name, spec.settings, device, digest)
     if found.fingerprint != spec.fingerprint:
         raise EncoderError(
@@ -153,6 +192,7 @@ def _families() -> Mapping[str, str]:
 def _family(name: str) -> Family:
     module, _, attribute = _families()[name].partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)()
+        family: Family = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError) as error:
         raise EncoderError(f"the encoder family {name!r} cannot be loaded: {one_line(error)}") from error
+    return family

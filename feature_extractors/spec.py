@@ -15,6 +15,7 @@ ENCODER_VERSION = 1
 POOLINGS = ("mean", "mean_std", "max", "first", "none")
 PRECISIONS = ("auto", "fp32", "bf16")
 
+JsonObject = dict[str, Any]
 Layers = str | tuple[int, ...]
 DigestFile = Callable[[Path], str]
 
@@ -49,19 +50,23 @@ class EncoderSpec:
     trust_remote_code: bool
     fingerprint: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """The spec as JSON types."""
+    def to_dict(self) -> JsonObject:
+        """Return the spec as JSON types."""
         fields = asdict(self)
         return fields | {"layers": self.layers if isinstance(self.layers, str) else list(self.layers)}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "EncoderSpec":
-        """The inverse of `to_dict`."""
+    def from_dict(cls, fields: JsonObject) -> "EncoderSpec":
+        """Make a spec of what `to_dict` gave.
+
+        Args:
+            fields: the spec as JSON types.
+        """
         return cls(**{**fields, "layers": canonical_layers(fields["layers"])})
 
     @property
     def settings(self) -> Settings:
-        """The settings that give this spec again."""
+        """Return the settings that give this spec again."""
         return Settings(
             modality=self.modality,
             layers=self.layers,
@@ -72,13 +77,19 @@ class EncoderSpec:
         )
 
 
-def canonical_layers(layers: Any) -> Layers:
-    """`"last"`, `"all"`, or a tuple of indices; an index may be given alone."""
+def canonical_layers(layers: object) -> Layers:
+    """Bring layers to one form: `"last"`, `"all"` or a tuple of indices.
+
+    Args:
+        layers: the same, a list of indices, or an index alone.
+
+    Raises:
+        EncoderError: it is none of these.
+    """
     if layers in ("last", "all"):
         return str(layers)
-    indices = (layers,) if isinstance(layers, int) else layers
-    valid = isinstance(indices, list | tuple) and indices and all(type(i) is int and i >= 0 for i in indices)
-    if not valid or len(set(indices)) < len(indices):
+    indices = layers if isinstance(layers, list | tuple) else (layers,)
+    if not indices or not all(type(i) is int and i >= 0 for i in indices) or len(set(indices)) < len(indices):
         raise EncoderError(
             f"layers: {layers!r} is not 'last', 'all', an index or a list of different indices"
             " (0 enters the first block, n leaves block n)"
@@ -86,8 +97,15 @@ def canonical_layers(layers: Any) -> Layers:
     return tuple(indices)
 
 
-def checked(settings: Settings) -> Settings:
-    """The settings, or an `EncoderError` that names the one that is wrong."""
+def check_settings(settings: Settings) -> Settings:
+    """Return the settings themselves.
+
+    Args:
+        settings: what a caller chose.
+
+    Raises:
+        EncoderError: one of them is wrong; it names which.
+    """
     for field, allowed in (("pooling", POOLINGS), ("precision", PRECISIONS)):
         if getattr(settings, field) not in allowed:
             raise EncoderError(f"{field}: {getattr(settings, field)!r} is none of {', '.join(allowed)}")
@@ -100,27 +118,54 @@ def checked(settings: Settings) -> Settings:
 
 
 def check_layers(layers: Layers, n_blocks: int, name: str) -> None:
-    """Raise `EncoderError` when an index lies beyond the model's last block."""
+    """Refuse layers beyond the model's last block.
+
+    Args:
+        layers: in canonical form.
+        n_blocks: how many blocks the model has.
+        name: the encoder's, for people.
+
+    Raises:
+        EncoderError: an index lies beyond.
+    """
     beyond = [index for index in layers if index > n_blocks] if isinstance(layers, tuple) else []
     if beyond:
         raise EncoderError(f"{name} has {n_blocks} blocks: layers go from 0 to {n_blocks}, not {beyond[0]}")
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content; a `digest_file` given by a caller must return the same."""
+    """Compute the SHA-256 of a file's content; a `digest_file` given by a caller must return the same.
+
+    Args:
+        path: the file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def resampling() -> dict[str, str]:
-    """What turns a recording into the encoder's sampling rate; part of every audio fingerprint."""
+    """Describe what turns a recording into the encoder's sampling rate; part of every audio fingerprint."""
     return {"resampler": "soxr", "quality": "HQ", "version": importlib.metadata.version("soxr")}
 
 
 def make_spec(
-    name: str, modality: str, settings: Settings, sampling_rate: int | None, content: Mapping[str, Any]
+    name: str, modality: str, settings: Settings, sampling_rate: int | None, content: Mapping[str, object]
 ) -> EncoderSpec:
-    """A spec whose fingerprint covers `content` (weights, config, preprocessing) and the settings, not the name."""
+    """Make a spec whose fingerprint covers `content` and the settings, not the name.
+
+    Args:
+        name: `family:model`.
+        modality: what the model is for, "audio" or "text".
+        settings: what the caller chose.
+        sampling_rate: in Hz; None for text.
+        content: digests of the weights, config and preprocessing, as JSON types.
+
+    Raises:
+        EncoderError: the settings ask for another modality.
+    """
     if settings.modality not in (None, modality):
         raise EncoderError(f"{name} is an encoder for {modality}, it was given for {settings.modality}")
     audio = modality == "audio"
@@ -148,6 +193,6 @@ def make_spec(
     )
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, object]) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

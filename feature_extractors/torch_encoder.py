@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Embedding, Item
+from lpgnet.feature_extractors.layer_hooks import LayerHooks, cast_to_bfloat16
 from lpgnet.feature_extractors.pooling import Part, join, pool
 from lpgnet.feature_extractors.spec import EncoderSpec
-from lpgnet.feature_extractors.taps import Taps, cast_products
 from lpgnet.feature_extractors.windows import batches
 
 
@@ -59,16 +59,16 @@ class TorchEncoder(nn.Module):
     """
 
     def __init__(
-        self, spec: EncoderSpec, model: nn.Module, taps: Taps, *, width: int, budget: int | None, device: str
+        self, spec: EncoderSpec, model: nn.Module, hooks: LayerHooks, *, width: int, budget: int | None, device: str
     ) -> None:
         super().__init__()
-        self.spec, self.taps, self.budget = spec, taps, budget
-        self.n_layers = taps.n_layers
+        self.spec, self.hooks, self.budget = spec, hooks, budget
+        self.n_layers = hooks.n_layers
         self.width = 2 * width if spec.pooling == "mean_std" else width
         self.device = torch.device(device)
         self.model = model.to(self.device).requires_grad_(False)
         if spec.precision == "bf16":
-            cast_products(self.model)
+            cast_to_bfloat16(self.model)
         self.eval()
 
     @property
@@ -77,23 +77,23 @@ class TorchEncoder(nn.Module):
         return self.spec.sampling_rate
 
     def train(self, mode: bool = True) -> "TorchEncoder":
-        """Stays in evaluation mode: training mode would drop layers and mask spans at random."""
+        """Stay in evaluation mode: training mode would drop layers and mask spans at random."""
         return super().train(False)
 
     @abstractmethod
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """Samples or tokens of each item."""
+        """Count the samples or tokens of each item."""
 
     @abstractmethod
     def _cut(self, items: Sequence[Item]) -> list[Pieces]:
-        """The pieces of every item; raises `ItemError` for all bad ones before anything is computed."""
+        """Cut every item to pieces; raises `ItemError` for all bad ones before anything is computed."""
 
     @abstractmethod
     def _forward(self, contents: Sequence[Any]) -> Tensor:
-        """The model's last hidden state `(B, T, d)` of a batch of piece contents."""
+        """Compute the model's last hidden state `(B, T, d)` of a batch of piece contents."""
 
     def encode(self, items: Sequence[Item], batch_budget: int | None = None) -> list[Embedding]:
-        """One embedding an item, in the items' order.
+        """Return one embedding an item, in the items' order.
 
         `batch_budget` bounds a batch's padded samples or tokens (None: what suits the device; 0: one at a time).
         Raises `ItemError`, which names every bad item.
@@ -106,7 +106,7 @@ class TorchEncoder(nn.Module):
         for piece, part in zip(pieces, self._parts(pieces, groups), strict=True):
             parts[piece.item].append(part)
         joined = [join(own, self.spec.pooling) for own in parts]
-        bad = {i: "the encoder gives NaN or infinity" for i, part in enumerate(joined) if not _finite(part.values)}
+        bad = {i: "the encoder gives NaN or infinity" for i, part in enumerate(joined) if not _is_finite(part.values)}
         if bad:
             raise ItemError(bad)
         costs = _costs(pieces, groups, len(items))
@@ -116,21 +116,21 @@ class TorchEncoder(nn.Module):
         ]
 
     def _parts(self, pieces: Sequence[Piece], groups: Sequence[list[int]]) -> list[Part]:
-        """A part of every piece, in the pieces' order."""
+        """Return a part of every piece, in the pieces' order."""
         done: dict[int, Part] = {}
         running: tuple[list[int], Pooled] | None = None
-        for launched in chain.from_iterable(self._launched(pieces, group) for group in groups):
+        for launched in chain.from_iterable(self._launch(pieces, group) for group in groups):
             # On a GPU the batch just launched runs while the one before it is copied back.
             if running is not None:
-                done.update(zip(running[0], _fetched(running[1]), strict=True))
+                done.update(zip(running[0], _fetch(running[1]), strict=True))
             running = launched
         if running is not None:
-            done.update(zip(running[0], _fetched(running[1]), strict=True))
+            done.update(zip(running[0], _fetch(running[1]), strict=True))
         return [done[index] for index in range(len(pieces))]
 
-    def _launched(self, pieces: Sequence[Piece], group: list[int]) -> Iterator[tuple[list[int], Pooled]]:
-        """A batch on its way, in halves where the device's memory does not hold it."""
-        pooled = self._pooled_if_it_fits([pieces[index] for index in group])
+    def _launch(self, pieces: Sequence[Piece], group: list[int]) -> Iterator[tuple[list[int], Pooled]]:
+        """Yield a batch on its way, in halves where the device's memory does not hold it."""
+        pooled = self._pool_if_it_fits([pieces[index] for index in group])
         if pooled is not None:
             yield group, pooled
             return
@@ -140,20 +140,20 @@ class TorchEncoder(nn.Module):
                 " tokens: make room there, take another device, or for audio a smaller max_seconds"
             )
         middle = len(group) // 2
-        yield from self._launched(pieces, group[:middle])
-        yield from self._launched(pieces, group[middle:])
+        yield from self._launch(pieces, group[:middle])
+        yield from self._launch(pieces, group[middle:])
 
-    def _pooled_if_it_fits(self, batch: Sequence[Piece]) -> Pooled | None:
+    def _pool_if_it_fits(self, batch: Sequence[Piece]) -> Pooled | None:
         try:
-            return self._pooled(batch)
+            return self._pool_batch(batch)
         except torch.OutOfMemoryError:
             return None
 
-    def _pooled(self, batch: Sequence[Piece]) -> Pooled:
+    def _pool_batch(self, batch: Sequence[Piece]) -> Pooled:
         layers: list[Tensor] = [torch.empty(0)] * self.n_layers
         spans: list[tuple[int, int]] = []
 
-        def sink(position: int, hidden: Tensor) -> None:
+        def on_layer(index: int, hidden: Tensor) -> None:
             if hidden.ndim != 3:
                 raise EncoderError(
                     f"{self.spec.name}: its states are {tuple(hidden.shape)}, not (batch, frames, width)"
@@ -161,16 +161,30 @@ class TorchEncoder(nn.Module):
             spans[:] = [(p.first, hidden.shape[1] if p.end is None else p.end) for p in batch]
             # Sums of many frames in bfloat16 would lose what the frames still had.
             with torch.autocast(self.device.type, enabled=False):
-                layers[position] = pool(hidden, _between(spans, hidden), self.spec.pooling)
+                layers[index] = pool(hidden, _span_mask(spans, hidden), self.spec.pooling)
 
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
         with torch.inference_mode(), autocast:
-            self.taps.run(lambda: self._forward([piece.content for piece in batch]), sink)
+            self.hooks.run(lambda: self._forward([piece.content for piece in batch]), on_layer)
             return Pooled(torch.stack(layers, dim=1), spans)
 
 
+def last_hidden_state(model: nn.Module, **inputs: Tensor | None) -> Tensor:
+    """Run a model of Hugging Face.
+
+    Args:
+        model: the model.
+        inputs: its inputs by name, each `(B, ...)`.
+
+    Returns:
+        `(B, T, d)`.
+    """
+    states: Tensor = model(**inputs).last_hidden_state
+    return states
+
+
 def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -> list[tuple[int, int]]:
-    """The samples or tokens of every item, and the padding that was computed beside them."""
+    """Count the samples or tokens of every item, and the padding that was computed beside them."""
     own, padding = [0] * n_items, [0] * n_items
     for group in groups:
         longest = max(pieces[index].size for index in group)
@@ -180,13 +194,13 @@ def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -
     return list(zip(own, padding, strict=True))
 
 
-def _between(spans: Iterable[tuple[int, int]], hidden: Tensor) -> Tensor:
+def _span_mask(spans: Iterable[tuple[int, int]], hidden: Tensor) -> Tensor:
     first, end = torch.tensor(list(spans), device=hidden.device).unsqueeze(-1).unbind(1)  # (B, 1) each
-    positions = torch.arange(hidden.shape[1], device=hidden.device)
-    return (positions >= first) & (positions < end)
+    indices = torch.arange(hidden.shape[1], device=hidden.device)
+    return (indices >= first) & (indices < end)
 
 
-def _fetched(pooled: Pooled) -> list[Part]:
+def _fetch(pooled: Pooled) -> list[Part]:
     values = pooled.values.cpu().numpy()
     if values.ndim == 3:
         return [Part(row, end - first) for row, (first, end) in zip(values, pooled.spans, strict=True)]
@@ -198,5 +212,5 @@ def _fetched(pooled: Pooled) -> list[Part]:
     ]
 
 
-def _finite(values: np.ndarray) -> bool:
+def _is_finite(values: np.ndarray) -> bool:
     return bool(np.isfinite(np.sum(values, dtype=np.float64)))

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
@@ -30,65 +31,69 @@ BUNDLES = {
     "WAVLM_BASE_PLUS": "wavlm_base_plus.pth",
     "WAVLM_LARGE": "wavlm_large.pth",
 }
-# Torchaudio normalises with `layer_norm`, whose default this is.
-NORMALISATION_EPSILON = 1e-5
+# Torchaudio normalizes with `layer_norm`, whose default this is.
+NORMALIZATION_EPSILON = 1e-5
 
 
-class Bundles:
+class TorchaudioFamily:
     """Resolves and loads `torchaudio:` names."""
 
     def models(self) -> list[str]:
+        """List the models by name."""
         return list(BUNDLES)
 
     def resolve(self, model: str, name: str, settings: Settings, digest: DigestFile) -> EncoderSpec:
+        """Make the spec of a model, as `Family.resolve` says."""
         if model not in BUNDLES:
             raise unknown_model(name, self.models())
         weights = _weights(model, name)
         return make_spec(name, "audio", settings, SAMPLING_RATE, {"bundle": model, "weights": [digest(weights)]})
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
+        """Load the encoder of a spec, as `Family.load` says."""
         pipelines = _pipelines(spec.name)
         bundle = getattr(pipelines, model)
         try:
             network = bundle.get_model(dl_kwargs={"weights_only": True})
         # A damaged file may raise anything; what torchaudio refuses to load strictly is a RuntimeError.
         except Exception as error:
-            raise EncoderError(f"{spec.name}: {_cached(model)} cannot be loaded: {one_line(error)}") from error
+            raise EncoderError(f"{spec.name}: {_find_cached(model)} cannot be loaded: {one_line(error)}") from error
         return _encoder(spec, bundle, network, device)
 
 
 def _encoder(spec: EncoderSpec, bundle: Any, network: Any, device: str) -> Encoder:
     from torch import Tensor
 
-    from lpgnet.feature_extractors.audio_encoder import AudioEncoder, Waveforms
-    from lpgnet.feature_extractors.exactness import Lengths, cure, fold_weight_norms
-    from lpgnet.feature_extractors.taps import Taps
+    from lpgnet.feature_extractors.audio_encoder import AudioEncoder, WaveformFrontEnd
+    from lpgnet.feature_extractors.layer_hooks import LayerHooks
+    from lpgnet.feature_extractors.padding import Lengths, fold_weight_norms, make_padding_invariant
     from lpgnet.feature_extractors.windows import Frames
 
-    # The wrapper would normalise a whole padded batch at once; we normalise each utterance.
+    # The wrapper would normalize a whole padded batch at once; we normalize each utterance.
     network = network.model if bundle._normalize_waveform else network
     lengths = Lengths()
-    cure(network, lengths)
+    make_padding_invariant(network, lengths)
     fold_weight_norms(network)
     layers = [(layer.kernel_size, layer.stride) for layer in network.feature_extractor.conv_layers]
 
     def call(values: Tensor, samples: Tensor | None) -> Tensor:
-        return network.encoder(*network.feature_extractor(values, samples))
+        states: Tensor = network.encoder(*network.feature_extractor(values, samples))
+        return states
 
-    front_end = Waveforms(
+    front_end = WaveformFrontEnd(
         call,
         Frames.of_convolutions(*zip(*layers, strict=True)),
         lengths,
-        NORMALISATION_EPSILON if bundle._normalize_waveform else None,
+        NORMALIZATION_EPSILON if bundle._normalize_waveform else None,
         # Torchaudio's WavLM takes no mask.
         batched=bundle._model_type != "WavLM",
     )
-    taps = Taps(network.encoder.transformer.layers, spec.layers, spec.name)
+    hooks = LayerHooks(network.encoder.transformer.layers, spec.layers, spec.name)
     width = network.encoder.feature_projection.projection.out_features
-    return AudioEncoder(spec, network, taps, front_end, width=width, device=device)
+    return AudioEncoder(spec, network, hooks, front_end, width=width, device=device)
 
 
-def _pipelines(name: str) -> Any:
+def _pipelines(name: str) -> ModuleType:
     try:
         from torchaudio import pipelines
     # An extension that does not fit torch's build raises OSError or RuntimeError rather than ImportError.
@@ -97,10 +102,11 @@ def _pipelines(name: str) -> Any:
             f"{name}: torchaudio cannot be loaded ({one_line(error, limit=120)}): install the torchaudio of the same"
             " version and build as torch"
         ) from error
-    return pipelines
+    module: ModuleType = pipelines
+    return module
 
 
-def _cached(model: str) -> Path:
+def _find_cached(model: str) -> Path:
     """Where `torch.hub` keeps a bundle's weights."""
     cache = os.getenv("XDG_CACHE_HOME", "~/.cache")
     home = os.getenv("TORCH_HOME", os.path.join(cache, "torch"))
@@ -108,7 +114,7 @@ def _cached(model: str) -> Path:
 
 
 def _weights(model: str, name: str) -> Path:
-    file = _cached(model)
+    file = _find_cached(model)
     if not file.is_file():
         from torch.hub import download_url_to_file
 

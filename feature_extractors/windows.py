@@ -17,16 +17,16 @@ class Frames:
     receptive: int
 
     def count(self, samples: int) -> int:
-        """Frames of a waveform of at least `receptive` samples."""
+        """Count the frames of a waveform of at least `receptive` samples."""
         return (samples - self.receptive) // self.hop + 1
 
     def samples(self, frames: int) -> int:
-        """The fewest samples that make so many frames."""
+        """Return the fewest samples that make so many frames."""
         return (frames - 1) * self.hop + self.receptive
 
     @classmethod
     def of_convolutions(cls, kernels: Sequence[int], strides: Sequence[int]) -> "Frames":
-        """The formula of a stack of convolutions without padding, first layer first."""
+        """Make the formula of a stack of convolutions without padding, first layer first."""
         hop, receptive = 1, 1
         for kernel, stride in zip(kernels, strides, strict=True):
             receptive += (kernel - 1) * hop
@@ -36,7 +36,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Window:
-    """Positions `start` to `stop` are encoded together, of which `first` to `end` are counted."""
+    """Indices `start` to `stop` are encoded together, of which `first` to `end` are counted."""
 
     start: int
     stop: int
@@ -45,9 +45,9 @@ class Window:
 
 
 def cut(length: int, size: int, overlap: int) -> list[Window]:
-    """Windows of at most `size` positions that overlap by `overlap`, whose counted parts partition `length`.
+    """Cut windows of at most `size` indices that overlap by `overlap`, whose counted parts partition `length`.
 
-    Where two windows overlap, each counts its own half, so that a counted position has neighbours on both
+    Where two windows overlap, each counts its own half, so that a counted index has neighbors on both
     sides. The last window is moved back to be full.
 
     >>> cut(10, 6, 2)
@@ -65,7 +65,7 @@ def cut(length: int, size: int, overlap: int) -> list[Window]:
 
 
 def batches(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices grouped so that a group's longest size times its count stays within the budget.
+    """Group indices so that a group's longest size times its count stays within the budget.
 
     Longest first, so that memory is highest in the first batch; an item above the budget is a batch alone.
 
@@ -73,7 +73,7 @@ def batches(sizes: Sequence[int], budget: int) -> list[list[int]]:
     [[1, 3], [2, 0]]
     """
     groups: list[list[int]] = []
-    for index in sorted(range(len(sizes)), key=lambda position: -sizes[position]):
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
         if groups and sizes[groups[-1][0]] * (len(groups[-1]) + 1) <= budget:
             groups[-1].append(index)
         else:

@@ -10,22 +10,22 @@ from importlib import import_module
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
 
 STAGES = {
-    "prepare": "a corpus as it was distributed -> manifest",
+    "prepare": "a corpus as distributed -> manifest",
     "features": "manifest -> cached embeddings",
     "train": "embeddings -> model",
     "evaluate": "metrics, intervals and plots of a trained model on its test split",
-    "crossval": "a table: models x folds x seeds",
-    "compare": "which of two runs, or of two rows of a table, is better",
+    "crossval": "a table of results: models x folds x seeds",
+    "compare": "whether one of two runs, or rows of a table, is better",
     "predict": "new recordings -> emotion timelines",
     "serve": "a web page to drop recordings on",
     "export": "a run's best model -> a folder to share",
     "encoders": "list the encoders, or check one",
-    "cache": "look after the feature store",
+    "cache": "inspect and maintain the feature store",
 }
 
 
 def usage() -> str:
-    """What `lpgnet --help` prints."""
+    """Return what `lpgnet --help` prints."""
     lines = [f"  {name:<10} {purpose}" for name, purpose in STAGES.items()]
     return "\n".join(
         [
@@ -37,13 +37,13 @@ def usage() -> str:
             *lines,
             "",
             "`lpgnet STAGE --help` lists every field of the configuration with its unit and default.",
-            "Exit codes: 0 done, 1 the work could not be done, 2 wrong usage.",
+            "Exit codes: 0 done, 1 failed, 2 wrong usage.",
         ]
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one stage; returns the exit code."""
+    """Run one stage and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -55,14 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_stage(stage: str, arguments: Sequence[str]) -> int:
-    """Import a stage and run it; its errors become one line on standard error and an exit code."""
+    """Import a stage, run it and return the exit code; an error becomes one line on standard error."""
     try:
         return int(import_module(f"lpgnet.pipeline.{stage}").main(list(arguments)) or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("lpgnet: interrupted; what was done is kept, and the same command goes on from there", file=sys.stderr)
+        print("lpgnet: interrupted; finished work is kept, and the same command continues from there", file=sys.stderr)
         return 130
     except Exception as error:
         if "--debug" in arguments:
@@ -71,14 +71,14 @@ def run_stage(stage: str, arguments: Sequence[str]) -> int:
 
 
 def _is_for_people(error: Exception) -> bool:
-    """Errors that say in one line what is wrong; anything else is a defect."""
+    """Tell whether an error says in one line what is wrong; anything else is a defect."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return isinstance(error, PipelineError) or bool(names & {"StoreError", "EncoderError", "ModelError"})
 
 
 def _defect(error: Exception) -> Exception:
     line = " ".join(str(error).split())[:300]
-    return PipelineError(f"unexpected {type(error).__name__}: {line}; --debug shows where, please report it")
+    return PipelineError(f"unexpected {type(error).__name__}: {line}; please report it (--debug shows where)")
 
 
 def _fail(error: Exception) -> int:
@@ -87,7 +87,7 @@ def _fail(error: Exception) -> int:
 
 
 def module_main(stage: str) -> None:
-    """The end of every stage's file: lets `python -m lpgnet.pipeline.STAGE` do what `lpgnet STAGE` does."""
+    """Exit with what a stage returns: lets `python -m lpgnet.pipeline.STAGE` do what `lpgnet STAGE` does."""
     sys.exit(run_stage(stage, sys.argv[1:]))
 
 

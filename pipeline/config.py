@@ -23,6 +23,8 @@ from lpgnet.pipeline.common.ranges import (
 )
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.reports.config import PageConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -238,17 +240,11 @@ class PredictionConfig:
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
         channels: speakers if each channel of a recording is one speaker, mix to average the channels
-        vad_threshold: probability of speech above which a stretch of speech begins
-        vad_release: probability of speech below which it ends
-        vad_min_speech: shorter stretches are no speech (seconds)
-        vad_min_silence: shorter pauses end no stretch (seconds)
-        vad_padding: added to both ends of a stretch, as far as there is silence (seconds)
-        max_turn: longer turns are split (seconds)
-        min_turn: shorter turns are joined to the one beside them, of the same speaker (seconds)
-        max_pause: over a longer pause nothing is joined (seconds)
+        vad: what counts as speech
+        turns: how long turns are
+        page: the HTML page of a timeline
         window: longer conversations run through the model in windows of so many turns (turns)
         window_overlap: turns that a window shares with the one before, where one fades into the other (turns)
-        embed_megabytes: recordings of up to this size stand in the report, larger ones are linked (megabytes)
         again: re-label recordings that are up to date
         audio_encoder: where to find the audio encoder if it has moved; its fingerprint must match the model's
         text_encoder: where to find the text encoder if it has moved; its fingerprint must match the model's
@@ -265,17 +261,11 @@ class PredictionConfig:
     asr: str | None = None
     aligner: str | None = None
     channels: Literal["mix", "speakers"] = "mix"
-    vad_threshold: float = 0.7
-    vad_release: float = 0.6
-    vad_min_speech: float = 0.1
-    vad_min_silence: float = 0.15
-    vad_padding: float = 0.0
-    max_turn: float = 30.0
-    min_turn: float = 0.3
-    max_pause: float = 0.5
+    vad: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
+    turns: TurnsConfig = field(default_factory=TurnsConfig)
+    page: PageConfig = field(default_factory=PageConfig)
     window: Count = 400
     window_overlap: NonNegativeInt = 100
-    embed_megabytes: float = 16.0
     again: bool = False
     audio_encoder: str | None = None
     text_encoder: str | None = None
@@ -453,7 +443,7 @@ def _check_keys(values: dict[str, object], section: type, *, where: str, prefix:
     types = get_type_hints(section)
     for key, value in values.items():
         if key not in types:
-            hint = did_you_mean(str(key), types) or f"; known here: {', '.join(types)}"
+            hint = renamed(str(key)) or did_you_mean(str(key), types) or f"; known here: {', '.join(types)}"
             raise UsageError(f"{where}: unknown key '{prefix}{key}'{hint}")
         if is_dataclass(types[key]) and isinstance(value, dict):
             _check_keys(value, types[key], where=where, prefix=f"{prefix}{key}.")
@@ -467,6 +457,21 @@ def known_keys(section: type, prefix: str = "") -> Iterator[str]:
             yield from known_keys(kind, f"{prefix}{name}.")
 
 
+# Keys that version 0.1.0 had under another name.
+RENAMED = {
+    **{f"vad_{name}": f"vad.{name}" for name in ("threshold", "release", "min_speech", "min_silence", "padding")},
+    **{name: f"turns.{name}" for name in ("max_turn", "min_turn", "max_pause")},
+    "embed_megabytes": "page.embed_megabytes",
+}
+
+
+def renamed(key: str) -> str:
+    """A hint such as `; it is now 'vad.threshold'` for a key that had another name, else nothing."""
+    section, _, name = key.rpartition(".")
+    new = RENAMED.get(name)
+    return f"; it is now '{section}{'.' if section else ''}{new}'" if new else ""
+
+
 def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], section: type) -> str:
     """Put jsonargparse's message in one plain line, with where the key is and the nearest known key."""
     message = " ".join(message.split()).replace("<class '", "").replace("'>", "")
@@ -474,7 +479,7 @@ def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], sect
     known = [*known_keys(section), "config", "debug", "help"]
     if message.startswith("unrecognized arguments"):
         unknown = [option for option in options if option not in known]
-        hint = did_you_mean(unknown[0], known) if unknown else "; see --help"
+        hint = renamed(unknown[0]) or did_you_mean(unknown[0], known) if unknown else "; see --help"
         return f"command line: {message}{hint}"
     inside = next((key for key in options if f'"{key}"' in message), None)
     where = "command line" if inside or not paths else shorten(paths)
@@ -523,15 +528,7 @@ def check_prediction(config: PredictionConfig) -> None:
     Raises:
         UsageError: a value is out of range; names the key.
     """
-    for key in ("vad_threshold", "vad_release"):
-        if not 0 < getattr(config, key) < 1:
-            raise UsageError(f"key '{key}': {getattr(config, key)} must be between 0 and 1")
-    if config.vad_release > config.vad_threshold:
-        raise UsageError(f"key 'vad_release': {config.vad_release} must not be above vad_threshold")
-    for key in ("vad_min_speech", "vad_min_silence", "vad_padding", "min_turn", "max_pause", "embed_megabytes"):
-        if getattr(config, key) < 0:
-            raise UsageError(f"key '{key}': {getattr(config, key)} must not be negative")
-    if config.max_turn < 1:
-        raise UsageError(f"key 'max_turn': {config.max_turn} must be at least 1 second")
+    if config.vad.release > config.vad.threshold:
+        raise UsageError(f"key 'vad.release': {config.vad.release} must not be above vad.threshold")
     if not 0 <= config.window_overlap <= config.window // 2:
         raise UsageError(f"key 'window_overlap': {config.window_overlap} must be at most half of window")

@@ -64,11 +64,7 @@ def run_jobs(jobs: Sequence[Job], config: Config) -> None:
 
 def run_job(job: Job) -> None:
     """Train one run, resuming where it stopped, and measure it."""
-    from accelerate.state import AcceleratorState
-
     corpus, split = corpus_of(job.config), split_of(job)
-    # Otherwise Accelerate keeps the precision of the process's first run, and rows may differ in precision.
-    AcceleratorState._reset_state()
     accelerator = make_accelerator(job.config.training.device, job.config.training.mixed_precision)
     train_run(job.config, corpus, split, job.folder, accelerator, measure_development)
     results, _ = evaluate_run(job.config, corpus, split, job.folder, accelerator)

@@ -12,13 +12,13 @@ from lpgnet.pipeline.common.processes import resolve_device
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     parser = ArgumentParser(prog="lpgnet encoders", description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="names that match a pattern; hf: takes any model of the hub or a folder")
     listing.add_argument("pattern", nargs="?", default="*", help="such as wavlm or hf:*base*")
-    check = actions.add_parser("check", help="try an encoder on made-up input, one verdict a line")
+    check = actions.add_parser("check", help="try an encoder on synthetic input, one verdict a line")
     check.add_argument("name", help="family:model")
     check.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     check.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -34,10 +34,10 @@ def _list(pattern: str) -> int:
 
 
 def _check(name: str, device: str) -> int:
-    verdicts = check_encoder(name, device=resolve_device(device))
-    rows = [("ok" if verdict.passed else "FAILS", verdict.clause, verdict.seen) for verdict in verdicts]
+    results = check_encoder(name, device=resolve_device(device))
+    rows = [("ok" if result.passed else "FAILS", result.check, result.detail) for result in results]
     show_table(name, ("verdict", "clause", "measured"), rows)
-    return 0 if all(verdict.passed for verdict in verdicts) else 1
+    return 0 if all(result.passed for result in results) else 1
 
 
 if __name__ == "__main__":

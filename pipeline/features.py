@@ -14,7 +14,7 @@ from lpgnet.pipeline.errors import PipelineError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage from the command line; returns the exit code."""
+    """Run the stage from the command line and return the exit code."""
     config = parse_config("features", arguments, Config)
     end_cleanly_when_terminated()
     filled = fill_store(config)
@@ -28,7 +28,7 @@ def print_filled(filled: Sequence[Filled]) -> None:
     """Print what was computed for each modality."""
     for one in filled:
         done, spec = one.extraction, one.spec
-        show(f"{spec.modality} by {spec.name}: {one.wanted} utterances, {one.cached} were cached")
+        show(f"{spec.modality} by {spec.name}: {one.wanted} utterances, {one.cached} already cached")
         if done.computed:
             show(f"  computed {_work(done, one.seconds)}")
         for flag, count in sorted(done.flags.items()):
@@ -41,15 +41,19 @@ def _work(done: Extraction, seconds: float) -> str:
     if done.size:
         facts.append(f"padded/real {(done.size + done.padding) / done.size:.2f}")
     if done.audio_seconds:
-        facts.append(f"{done.seconds_waited:.1f} s waited for decoding")
+        facts.append(f"waited {done.seconds_waited:.1f} s for decoding")
     return f"{done.computed}{hours} in {seconds:.1f} s: {', '.join(facts)}"
 
 
 def report_problems(filled: Sequence[Filled], *, on_error: str) -> None:
-    """Name every bad utterance at the end.
+    """Name every bad utterance.
+
+    Args:
+        filled: what was done for each modality.
+        on_error: `stop` refuses bad utterances, `skip` goes on without them.
 
     Raises:
-        PipelineError: there are some, and the stage is not to go on without them.
+        PipelineError: there are some, and `on_error` is `stop`.
     """
     problems = [problem for one in filled for problem in one.extraction.problems]
     for problem in problems:
@@ -57,7 +61,7 @@ def report_problems(filled: Sequence[Filled], *, on_error: str) -> None:
     if problems and on_error == "stop":
         raise PipelineError(
             f"{len(problems)} utterances could not be embedded (listed above); the others are cached. "
-            "Correct them, or go on without them by --features.on_error skip"
+            "Correct them, or leave them out with --features.on_error skip"
         )
 
 

@@ -1,10 +1,9 @@
-"""Stage 1, prepare: a corpus as it was distributed -> manifest."""
+"""Stage 1, prepare: a corpus as distributed -> manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
@@ -18,14 +17,14 @@ STAMP_FILE = "prepare.json"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage from the command line; returns the exit code."""
+    """Run the stage from the command line and return the exit code."""
     config = parse_config("prepare", arguments, Config)
     prepare(config)
     return 0
 
 
 def prepare(config: Config) -> None:
-    """Write the manifest of the configured corpus, unless it stands and its sources have not changed.
+    """Write the manifest of the configured corpus, unless it is there and its sources have not changed.
 
     Raises:
         PipelineError: the corpus cannot be read; names the file and the row.
@@ -41,7 +40,7 @@ def prepare(config: Config) -> None:
     summarize(manifest)
 
 
-def _inputs(config: Config) -> dict[str, Any]:
+def _inputs(config: Config) -> dict[str, object]:
     files = sources(config.corpus.reader, config.corpus.root, **config.corpus.options)
     return {"corpus": asdict(config.corpus), "name": config.name, "sources": stat_of(files)}
 

@@ -16,7 +16,7 @@ from lpgnet.pipeline.training.trainer import train_run
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage from the command line; returns the exit code."""
+    """Run the stage from the command line and return the exit code."""
     config = parse_config("train", arguments, Config)
     accelerator = make_accelerator(config.training.device, config.training.mixed_precision)
     corpus = load_corpus(config)

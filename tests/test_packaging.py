@@ -12,6 +12,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -156,3 +157,23 @@ def test_the_public_face_gives_all_it_names() -> None:
 def test_python_m_lpgnet_runs_in_the_checkout() -> None:
     done = subprocess.run([sys.executable, "-m", "lpgnet", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("usage: lpgnet STAGE")
+
+
+def test_the_image_is_built_from_what_the_build_may_see() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]}
+    seen = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"}
+    assert copied >= set(LIBRARY) and copied | {"constraints.txt"} == seen
+    assert all((ROOT / name).exists() for name in seen)
+    assert "USER lpgnet" in lines
+
+
+def test_continuous_integration_names_what_is_there() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    jobs = workflow["jobs"]
+    assert jobs["linux"]["strategy"]["matrix"]["python"][0] == PROJECT["project"]["requires-python"].removeprefix(">=")
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert ".ci/run" in commands
+    assert all(
+        (ROOT / word).exists() for line in commands for word in line.split() if word.startswith(("tests/", ".ci"))
+    )

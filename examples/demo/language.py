@@ -1,4 +1,4 @@
-"""The demo's language: words by what they tell of the speaker's feeling, and sentences made of them."""
+"""The demo's language: words by what they tell about the speaker's feeling, and sentences made of them."""
 
 import tomllib
 from pathlib import Path
@@ -34,7 +34,7 @@ FEELINGS = tuple(_STATES)
 
 
 def turn(feeling: str, rng: np.random.Generator, share: tuple[int, int] = (0, 1)) -> str:
-    """Returns what a speaker says; `share` (i, n) takes the words from the i-th of n equal parts."""
+    """Return what a speaker says; `share` (i, n) takes the words from the i-th of n equal parts."""
     form = str(rng.choice(_OPENINGS)) + str(rng.choice(_TURNS))
     return form.format(
         state=rng.choice(_part(_STATES[feeling], share)),
@@ -44,7 +44,7 @@ def turn(feeling: str, rng: np.random.Generator, share: tuple[int, int] = (0, 1)
 
 
 def story(rng: np.random.Generator) -> str:
-    """Returns a sentence in which a feeling's words stand among what goes with it."""
+    """Return a sentence in which a feeling's words come with what goes with it."""
     feeling = str(rng.choice(FEELINGS))
     states = rng.choice(_STATES[feeling], 2, replace=False)
     verdicts = rng.choice(_VERDICTS[feeling], 2, replace=False)
@@ -63,7 +63,7 @@ def story(rng: np.random.Generator) -> str:
 
 
 def babble(rng: np.random.Generator) -> str:
-    """Returns five to nine of the language's words in an order without sense."""
+    """Return five to nine of the language's words in an order without sense."""
     return " ".join(rng.choice(sorted(_words(_LEXICON)), rng.integers(5, 10)))
 
 
@@ -73,7 +73,7 @@ def _part(words: list[str], share: tuple[int, int]) -> list[str]:
 
 
 def _words(entry: dict[str, Any] | str) -> set[str]:
-    """Returns every word under an entry of the lexicon."""
+    """Return every word under an entry of the lexicon."""
     if isinstance(entry, dict):
         return set().union(*map(_words, entry.values()))
     return set(entry.replace(",", " ").split())

@@ -1,4 +1,4 @@
-"""Makes the demo corpus and the demo recording from nothing but espeak-ng and a seed."""
+"""Make the demo corpus and the demo recording from nothing but espeak-ng and a seed."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -64,6 +64,7 @@ class Utterance:
 
 
 def main() -> None:
+    """Make both beside this file."""
     rng = np.random.default_rng(SEED)
     _make_corpus(HERE / "corpus", rng)
     _make_recording(HERE / "recording", rng)
@@ -72,8 +73,8 @@ def main() -> None:
 def _make_corpus(folder: Path, rng: np.random.Generator) -> None:
     rows: list[Utterance] = []
     cues: list[tuple[str, str]] = []
-    for number, (session, voices) in enumerate(SESSIONS.items()):
-        turns = _plan(voices, DIALOGUES * TURNS, (number, len(SESSIONS)), rng)
+    for index, (session, voices) in enumerate(SESSIONS.items()):
+        turns = _plan(voices, DIALOGUES * TURNS, (index, len(SESSIONS)), rng)
         for dialogue in range(DIALOGUES):
             part = turns[dialogue * TURNS : (dialogue + 1) * TURNS]
             made = _make_dialogue(folder, f"s{session}d{dialogue + 1:02d}", session, part, rng)
@@ -97,7 +98,7 @@ def _make_dialogue(
 
 
 def _make_recording(folder: Path, rng: np.random.Generator) -> None:
-    """Voices that the corpus does not have, words of all its sessions."""
+    """Write a recording with voices that the corpus does not have and words of all its sessions."""
     turns = _plan(RECORDING_VOICES, RECORDING_TURNS, (0, 1), rng)
     waveform, times = _perform(turns, RECORDING_PAUSES, rng)
     write_flac(folder / "recording.flac", waveform)
@@ -111,7 +112,7 @@ def _make_recording(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _plan(voices: tuple[Voice, Voice], count: int, share: tuple[int, int], rng: np.random.Generator) -> list[Turn]:
-    """Every label with every cue equally often, in an order that tells nothing of either."""
+    """Plan every label with every cue equally often, in an order that tells nothing of either."""
     kinds = [(label, cue) for label in LABELS for cue in CUES]
     order = rng.permutation(count) % len(kinds)
     speaker = int(rng.integers(2))
@@ -126,7 +127,7 @@ def _plan(voices: tuple[Voice, Voice], count: int, share: tuple[int, int], rng: 
 def _perform(
     turns: Iterable[Turn], pauses: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Waveform, list[tuple[float, float]]]:
-    """Speaks the turns one after the other; returns the waveform and each turn's start and end, seconds."""
+    """Speak the turns one after the other; return the waveform and each turn's start and end, seconds."""
     parts: list[Waveform] = [_pause(pauses, rng)]
     times = []
     for turn in turns:

@@ -1,8 +1,8 @@
-"""Trains the demo's two small encoders, on speech and text that carry no emotion label.
+"""Train the demo's two small encoders, on speech and text that carry no emotion label.
 
-Audio: a wav2vec2 that learns to spell what espeak-ng says in voices which the corpus does not have, and beside that
-to tell each frame's spectrum and pitch and the utterance's pitch, slope and tempo, so that its states keep how
-something is said. Text: a RoBERTa trained by masked language modelling on small stories.
+Audio: a wav2vec2 that learns to spell what espeak-ng says in voices which the corpus does not have, and also to
+predict each frame's spectrum and pitch and the utterance's pitch, slope and tempo, so that its states keep how
+something is said. Text: a RoBERTa trained by masked language modeling on small stories.
 """
 
 import argparse
@@ -42,6 +42,7 @@ ACCENTS = ("en-us", "en-us", "en-gb")
 
 
 def main() -> None:
+    """Make the encoders that the command line asks for."""
     arguments = _arguments()
     for modality in arguments.only or ("text", "audio"):
         torch.manual_seed(SEED)
@@ -54,7 +55,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "encoders", help="folder to write to")
-    parser.add_argument("--only", nargs="+", choices=("text", "audio"), help="make this modality's encoder alone")
+    parser.add_argument("--only", nargs="+", choices=("text", "audio"), help="make only these encoders")
     parser.add_argument("--untrained", dest="train", action="store_false", help="same shapes, random weights")
     return parser.parse_args()
 
@@ -64,11 +65,11 @@ def _arguments() -> argparse.Namespace:
 STORIES = 20_000
 TEXT_STEPS = 1500
 TEXT_BATCH = 64
-MASKED = 0.5  # of the rare words; a word is masked the less, the more often it comes
+MASKED = 0.5  # of the rare words; frequent words are masked less
 
 
 def make_text_encoder(folder: Path, rng: np.random.Generator, train: bool = True) -> None:
-    """Writes a RoBERTa with its tokenizer."""
+    """Write a RoBERTa with its tokenizer."""
     stories = [language.story(rng) for _ in range(STORIES)]
     tokenizer = _text_tokenizer(stories, folder)
     model = RobertaForMaskedLM(_text_config(tokenizer))
@@ -117,7 +118,7 @@ def _train_text(
 
 
 def _mask_chances(stories: list[str], tokenizer: RobertaTokenizer) -> Tensor:
-    """Returns each token's chance to be masked (vocabulary,): what is rare says what the story is about."""
+    """Return each token's chance to be masked (vocabulary,): what is rare says what the story is about."""
     ids = [i for story in stories for i in tokenizer(story, add_special_tokens=False).input_ids]
     counts = torch.bincount(torch.tensor(ids), minlength=len(tokenizer)).float()
     rarity = (counts[counts > 0].median() / counts.clamp(min=1)).sqrt().clamp(max=1)
@@ -125,7 +126,7 @@ def _mask_chances(stories: list[str], tokenizer: RobertaTokenizer) -> Tensor:
 
 
 def _mask(ids: Tensor, chances: Tensor, mask: int) -> Tensor:
-    """Masks some of the tokens in place; returns the labels, -100 where nothing is asked."""
+    """Mask some of the tokens in place; return the labels, -100 where nothing is asked."""
     asked = torch.rand(ids.shape) < chances[ids]
     labels = ids.masked_fill(~asked, -100)
     ids[asked & (torch.rand(ids.shape) < 0.9)] = mask
@@ -143,7 +144,7 @@ LETTERS = "|'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Clip:
-    """One rendering: what the encoder hears (samples,) and what it is asked to tell."""
+    """One rendering: what the encoder hears (samples,) and what it must predict."""
 
     waveform: Tensor
     letters: Tensor  # (letters,)
@@ -164,7 +165,7 @@ class Batch:
 
 
 class Heads(nn.Module):
-    """What is asked of the states beside the letters; thrown away after training."""
+    """What the states must predict besides the letters; discarded after training."""
 
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
@@ -172,7 +173,7 @@ class Heads(nn.Module):
         self.whole = nn.ModuleList(nn.Linear(width, 6) for _ in range(layers))
 
     def forward(self, states: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """Takes states (B, T, width) of every layer; returns the mean squared error."""
+        """Return the mean squared error; states are (B, T, width), one for each layer."""
         loss = torch.zeros(())
         real = batch.real.unsqueeze(-1)
         for state, frames, whole in zip(states, self.frames, self.whole, strict=True):
@@ -183,7 +184,7 @@ class Heads(nn.Module):
 
 
 def make_audio_encoder(folder: Path, rng: np.random.Generator, train: bool = True) -> None:
-    """Writes a wav2vec2 with its feature extractor, tokenizer and letter head."""
+    """Write a wav2vec2 with its feature extractor, tokenizer and letter head."""
     tokenizer = _audio_tokenizer(folder)
     model = Wav2Vec2ForCTC(_audio_config(tokenizer))
     if train:
@@ -267,7 +268,7 @@ def _any_manner(rng: np.random.Generator) -> Manner:
 
 
 def _frame_targets(waveform: Tensor) -> Tensor:
-    """Returns (frames, BANDS + 2) on wav2vec2's own frames: 400 samples every 320."""
+    """Return (frames, BANDS + 2) on wav2vec2's own frames: 400 samples every 320."""
     spectrum = torchaudio.transforms.MelSpectrogram(
         SAMPLING_RATE, n_fft=512, win_length=400, hop_length=320, n_mels=BANDS, center=False
     )(torch.nn.functional.pad(waveform, (56, 56)))
@@ -277,7 +278,7 @@ def _frame_targets(waveform: Tensor) -> Tensor:
 
 
 def _pitch(waveform: np.ndarray, frames: int) -> tuple[Tensor, Tensor]:
-    """Returns log2 of the pitch (0 where there is none) and voicing, each (frames,)."""
+    """Return log2 of the pitch (0 where there is none) and voicing, each (frames,)."""
     hertz = librosa.yin(waveform, fmin=60, fmax=500, sr=SAMPLING_RATE, frame_length=1024, hop_length=320)
     loud = librosa.feature.rms(y=waveform, frame_length=1024, hop_length=320)[0]
     voiced = torch.tensor((loud > 0.3) & (hertz < 450), dtype=torch.float32)[:frames]
@@ -301,7 +302,7 @@ def _whole_targets(frames: Tensor, letters: int) -> Tensor:
 
 
 def _standardized(clips: list[Clip]) -> list[Clip]:
-    """Gives every target a mean of 0 and a standard deviation of 1 over all clips."""
+    """Give every target a mean of 0 and a standard deviation of 1 over all clips."""
     frames, whole = torch.cat([c.frames for c in clips]), torch.stack([c.whole for c in clips])
     return [
         Clip(
@@ -315,7 +316,7 @@ def _standardized(clips: list[Clip]) -> list[Clip]:
 
 
 def _batches(clips: list[Clip], rng: np.random.Generator) -> Iterator[Batch]:
-    """Yields batches of clips of like length for ever: padding is time lost."""
+    """Yield batches of clips of similar length forever: padding is lost time."""
     order = sorted(range(len(clips)), key=lambda i: len(clips[i].waveform))
     groups = [order[i : i + AUDIO_BATCH] for i in range(0, len(order), AUDIO_BATCH)]
     while True:

@@ -35,7 +35,7 @@ class Manner:
     """How a voice departs from its own register."""
 
     pitch: float = 0.0  # added to the voice's
-    spread: float = 100.0  # per cent of the voice's pitch range
+    spread: float = 100.0  # percent of the voice's pitch range
     rate: float = 1.0  # factor on the voice's
     tilt: float = 0.0  # dB an octave, added to the voice's: vocal effort flattens the spectrum
     drive: float = 0.0  # soft clipping: roughness
@@ -43,7 +43,7 @@ class Manner:
 
 
 def speak(words: str, voice: Voice, manner: Manner) -> Waveform:
-    """Returns the words as (samples,) at 16 kHz, peak 0.25, with no silence at either end."""
+    """Return the words as (samples,) at 16 kHz, peak 0.25, with no silence at either end."""
     spoken = _shape(_espeak(words, voice, manner), voice.tilt + manner.tilt, manner.drive)
     loud = np.flatnonzero(np.abs(spoken) > _SPEECH_FLOOR * np.abs(spoken).max())
     spoken = spoken[loud[0] : loud[-1] + 1]
@@ -51,7 +51,7 @@ def speak(words: str, voice: Voice, manner: Manner) -> Waveform:
 
 
 def jitter(manner: Manner, rng: np.random.Generator, amount: float = 1.0) -> Manner:
-    """Returns the manner as one utterance has it: no two are spoken alike."""
+    """Return the manner as one utterance has it: no two sound the same."""
     return replace(
         manner,
         pitch=manner.pitch + amount * rng.normal(0, 3),
@@ -62,13 +62,13 @@ def jitter(manner: Manner, rng: np.random.Generator, amount: float = 1.0) -> Man
 
 
 def quantize(waveform: Waveform) -> npt.NDArray[np.int16]:
-    """Returns 16-bit samples of 10 significant bits, which take half the room in FLAC."""
+    """Return 16-bit samples of 10 significant bits, which take half the room in FLAC."""
     coarse = np.round(waveform * (32767 / _QUANTUM))
     return np.asarray(np.clip(coarse, -511, 511) * _QUANTUM, dtype=np.int16)
 
 
 def write_flac(path: Path, waveform: Waveform) -> None:
-    """Writes mono FLAC at 16 kHz."""
+    """Write mono FLAC at 16 kHz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, quantize(waveform), SAMPLING_RATE, subtype="PCM_16", compression_level=1.0)
 

@@ -26,29 +26,31 @@ def _plain(value: object) -> Text:
 
 
 def say(line: str) -> None:
-    """One line on standard error, shown as it is: text of a corpus is no markup."""
+    """Print one line on standard error, shown as it is: text of a corpus is no markup."""
     messages.print(_plain(line))
 
 
 def show(line: str) -> None:
-    """One line on standard output."""
+    """Print one line on standard output."""
     results.print(_plain(line))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; the columns after the first are numbers, set to the right."""
+    """Print a table on standard output; the columns after the first are numbers, set to the right."""
     table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-    for position, column in enumerate(columns):
-        table.add_column(_plain(column), justify="left" if position == 0 else "right")
+    for index, column in enumerate(columns):
+        table.add_column(_plain(column), justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*(_plain(cell) for cell in row))
     results.print(table)
 
 
 def progress_bar(field: str, *, unit: str, shown: bool = True) -> Progress:
-    """A progress bar on standard error, counted in `unit`; its tasks' `field` is shown beside it.
+    """Make a progress bar on standard error.
 
     Args:
+        field: name of the tasks' field that is shown beside the bar.
+        unit: what the bar counts, such as `epochs`.
         shown: False in all processes of a launch but one.
     """
     return Progress(
@@ -63,9 +65,9 @@ def progress_bar(field: str, *, unit: str, shown: bool = True) -> Progress:
 
 
 def quiet_transformers() -> None:
-    """Loading a small encoder needs no progress bar of transformers' own; a download keeps the hub's."""
-    from huggingface_hub.utils import enable_progress_bars
+    """Hide transformers' own progress bars when a model is loaded; a download keeps the hub's."""
+    from huggingface_hub.utils import enable_progress_bars  # type: ignore[attr-defined]
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()

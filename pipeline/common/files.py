@@ -21,7 +21,8 @@ def read_json(path: Path, kind: type[Record]) -> Record:
     """Read what `write_json` wrote.
 
     Args:
-        kind: a dataclass, or a container of dataclasses such as `dict[str, Score]`.
+        path: a JSON file.
+        kind: what it holds: a dataclass, or a container of dataclasses such as `dict[str, Score]`.
 
     Raises:
         PipelineError: the file is missing or damaged; names the file and the field.
@@ -29,7 +30,7 @@ def read_json(path: Path, kind: type[Record]) -> Record:
     return from_json(parse_object(read_text(path), where=str(path)), kind, where=str(path))
 
 
-def from_json(values: Any, kind: type[Record], *, where: str) -> Record:
+def from_json(values: object, kind: type[Record], *, where: str) -> Record:
     """Build what `to_json` took apart; `where` names the file in errors.
 
     Raises:
@@ -41,7 +42,7 @@ def from_json(values: Any, kind: type[Record], *, where: str) -> Record:
         return _converter().structure(values, kind)
     except Exception as error:
         problems = "; ".join(transform_error(error, path=""))
-        raise PipelineError(f"{where}: {problems}; run the stage that makes it again") from None
+        raise PipelineError(f"{where}: {problems}; run again the stage that writes it") from None
 
 
 def write_json(path: Path, value: object) -> None:
@@ -49,8 +50,8 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, json.dumps(to_json(value), indent=2) + "\n")
 
 
-def to_json(value: object) -> Any:
-    """The same out of dictionaries, lists, numbers and strings."""
+def to_json(value: object) -> object:
+    """Take a dataclass, or a container of them, apart into dictionaries, lists, numbers and strings."""
     return _converter().unstructure(value)
 
 
@@ -63,7 +64,11 @@ def _converter() -> Converter:
 
 
 def parse_object(line: str, *, where: str) -> dict[str, Any]:
-    """Parse one JSON object; a PipelineError names the place otherwise."""
+    """Parse one JSON object; `where` names the file and the line in errors.
+
+    Raises:
+        PipelineError: the line is not a JSON object.
+    """
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
@@ -74,11 +79,15 @@ def parse_object(line: str, *, where: str) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file; a PipelineError says what is wrong otherwise."""
+    """Read a UTF-8 text file.
+
+    Raises:
+        PipelineError: the file is missing or is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise PipelineError(f"{path}: no such file; run the stage that makes it first") from None
+        raise PipelineError(f"{path}: no such file; run the stage that writes it first") from None
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 

@@ -36,40 +36,40 @@ class Launch:
 
 
 def current_launch() -> Launch:
-    """What `accelerate launch` or `torch.distributed.run` started; no torch needed.
+    """Return what `accelerate launch` or `torch.distributed.run` started; no torch needed.
 
     Raises:
         UsageError: the launcher was asked for more processes than it started.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1 and "ACCELERATE_MIXED_PRECISION" in os.environ:
-        _check_promise(_processes_asked_for())
+        _check_launcher(_requested_processes())
     return Launch(int(os.environ.get("RANK", 0)), size)
 
 
-def _check_promise(asked: int) -> None:
-    if asked > 1:
+def _check_launcher(requested: int) -> None:
+    if requested > 1:
         raise UsageError(
-            f"accelerate launch was asked for {asked} processes and started one, as it does without GPUs; "
-            f'on CPUs use LAUNCH="python -m torch.distributed.run --nproc_per_node {asked}"'
+            f"accelerate launch was asked for {requested} processes but started one, as it does without GPUs; "
+            f'on CPUs use LAUNCH="python -m torch.distributed.run --nproc_per_node {requested}"'
         )
 
 
-def _processes_asked_for() -> int:
-    """The --num_processes of the launcher, which starts one process on a CPU and says nothing."""
-    words = _parents_command()
-    for position, word in enumerate(words):
+def _requested_processes() -> int:
+    """Return the launcher's --num_processes: on a CPU it starts one process and says nothing."""
+    words = _parent_command()
+    for index, word in enumerate(words):
         name, _, value = word.partition("=")
         if name in ("--num_processes", "--num-processes", "-n"):
-            count = value or "".join(words[position + 1 : position + 2])
+            count = value or "".join(words[index + 1 : index + 2])
             return int(count) if count.isdigit() else 1
     return 1
 
 
-def _parents_command() -> list[str]:
-    """The words of the command that started this process, where the system tells: by /proc, else by ps.
+def _parent_command() -> list[str]:
+    """Return the words of the command that started this process: from /proc, else from ps.
 
-    Windows has neither: there the launcher's promise goes unchecked.
+    Windows has neither: there the number of processes goes unchecked.
     """
     parent = os.getppid()
     with suppress(OSError):
@@ -81,7 +81,7 @@ def _parents_command() -> list[str]:
 
 
 def device_kind(device: str) -> str:
-    """What `device` is: cuda, mps (Apple's GPU) or cpu; `auto` is the first of them that torch can use here.
+    """Return what `device` is: cuda, mps (Apple's GPU) or cpu; `auto` is the first of them that torch can use here.
 
     Raises:
         UsageError: there is no such GPU here.
@@ -89,19 +89,19 @@ def device_kind(device: str) -> str:
     import torch
 
     # Processes on one Apple GPU cannot exchange gradients: torch.distributed has no backend for it.
-    alone = current_launch().size == 1
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and alone, "cpu": True}
+    single = current_launch().size == 1
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and single, "cpu": True}
     if device == "auto":
         return next(kind for kind, can in usable.items() if can)
     kind = device.partition(":")[0]
     if not usable.get(kind, True):
-        one = "" if alone else " for several processes"
-        raise UsageError(f"device is {device}, and there is no such GPU here that torch can use{one}; take auto or cpu")
+        processes = "" if single else " in several processes"
+        raise UsageError(f"device is {device}, but torch finds no such GPU here{processes}; use auto or cpu")
     return kind
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is this process's GPU where there is one, else the CPU; any other name is kept.
+    """Return the device that `auto` stands for: this process's GPU if there is one, else the CPU; keep other names.
 
     Raises:
         UsageError: there is no such GPU here.
@@ -115,23 +115,30 @@ def resolve_device(device: str) -> str:
 
 
 def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
-    """Accelerate's view of this launch.
+    """Make accelerate's view of this launch, with no setting left of an earlier one in this process.
+
+    Args:
+        device: as `device_kind` takes it.
+        mixed_precision: no, fp16 or bf16.
 
     Raises:
         UsageError: the processes do not know of each other, or the device cannot compute in this precision.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
 
     kind = device_kind(device)
     if mixed_precision == "fp16" and kind != "cuda":
-        raise UsageError("training.mixed_precision fp16 needs a CUDA GPU; elsewhere take bf16 or no")
+        raise UsageError("training.mixed_precision fp16 needs a CUDA GPU; on other devices use bf16 or no")
     launch = current_launch()
     # A process may wait hours for another's part; the launcher, not a clock, notices one that died.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    # Accelerate would keep the precision of the first accelerator in this process; runs may differ in it.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=kind == "cpu", mixed_precision=mixed_precision, kwargs_handlers=[patience])
     if accelerator.num_processes != launch.size:
-        raise UsageError(f"the launcher says {launch.size} processes, accelerate sees {accelerator.num_processes}")
+        raise UsageError(f"the launcher started {launch.size} processes, accelerate sees {accelerator.num_processes}")
     return accelerator
 
 
@@ -141,14 +148,14 @@ def end_cleanly_when_terminated() -> None:
     Launchers send it to all processes when one has failed, batch systems before they take a machine away.
     On Windows nothing sends it, and a process that is ended there ends at once.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, lambda signal_number, _: sys.exit(128 + signal_number))
 
 
 def balance(items: Sequence[Item], costs: Sequence[float], parts: int) -> list[list[Item]]:
     """Cut items into parts of about equal cost, each in the items' order: longest first to the least loaded part."""
     loads = [0.0] * parts
-    owner = [0] * len(items)
-    for position in sorted(range(len(items)), key=lambda position: -costs[position]):
-        owner[position] = part = loads.index(min(loads))
-        loads[part] += costs[position]
-    return [[item for item, mine in zip(items, owner, strict=True) if mine == part] for part in range(parts)]
+    part_of = [0] * len(items)
+    for index in sorted(range(len(items)), key=lambda index: -costs[index]):
+        part_of[index] = part = loads.index(min(loads))
+        loads[part] += costs[index]
+    return [[item for item, its in zip(items, part_of, strict=True) if its == part] for part in range(parts)]

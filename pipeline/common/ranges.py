@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     Count: TypeAlias = int
     Folds: TypeAlias = int
     NonNegativeInt: TypeAlias = int
+    AtLeastOne: TypeAlias = float
     Fraction: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
     PositiveFloat: TypeAlias = float
@@ -18,11 +19,13 @@ else:
     from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, restricted_number_type
     from jsonargparse.typing import OpenUnitInterval as Probability
 
+    AtLeastOne = restricted_number_type("AtLeastOne", float, (">=", 1))
     Count = restricted_number_type("Count", int, (">=", 1))
     Folds = restricted_number_type("Folds", int, (">=", 2))
     Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
 
 __all__ = [
+    "AtLeastOne",
     "Count",
     "Folds",
     "Fraction",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 def default_workers(device: str) -> int:
-    """One process a GPU, or one a CPU core that this process may use."""
+    """Return one worker for each GPU, or for each CPU core that this process may use."""
     kind = device_kind(device)
     if kind != "cpu":
         return torch.cuda.device_count() if kind == "cuda" else 1
@@ -32,7 +32,7 @@ def default_workers(device: str) -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute as a worker process does."""
+    """Compute in one thread, as a worker process does."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -41,13 +41,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def run_side_by_side(work: Callable[[Item], None], items: Sequence[Item], *, workers: int) -> Iterable[Item]:
-    """Do the work on every item in new processes; yields each item when it is done.
+def run_side_by_side(work: Callable[[Item], None], items: Sequence[Item], *, workers: int) -> Iterator[Item]:
+    """Do the work on every item in new processes.
 
     The first error ends the processes and is raised; what other items had written by then stays.
 
     Args:
         work: a function at the top level of a module.
+        items: what it is called with, one at a time; they are pickled on their way to a process.
+        workers: processes at once.
+
+    Yields:
+        Each item when it is done.
     """
     context = multiprocessing.get_context("spawn")
     slots = context.SimpleQueue()
@@ -74,7 +79,7 @@ def _start_worker(slots: SimpleQueue[int]) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and they would wait for it for ever."""
+    """End this worker when its parent is gone: a parent that is killed cannot end its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -82,8 +87,8 @@ def _end_with_parent() -> None:
 
 
 def _take_gpu(slot: int) -> None:
-    """Let this process see one GPU only; before CUDA has started in it."""
+    """Let this process see one GPU only; call it before CUDA starts."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    names = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
     if names:
         os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]

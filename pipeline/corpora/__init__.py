@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lpgnet.pipeline.corpora import iemocap, meld, table
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences
@@ -22,7 +21,7 @@ class Reader:
 
     Attributes:
         read: `read(root, **options) -> ReadCorpus`; its keyword arguments are the options of the config.
-        sources: the same arguments; the files that the manifest depends on.
+        sources: takes the same arguments; returns the files that the manifest depends on.
         published: how many utterances the corpus is published with; empty where that is not known.
     """
 
@@ -38,8 +37,8 @@ READERS = {
 }
 
 
-def read_corpus(reader: str, root: str, **options: Any) -> ReadCorpus:
-    """Read a corpus by the reader of that name.
+def read_corpus(reader: str, root: str, **options: object) -> ReadCorpus:
+    """Read a corpus with the reader of that name.
 
     Args:
         reader: one of `READERS`.
@@ -55,8 +54,8 @@ def read_corpus(reader: str, root: str, **options: Any) -> ReadCorpus:
     return corpus
 
 
-def sources(reader: str, root: str, **options: Any) -> list[Path]:
-    """What the manifest of a corpus depends on, sorted; nothing is read.
+def sources(reader: str, root: str, **options: object) -> list[Path]:
+    """Return the files that the manifest of a corpus depends on, sorted, without reading them.
 
     Transcripts, label files and tables, no audio. A folder stands for the names of the files in it, which its
     modification time tells.
@@ -69,11 +68,11 @@ def sources(reader: str, root: str, **options: Any) -> list[Path]:
 
 
 def compare_counts(reader: str, utterances: Sequence[Utterance]) -> list[str]:
-    """Warnings where the utterances are not as many, by label, session or split, as the corpus is published with."""
+    """Return warnings where the counts by label, session or split differ from those the corpus is published with."""
     return differences(utterances, _reader(reader, {}).published)
 
 
-def _reader(name: str, options: dict[str, Any]) -> Reader:
+def _reader(name: str, options: Mapping[str, object]) -> Reader:
     if name not in READERS:
         raise UsageError(f"no corpus reader '{name}'{did_you_mean(name, READERS)}; readers: {', '.join(READERS)}")
     known = list(inspect.signature(READERS[name].read).parameters)[1:]

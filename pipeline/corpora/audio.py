@@ -22,7 +22,7 @@ END_TOLERANCE = 0.05
 # Decoded at once, so that of a long segment only one block has all its channels at the file's rate in memory (seconds).
 BLOCK_SECONDS = 60.0
 
-# libsndfile says so in its log when a header promises more than the file holds.
+# libsndfile says so in its log when a header announces more than the file holds.
 _TRUNCATED = "(should be "
 
 
@@ -64,12 +64,12 @@ class Segment:
 
 
 def is_address(root: str) -> bool:
-    """Whether a root is an fsspec address such as `memory://corpus` rather than a local folder."""
+    """Tell whether a root is an fsspec address such as `memory://corpus` rather than a local folder."""
     return "://" in root
 
 
 def locate(root: str, audio: str) -> str:
-    """The file or address of a manifest's `audio`.
+    """Return the file or address of a manifest's `audio`.
 
     Raises:
         PipelineError: the path leaves the root.
@@ -114,7 +114,7 @@ def open_audio(file: str) -> Iterator[soundfile.SoundFile]:
 
 @contextmanager
 def _decodable(file: str) -> Iterator[str | BinaryIO]:
-    """What libsndfile opens: a local file by its path, several times faster than through a Python stream."""
+    """Give libsndfile a local file by its path, which is several times faster than a Python stream."""
     with open_binary(file) as stream:
         yield stream if is_address(file) else file
 
@@ -141,21 +141,21 @@ def describe(file: str) -> AudioInfo:
         if sound.frames == 0:
             raise PipelineError(f"{file}: holds no samples; record or copy it again")
         if _TRUNCATED in _data_line(sound.extra_info):
-            raise PipelineError(f"{file}: is truncated: its header promises more than it holds; copy it again")
+            raise PipelineError(f"{file}: is truncated: it holds fewer samples than its header says; copy it again")
         rate, frames, channels = sound.samplerate, sound.frames, sound.channels
     with open_binary(file) as stream:
         return AudioInfo(file_digest(stream), rate, frames, channels)
 
 
 def _data_line(log: str) -> str:
-    """The log's line on the sample data; a streaming writer leaves 0 or 0xFFFFFFFF there, which is no damage."""
+    """Return the log's line on the sample data; a streaming writer leaves 0 or 0xFFFFFFFF there: no damage."""
     lines = [line for line in log.splitlines() if line.strip().startswith("data")]
     sizes = [line.split(":")[-1].split("(")[0].strip() for line in lines]
     return "" if not lines or sizes[0] in ("0", "4294967295", "-1") else lines[0]
 
 
 def segment_of(file: str, info: AudioInfo, *, start: float | None, end: float | None, channel: int | None) -> Segment:
-    """Turn times in seconds into samples of the file, nulls resolved.
+    """Turn times in seconds into samples of the file, with nulls resolved.
 
     Raises:
         PipelineError: the times or the channel do not lie in the file.
@@ -163,14 +163,14 @@ def segment_of(file: str, info: AudioInfo, *, start: float | None, end: float | 
     first = 0 if start is None else round(start * info.sampling_rate)
     last = info.n_samples if end is None else round(end * info.sampling_rate)
     if last - info.n_samples > END_TOLERANCE * info.sampling_rate:
-        raise PipelineError(f"ends at {end:.3f} s, after its file {file} does ({info.seconds:.3f} s)")
+        raise PipelineError(f"ends at {end:.3f} s, but its file {file} ends at {info.seconds:.3f} s")
     last = min(last, info.n_samples)
     if first >= last:
         raise PipelineError(
-            f"starts at {start} s and ends at {last / info.sampling_rate:.3f} s in {file}: nothing in between"
+            f"starts at {start} s and ends at {last / info.sampling_rate:.3f} s in {file}: that leaves no samples"
         )
     if channel is not None and channel >= info.channels:
-        raise PipelineError(f"wants channel {channel} of {file}, which has {info.channels}, counted from 0")
+        raise PipelineError(f"needs channel {channel} of {file}, which has {info.channels} (counted from 0)")
     return Segment(file, first, last, 0 if info.channels == 1 else channel, info.sampling_rate)
 
 
@@ -188,7 +188,7 @@ def read_segment(segment: Segment, sampling_rate: int) -> np.ndarray:
 
 
 def _read_mono(sound: soundfile.SoundFile, segment: Segment) -> np.ndarray:
-    """The samples of a segment at whose start the file stands."""
+    """Read a segment's samples; the file is already at its start."""
     samples = sound.read(segment.end - segment.start, dtype="float32", always_2d=True)
     if len(samples) < segment.end - segment.start:
         raise PipelineError(f"{segment.file}: is truncated after {segment.start + len(samples)} samples; copy it again")
@@ -202,10 +202,12 @@ def read_blocks(segment: Segment, sampling_rate: int, *, seconds: float) -> Iter
     """Decode a segment block by block and resample it as one stream (soxr HQ), so that blocks join without a seam.
 
     Args:
+        segment: what to decode.
+        sampling_rate: of the waveforms (Hz).
         seconds: of audio that is decoded at once.
 
     Yields:
-        successive float32 waveforms `(samples,)` at `sampling_rate`, all of them together as `read_segment` gives.
+        Successive float32 waveforms `(samples,)` at `sampling_rate`, all of them together as `read_segment` gives.
 
     Raises:
         PipelineError: as `read_segment` does.

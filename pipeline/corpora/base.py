@@ -32,7 +32,7 @@ class ReadCorpus:
 
 
 def corpus_root(root: str) -> Path:
-    """The corpus's folder: a local one, or an fsspec address such as `s3://bucket/corpus` that acts like one.
+    """Return the corpus's folder: a local one, or an fsspec address such as `s3://bucket/corpus` that acts like one.
 
     Raises:
         PipelineError: there is no such folder, or nothing here reads such addresses.
@@ -53,25 +53,25 @@ def _remote(root: str) -> Path:
 
 
 def inside_root(audio: str, *, where: str) -> str:
-    """Return a path of the corpus unchanged if it stays inside the corpus root.
+    r"""Return a path of the corpus unchanged if it stays inside the corpus root.
 
     Args:
-        audio: path relative to the root, with `/` or `\\` between its parts.
+        audio: path relative to the root, with `/` or `\` between its parts.
         where: the file and line, for the error.
 
     Raises:
-        PipelineError: the path is absolute or climbs out of the root.
+        PipelineError: the path is absolute or leaves the root.
     """
     windows = PureWindowsPath(audio)
     if windows.is_absolute() or windows.anchor or audio.startswith("~"):
         raise PipelineError(f"{where}: audio '{audio}' is absolute; give it relative to the corpus root")
     if posixpath.normpath(windows.as_posix()).split("/")[0] == "..":
-        raise PipelineError(f"{where}: audio '{audio}' climbs out of the corpus root; keep it inside")
+        raise PipelineError(f"{where}: audio '{audio}' leaves the corpus root; give a path inside it")
     return audio
 
 
 def differences(utterances: Sequence[Utterance], published: PublishedCounts) -> list[str]:
-    """Where the counts of a manifest differ from the published ones: one warning for each group of fields."""
+    """Return one warning for each group of fields whose counts differ from the published ones."""
     return [warning for names in published for warning in _differences_by(names, utterances, published[names])]
 
 

@@ -66,8 +66,8 @@ class _Label:
 def read(root: str, *, audio: str = "sentences") -> ReadCorpus:
     """Read IEMOCAP.
 
-    The utterances are the labelled ones, all 10,039 of them, in the order of the transcript files. Lines that stand
-    in a transcript alone (`..._MXX0`, `M: Yeah.`) have neither a label nor a wav file of their own and are left out.
+    The utterances are the labelled ones, all 10,039 of them, in the order of the transcript files. Lines that are
+    only in a transcript (`..._MXX0`, `M: Yeah.`) have neither a label nor a wav file of their own and are left out.
 
     Args:
         root: folder with `Session1` to `Session5`, or its parent that has them in `IEMOCAP_full_release`.
@@ -93,20 +93,20 @@ def read(root: str, *, audio: str = "sentences") -> ReadCorpus:
 
 
 def sources(root: str, *, audio: str = "sentences") -> list[Path]:
-    """The transcript and the evaluation file of every dialogue."""
+    """Return the transcript and the evaluation file of every dialogue."""
     transcripts = _dialogues(root)[1]
     labels = [_label_path(path) for path in transcripts]
     return transcripts + [path for path in labels if path.is_file()]
 
 
 def _dialogues(root: str) -> tuple[Path, list[Path]]:
-    """The corpus root and its transcript files; macOS leaves files beside them whose names begin with `._`."""
+    """Return the corpus root and its transcript files; macOS leaves files beside them whose names begin with `._`."""
     folder = corpus_root(root)
     for base in (folder, folder / _RELEASE):
         found = sorted(base.glob("Session[1-5]/dialog/transcriptions/Ses*.txt"))
         if found:
             return folder, found
-    raise PipelineError(f"{root}: has no Session1/dialog/transcriptions/*.txt, nor has {_RELEASE} in it")
+    raise PipelineError(f"{root}: has no Session1/dialog/transcriptions/*.txt, directly or in {_RELEASE}")
 
 
 def _label_path(transcript: Path) -> Path:
@@ -127,7 +127,7 @@ def _read_dialogue(transcript: Path, folder: Path, *, audio: str) -> tuple[list[
     ]
     lost = [name for name in labels if name not in turns]
     if lost:
-        warnings.append(f"{transcript}: lacks lines for {shorten(lost)}; without their place in it they are left out")
+        warnings.append(f"{transcript}: has no line for {shorten(lost)}; they are left out, as their order is unknown")
     return utterances, warnings + notes
 
 
@@ -143,13 +143,13 @@ def _read_labels(path: Path) -> tuple[dict[str, _Label], list[str]]:
 
 
 def _label_lines(text: str, path: Path) -> Iterator[tuple[str, _Label]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for line_number, line in enumerate(text.split("\n"), start=1):
         if not line.startswith("["):
             continue
         match = _LABEL.fullmatch(line.strip())
         if match is None:
-            raise PipelineError(f"{path}, line {number}: is not a label line: {line.strip()!r}")
-        yield match["id"], _label(match, where=f"{path}, line {number}")
+            raise PipelineError(f"{path}, line {line_number}: is not a label line: {line.strip()!r}")
+        yield match["id"], _label(match, where=f"{path}, line {line_number}")
 
 
 def _label(match: re.Match[str], *, where: str) -> _Label:
@@ -158,7 +158,7 @@ def _label(match: re.Match[str], *, where: str) -> _Label:
         named = dict(zip(_RATINGS, ratings, strict=True))
         return _Label(code=match["code"], start=float(match["start"]), end=float(match["end"]), ratings=named)
     except ValueError:
-        raise PipelineError(f"{where}: has a time or a rating that is no number") from None
+        raise PipelineError(f"{where}: has a time or a rating that is not a number") from None
 
 
 def _utterance(name: str, text: str, label: _Label, *, transcript: Path, session: str, audio: str) -> Utterance:
@@ -167,7 +167,7 @@ def _utterance(name: str, text: str, label: _Label, *, transcript: Path, session
     # The letter in the dialogue's name tells who wore the markers; the speaker's is in the last field.
     gender = name.rpartition("_")[2][:1]
     if parts is None or gender not in ("F", "M"):
-        raise PipelineError(f"{transcript}: '{name}' is no utterance of IEMOCAP (as Ses01F_impro01_F000)")
+        raise PipelineError(f"{transcript}: '{name}' is not an utterance id of IEMOCAP (such as Ses01F_impro01_F000)")
     whole = audio == "dialog"
     path = f"dialog/wav/{dialogue}.wav" if whole else f"sentences/wav/{dialogue}/{name}.wav"
     return Utterance(

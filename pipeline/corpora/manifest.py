@@ -65,7 +65,7 @@ class Manifest:
     utterances: tuple[Utterance, ...]
 
     def dialogues(self) -> Iterator[tuple[str, list[Utterance]]]:
-        """Each dialogue's id and its utterances in turn order."""
+        """Yield each dialogue's id and its utterances in turn order."""
         for dialogue_id, turns in groupby(self.utterances, key=lambda utterance: utterance.dialogue_id):
             yield dialogue_id, list(turns)
 
@@ -75,7 +75,7 @@ _STRINGS = ("audio", "text", "speaker", "session", "condition", "label", "split"
 
 
 def check_utterances(utterances: Sequence[Utterance], *, source: str) -> None:
-    """Check what no single line shows: unique ids and contiguous dialogues.
+    """Check that ids are unique and dialogues contiguous, which no single line shows.
 
     Raises:
         PipelineError: names the source, the row and the id.
@@ -87,12 +87,12 @@ def check_utterances(utterances: Sequence[Utterance], *, source: str) -> None:
         if utterance.utterance_id in seen:
             first = seen[utterance.utterance_id]
             raise PipelineError(
-                f"{where}: utterance_id '{utterance.utterance_id}' is already that of row {first}; ids must be unique"
+                f"{where}: utterance_id '{utterance.utterance_id}' is already used in row {first}; ids must be unique"
             )
         seen[utterance.utterance_id] = row
         if utterance.dialogue_id in closed:
             raise PipelineError(
-                f"{where}: dialogue '{utterance.dialogue_id}' goes on after another began; keep its rows together"
+                f"{where}: dialogue '{utterance.dialogue_id}' continues after another began; keep its rows together"
             )
         if row > 1 and utterances[row - 2].dialogue_id != utterance.dialogue_id:
             closed.add(utterances[row - 2].dialogue_id)
@@ -133,14 +133,13 @@ def _check_types(values: dict[str, Any], *, where: str) -> None:
 def _check_times(values: dict[str, Any], *, where: str) -> None:
     for name in ("start", "end"):
         time = values.get(name)
-        number = isinstance(time, int | float) and not isinstance(time, bool) and math.isfinite(time)
-        if time is not None and (not number or time < 0):
-            raise PipelineError(f"{where}: field '{name}' must be seconds from 0 on or null, not {time!r}")
+        is_number = isinstance(time, int | float) and not isinstance(time, bool) and math.isfinite(time)
+        if time is not None and (not is_number or time < 0):
+            raise PipelineError(f"{where}: field '{name}' must be seconds, 0 or more, or null, not {time!r}")
     start, end = values.get("start"), values.get("end")
     if start is not None and end is not None and end <= start:
         raise PipelineError(
-            f"{where}: utterance '{values['utterance_id']}' ends at {end} s, not after its start at {start} s; "
-            "correct the times"
+            f"{where}: utterance '{values['utterance_id']}' ends at {end} s but starts at {start} s; correct the times"
         )
 
 
@@ -156,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and validate a manifest.
 
     Raises:
-        PipelineError: the files are missing, are no UTF-8 JSON Lines, or a row is wrong; names file, line and field.
+        PipelineError: the files are missing, are not UTF-8 JSON Lines, or a row is wrong; names file, line and field.
     """
     path = folder / MANIFEST_FILE
     utterances = tuple(_read_rows(path))
@@ -167,9 +166,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _read_rows(path: Path) -> Iterator[Utterance]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for line_number, line in enumerate(read_text(path).split("\n"), start=1):
+        where = f"{path}, line {line_number}"
         if line.strip():
-            yield utterance_from(parse_object(line, where=f"{path}, line {number}"), where=f"{path}, line {number}")
+            yield utterance_from(parse_object(line, where=where), where=where)
 
 
 def _read_corpus(path: Path) -> Corpus:
@@ -181,6 +181,6 @@ def _read_corpus(path: Path) -> Corpus:
 
 
 def count_by(utterances: Iterable[Utterance], name: str) -> dict[str, int]:
-    """How many utterances have each value of a field, most frequent first; None counts as `-`."""
+    """Count the utterances with each value of a field, most frequent first; None counts as `-`."""
     counts = Counter(getattr(utterance, name) or "-" for utterance in utterances)
     return dict(counts.most_common())

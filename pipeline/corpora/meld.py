@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
 from lpgnet.pipeline.corpora.manifest import Utterance
-from lpgnet.pipeline.corpora.text import named_rows, read_any_text
+from lpgnet.pipeline.corpora.text import Row, named_rows, read_any_text
 from lpgnet.pipeline.errors import PipelineError, did_you_mean, shorten
 
 VERSION = 1
@@ -27,6 +26,20 @@ class _Split:
     def table(self) -> str:
         """File name of the split's table."""
         return f"{self.name}_sent_emo.csv"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a table: the numbers of its dialogue and turn, and its cells by column."""
+
+    dialogue: int
+    turn: int
+    cells: Mapping[str, str]
+
+    @property
+    def clip(self) -> str:
+        """Name of the utterance's clip."""
+        return f"dia{self.dialogue}_utt{self.turn}"
 
 
 _SPLITS = (
@@ -81,7 +94,7 @@ def read(root: str) -> ReadCorpus:
     """
     folder = corpus_root(root)
     if not any(_table_path(folder, split) for split in _SPLITS):
-        raise PipelineError(f"{root}: has no {_SPLITS[0].table}, nor has {' or '.join(_FOLDERS[1:])} in it")
+        raise PipelineError(f"{root}: has no {_SPLITS[0].table}, directly or in {' or '.join(_FOLDERS[1:])}")
     utterances: list[Utterance] = []
     warnings: list[str] = []
     for split in _SPLITS:
@@ -92,7 +105,7 @@ def read(root: str) -> ReadCorpus:
 
 
 def sources(root: str) -> list[Path]:
-    """The tables, and the clip folders, whose change tells that clips came or went."""
+    """Return the tables, and the clip folders, whose change tells that clips came or went."""
     folder = corpus_root(root)
     paths = [_table_path(folder, split) for split in _SPLITS]
     clips = [folder / split.clips for split in _SPLITS]
@@ -114,47 +127,41 @@ def _read_split(folder: Path, split: _Split) -> tuple[list[Utterance], list[str]
     return utterances, warnings + _clip_warnings(rows, split, clips, folder=folder)
 
 
-def _read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of one table by dialogue and turn, with ids as numbers."""
+def _read_rows(path: Path) -> tuple[list[_Row], list[str]]:
+    """Read the rows of one table, by dialogue and turn."""
     text, warnings = read_any_text(path)
     rows = [_row(row, where=f"{path}, line {line}") for line, row in named_rows(text, path)]
     if not rows:
         raise PipelineError(f"{path}: has no rows")
-    first = {row["Dialogue_ID"]: place for place, row in reversed(list(enumerate(rows)))}
-    return sorted(rows, key=lambda row: (first[row["Dialogue_ID"]], row["Utterance_ID"])), warnings
+    first = {row.dialogue: index for index, row in reversed(list(enumerate(rows)))}
+    return sorted(rows, key=lambda row: (first[row.dialogue], row.turn)), warnings
 
 
-def _row(row: Mapping[str, str], *, where: str) -> dict[str, Any]:
+def _row(cells: Row, *, where: str) -> _Row:
     for name in _COLUMNS:
-        if name not in row:
-            raise PipelineError(f"{where}: the table has no column '{name}'{did_you_mean(name, row)}")
-    ids = {name: row[name].strip() for name in ("Dialogue_ID", "Utterance_ID")}
+        if name not in cells:
+            raise PipelineError(f"{where}: the table has no column '{name}'{did_you_mean(name, cells)}")
+    ids = {name: str(cells[name]).strip() for name in ("Dialogue_ID", "Utterance_ID")}
     for name, value in ids.items():
         if not (value.isascii() and value.isdigit()):
             raise PipelineError(f"{where}: {name} '{value}' is not a number")
-    texts = {name: row[name].translate(_CONTROLS).strip() for name in _COLUMNS}
-    return {**texts, **{name: int(value) for name, value in ids.items()}}
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
+    texts = {name: str(cells[name]).translate(_CONTROLS).strip() for name in _COLUMNS}
+    return _Row(int(ids["Dialogue_ID"]), int(ids["Utterance_ID"]), texts)
 
 
 def _clips(folder: Path, split: _Split) -> dict[str, str]:
-    """The path, relative to the corpus root, of every usable clip of a split, by its name."""
+    """Find every usable clip of a split: its path, relative to the corpus root, by its name."""
     if not (folder / split.clips).is_dir():
         return {}
     found = sorted(path for path in (folder / split.clips).iterdir() if path.suffix.lower() in _SUFFIXES)
     return {path.stem: f"{split.clips}/{path.name}" for path in found if path.stem not in split.bad}
 
 
-def _clip_warnings(
-    rows: Sequence[Mapping[str, Any]], split: _Split, clips: Collection[str], *, folder: Path
-) -> list[str]:
-    keys = [_key(row) for row in rows]
+def _clip_warnings(rows: Sequence[_Row], split: _Split, clips: Collection[str], *, folder: Path) -> list[str]:
+    keys = [row.clip for row in rows]
     bad = [key for key in keys if key in split.bad]
     missing = [key for key in keys if key not in clips and key not in split.bad]
-    warnings = [f"{folder / split.clips}: known bad clips, used without audio: {shorten(bad)}"] if bad else []
+    warnings = [f"{folder / split.clips}: clips known to be bad, used without audio: {shorten(bad)}"] if bad else []
     if missing:
         warnings.append(
             f"{folder / split.clips}: {len(missing)} of {len(rows)} utterances have no clip as"
@@ -163,14 +170,15 @@ def _clip_warnings(
     return warnings
 
 
-def _utterance(row: Mapping[str, Any], split: _Split, clips: Mapping[str, str]) -> Utterance:
+def _utterance(row: _Row, split: _Split, clips: Mapping[str, str]) -> Utterance:
+    cells = row.cells
     return Utterance(
-        dialogue_id=f"{split.name}_dia{row['Dialogue_ID']}",
-        utterance_id=f"{split.name}_{_key(row)}",
-        audio=clips.get(_key(row)),
-        text=row["Utterance"],
-        speaker=row["Speaker"] or None,
-        label=row["Emotion"] or None,
+        dialogue_id=f"{split.name}_dia{row.dialogue}",
+        utterance_id=f"{split.name}_{row.clip}",
+        audio=clips.get(row.clip),
+        text=cells["Utterance"],
+        speaker=cells["Speaker"] or None,
+        label=cells["Emotion"] or None,
         split=split.name,
-        extra={name: row[column] or None for column, name in _EXTRA.items()},
+        extra={name: cells[column] or None for column, name in _EXTRA.items()},
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, inside_root
 from lpgnet.pipeline.corpora.manifest import Utterance, utterance_from
-from lpgnet.pipeline.corpora.text import TABLE_SUFFIXES, named_rows, read_utf8
+from lpgnet.pipeline.corpora.text import TABLE_SUFFIXES, Cell, Row, named_rows, read_utf8
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
 VERSION = 1
@@ -21,7 +21,7 @@ _SECONDS = ("start", "end")
 def read(root: str, *, table: str | None = None, columns: Mapping[str, str] | None = None) -> ReadCorpus:
     """Read a corpus from one table.
 
-    Rows of one dialogue are put together, in the order of the file. Empty cells are null, but for an empty text, which
+    Rows of one dialogue are put together, in the order of the file. Empty cells are null, except an empty text, which
     stays an empty text so that it can be reported. Columns that are no field of the manifest go to `extra`.
 
     Args:
@@ -42,7 +42,7 @@ def read(root: str, *, table: str | None = None, columns: Mapping[str, str] | No
 
 
 def sources(root: str, *, table: str | None = None, columns: Mapping[str, str] | None = None) -> list[Path]:
-    """The files that the manifest depends on: the table."""
+    """Return the files that the manifest depends on: the table."""
     return [_table_path(root, table)]
 
 
@@ -55,7 +55,7 @@ def _table_path(root: str, table: str | None) -> Path:
         return found[0]
     names = shorten(path.name for path in found) or "none"
     raise PipelineError(
-        f"{root}: needs one table (.csv, .tsv or .jsonl) and has {names}; name it by corpus.options.table"
+        f"{root}: must hold one table (.csv, .tsv or .jsonl) but holds {names}; name it in corpus.options.table"
     )
 
 
@@ -78,11 +78,11 @@ def _check_columns(renamed: Mapping[str, str], *, known: list[str], path: Path) 
         if column not in known and (column != name or name == "dialogue_id"):
             raise PipelineError(
                 f"{path}: has no column '{column}' for {name}{did_you_mean(column, known)}; its columns are"
-                f" {shorten(known, most=20)}; map names by corpus.options.columns"
+                f" {shorten(known, most=20)}; map names in corpus.options.columns"
             )
 
 
-def _utterances(rows: Iterable[tuple[int, dict[str, Any]]], renamed: Mapping[str, str], path: Path) -> list[Utterance]:
+def _utterances(rows: Iterable[tuple[int, Row]], renamed: Mapping[str, str], path: Path) -> list[Utterance]:
     dialogues: dict[str, list[Utterance]] = {}
     lines: dict[str, int] = {}
     for line, row in rows:
@@ -95,15 +95,15 @@ def _utterances(rows: Iterable[tuple[int, dict[str, Any]]], renamed: Mapping[str
         first = lines.setdefault(utterance.utterance_id, line)
         if first != line:
             raise PipelineError(
-                f"{where}: utterance_id '{utterance.utterance_id}' is already that of line {first}; ids must be unique"
+                f"{where}: utterance_id '{utterance.utterance_id}' is already used in line {first}; ids must be unique"
             )
         turns.append(utterance)
     return [utterance for turns in dialogues.values() for utterance in turns]
 
 
-def _values(row: Mapping[str, Any], renamed: Mapping[str, str], *, where: str) -> dict[str, Any]:
-    """The fields of the manifest in one row, the rest of the row under `extra`."""
-    values = {
+def _values(row: Row, renamed: Mapping[str, str], *, where: str) -> dict[str, Any]:
+    """Return the fields of the manifest in one row, the rest of the row under `extra`."""
+    values: dict[str, Any] = {
         name: _parse(name, row[column], where=f"{where}, column '{column}'")
         for name, column in renamed.items()
         if column in row
@@ -115,16 +115,16 @@ def _values(row: Mapping[str, Any], renamed: Mapping[str, str], *, where: str) -
 
 
 def _extra(cells: dict[str, Any]) -> dict[str, Any]:
-    """Cells that are no field of the manifest; an object named `extra` (as a manifest has) is spread out among them."""
+    """Merge an object named `extra`, which a manifest has, with the cells that are not fields of the manifest."""
     inner = cells.pop("extra") if isinstance(cells.get("extra"), dict) else {}
     return {**inner, **{column: None if cell == "" else cell for column, cell in cells.items()}}
 
 
-def _parse(name: str, cell: Any, *, where: str) -> Any:
+def _parse(name: str, cell: Cell, *, where: str) -> str | float | None:
     if cell is None or (cell == "" and name != "text"):
         return None
     if isinstance(cell, bool | list | dict):
-        raise PipelineError(f"{where}: {cell!r} is no value for {name}")
+        raise PipelineError(f"{where}: {cell!r} is not a value for {name}")
     if name in _SECONDS:
         return _number(cell, float, what="seconds", where=where)
     if name == "channel":
@@ -132,7 +132,7 @@ def _parse(name: str, cell: Any, *, where: str) -> Any:
     return str(cell)
 
 
-def _number(cell: Any, kind: type[int] | type[float], *, what: str, where: str) -> float:
+def _number(cell: str | float, kind: type[int] | type[float], *, what: str, where: str) -> float:
     try:
         number = kind(cell)
     except (ValueError, OverflowError):

@@ -7,9 +7,9 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from lpgnet.pipeline.common.files import parse_object
 from lpgnet.pipeline.errors import PipelineError, shorten
@@ -22,6 +22,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What a table holds in one place; CSV and TSV have strings only.
+Cell: TypeAlias = str | int | float | list[object] | dict[str, object] | None
+Row: TypeAlias = Mapping[str, Cell]
+
 _DELIMITERS = ",;\t"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -54,29 +58,29 @@ def read_utf8(path: Path) -> str:
 
 
 def read_any_text(path: Path) -> tuple[str, list[str]]:
-    """Read text whose encoding nobody told: by its byte order mark, else UTF-8, UTF-16 or, as a last resort, cp1252.
+    """Read text of unknown encoding: by its byte order mark, else UTF-8, UTF-16 or, as a last resort, cp1252.
 
     Returns:
-        the text, line ends as they are, and a warning where the encoding was guessed.
+        The text, line ends as they are, and a warning where the encoding was guessed.
 
     Raises:
-        PipelineError: the file is missing, or is no text in any of these.
+        PipelineError: the file is missing, or is not text in any of these.
     """
     data = read_bytes(path)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _unmarked(data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise PipelineError(f"{path}: is no text in {encoding} (byte {error.start}); save it as UTF-8") from None
+        raise PipelineError(f"{path}: is not text in {encoding} (byte {error.start}); save it as UTF-8") from None
     if "\0" in text:
-        raise PipelineError(f"{path}: is no text file (it holds null characters)")
+        raise PipelineError(f"{path}: is not a text file (it holds null characters)")
     if encoding in ("cp1252", "latin-1"):
-        return text, [f"{path}: is not UTF-8, read as {encoding}; save it as UTF-8 if letters look wrong"]
+        return text, [f"{path}: is not UTF-8, so it was read as {encoding}; save it as UTF-8 if letters look wrong"]
     return text, []
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of a text, whichever system wrote it; unlike `splitlines`, no control character ends one."""
+    """Split a text into lines, whichever system wrote it; unlike `splitlines`, no control character ends one."""
     return _LINE_END.split(text)
 
 
@@ -97,8 +101,8 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def named_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a table by the names of its columns, with the line at which each begins (from 1).
+def named_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
+    """Read the rows of a table by the names of its columns, each with the line at which it begins (from 1).
 
     The suffix of `path` tells the format: `.jsonl` holds a JSON object a line, `.tsv` is separated by tabs, anything
     else by whichever of comma, semicolon and tab its header has most of. Cells of CSV and TSV are strings.
@@ -112,23 +116,23 @@ def named_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return _cell_rows(text, path)
 
 
-def _json_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(split_lines(text), start=1):
+def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
+    for line_number, line in enumerate(split_lines(text), start=1):
         if line.strip():
-            yield number, parse_object(line, where=f"{path}, line {number}")
+            yield line_number, parse_object(line, where=f"{path}, line {line_number}")
 
 
-def _cell_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _cell_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
     rows = _cells(text, path, delimiter=_delimiter(text, path))
     header_line, header = next(rows, (1, []))
     _check_header(header, where=f"{path}, line {header_line}")
-    for number, cells in rows:
+    for line, cells in rows:
         if len(cells) != len(header):
             raise PipelineError(
-                f"{path}, line {number}: has {len(cells)} cells where the header has {len(header)};"
+                f"{path}, line {line}: has {len(cells)} cells where the header has {len(header)};"
                 " put cells with separators or line breaks in double quotes"
             )
-        yield number, dict(zip(header, cells, strict=True))
+        yield line, dict(zip(header, cells, strict=True))
 
 
 def _delimiter(text: str, path: Path) -> str:
@@ -160,4 +164,4 @@ def _check_header(header: list[str], *, where: str) -> None:
         raise PipelineError(f"{where}: column {header.index('') + 1} has no name; name it or remove it")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise PipelineError(f"{where}: columns named twice: {shorten(twice)}; give each a name of its own")
+        raise PipelineError(f"{where}: columns named twice: {shorten(twice)}; give each its own name")

@@ -1,4 +1,4 @@
-"""Extraction: requests -> embeddings, decoding ahead of the encoder and keeping the good when some are bad."""
+"""Extraction: requests -> embeddings, decoding ahead of the encoder and setting bad utterances aside."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.embeddings.plan import Problem, Request, Words
 from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from lpgnet.feature_extractors import Embedding, Encoder
+    from lpgnet.feature_extractors import Embedding, Encoder, Item
+
+    # What the encoder takes for a request, or why there is none.
+    Decoded: TypeAlias = Item | Problem
 
 # What is decoded, embedded and handed on together: enough to fill batches, little enough to keep in memory.
 CHUNK_COST = {"audio": 60.0, "text": 50_000.0}
@@ -32,14 +33,14 @@ CHUNKS_AHEAD = 2
 
 @dataclass
 class Extraction:
-    """What an extraction did: filled while `embed` runs.
+    """What an extraction did; `embed` fills it while it runs.
 
     Attributes:
         problems: utterances that could not be embedded.
         flags: how many embeddings carry each flag of the encoder (padded, silent, ...).
-        size: samples or tokens of the utterances themselves that went through the encoder.
-        padding: those computed beside them.
-        seconds_waited: that the encoder stood still for decoding.
+        size: samples or tokens of the utterances that went through the encoder.
+        padding: samples or tokens that were added to fill the batches.
+        seconds_waited: how long the encoder waited for decoding.
     """
 
     computed: int = 0
@@ -52,7 +53,7 @@ class Extraction:
 
 
 def merge(extractions: Sequence[Extraction]) -> Extraction:
-    """What several processes did together; the one that waited longest says how long."""
+    """Add up what several processes did; `seconds_waited` is that of the one that waited longest."""
     flags: Counter[str] = Counter()
     for extraction in extractions:
         flags.update(extraction.flags)
@@ -68,7 +69,7 @@ def merge(extractions: Sequence[Extraction]) -> Extraction:
 
 
 def cost(request: Request) -> float:
-    """Seconds of audio, or characters of text with its context: what chunks and parts are measured in."""
+    """Return seconds of audio, or characters of text with its context: what chunks and parts are measured in."""
     source = request.source
     if isinstance(source, Segment):
         return source.seconds
@@ -87,20 +88,25 @@ def embed(
     """Embed requests chunk by chunk, in memory bounded by the chunk and not by the corpus.
 
     Args:
+        encoder: computes the embeddings.
+        requests: what to embed, in this order.
         extraction: is filled with counts and problems as the work goes on.
         device: where the encoder computes.
         workers: processes that decode and resample ahead; 0 decodes here.
         batch_budget: padded samples or tokens in a batch; None leaves it to the encoder.
+
+    Yields:
+        Each request that could be embedded, and its embedding.
 
     Raises:
         PipelineError: a decoding process ended.
     """
     factor = 1 if device == "cpu" else GPU_FACTOR
     chunks = _chunks(requests, factor * CHUNK_COST[encoder.spec.modality])
-    for chunk, items in _decoded(chunks, encoder, workers, extraction):
+    for chunk, items in _decode_chunks(chunks, encoder, workers, extraction):
         extraction.problems += [item for item in items if isinstance(item, Problem)]
         pairs = [(request, item) for request, item in zip(chunk, items, strict=True) if not isinstance(item, Problem)]
-        for request, embedding in _encode_good(encoder, pairs, extraction, batch_budget):
+        for request, embedding in _encode(encoder, pairs, extraction, batch_budget):
             _count(request, embedding, extraction)
             yield request, embedding
 
@@ -115,10 +121,10 @@ def _count(request: Request, embedding: Embedding, extraction: Extraction) -> No
         extraction.audio_seconds += request.source.seconds
 
 
-def _encode_good(
-    encoder: Encoder, pairs: list[tuple[Request, Any]], extraction: Extraction, batch_budget: int | None
+def _encode(
+    encoder: Encoder, pairs: list[tuple[Request, Item]], extraction: Extraction, batch_budget: int | None
 ) -> list[tuple[Request, Embedding]]:
-    """Encode a chunk; items that the encoder refuses are set aside as problems and the rest encoded."""
+    """Encode a chunk; items that the encoder refuses become problems."""
     from lpgnet.feature_extractors import ItemError
 
     try:
@@ -126,9 +132,9 @@ def _encode_good(
         return [(request, embedding) for (request, _), embedding in zip(pairs, embeddings, strict=True)]
     except ItemError as error:
         bad = error.problems
-    extraction.problems += [Problem(pairs[place][0].utterance_id, why) for place, why in bad.items()]
-    good = [pair for place, pair in enumerate(pairs) if place not in bad]
-    return _encode_good(encoder, good, extraction, batch_budget)
+    extraction.problems += [Problem(pairs[index][0].utterance_id, why) for index, why in bad.items()]
+    good = [pair for index, pair in enumerate(pairs) if index not in bad]
+    return _encode(encoder, good, extraction, batch_budget)
 
 
 def _chunks(requests: Sequence[Request], most: float) -> Iterator[list[Request]]:
@@ -145,14 +151,14 @@ def _chunks(requests: Sequence[Request], most: float) -> Iterator[list[Request]]
         yield chunk
 
 
-def _decoded(
+def _decode_chunks(
     chunks: Iterable[list[Request]], encoder: Encoder, workers: int, extraction: Extraction
-) -> Iterator[tuple[list[Request], list[Any]]]:
-    """Each chunk with its decoded items; a file that cannot be decoded gives a Problem in their place."""
+) -> Iterator[tuple[list[Request], list[Decoded]]]:
+    """Yield each chunk with its decoded items; a file that cannot be decoded gives a Problem instead."""
     rate = encoder.sampling_rate
     with ExitStack() as stack:
         pool = _start_decoders(workers, stack) if rate is not None and workers > 0 else None
-        ahead: deque[tuple[list[Request], list[Future[Any]] | None]] = deque()
+        ahead: deque[tuple[list[Request], list[Future[Decoded]] | None]] = deque()
         for chunk in chunks:
             ahead.append((chunk, _submit(pool, chunk, rate)))
             if len(ahead) > (CHUNKS_AHEAD if pool else 0):
@@ -172,27 +178,27 @@ def _leave_interrupts_to_the_stage() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _submit(pool: Executor | None, chunk: list[Request], rate: int | None) -> list[Future[Any]] | None:
+def _submit(pool: Executor | None, chunk: list[Request], rate: int | None) -> list[Future[Decoded]] | None:
     return [pool.submit(decode, request, rate) for request in chunk] if pool else None
 
 
 def _collect(
-    chunk: list[Request], futures: list[Future[Any]] | None, rate: int | None, extraction: Extraction
-) -> tuple[list[Request], list[Any]]:
+    chunk: list[Request], futures: list[Future[Decoded]] | None, rate: int | None, extraction: Extraction
+) -> tuple[list[Request], list[Decoded]]:
     started = perf_counter()
     try:
         items = [future.result() for future in futures] if futures else [decode(request, rate) for request in chunk]
     except BrokenProcessPool:
         raise PipelineError(
-            "a decoding process ended, most likely for want of memory; what is done is kept: run again with fewer "
-            "--features.workers, or with 0 to decode in the stage itself"
+            "a decoding process ended, most likely because memory ran out; finished work is kept: run again with fewer "
+            "--features.workers, or with 0 to decode in the main process"
         ) from None
     extraction.seconds_waited += perf_counter() - started
     return chunk, items
 
 
-def decode(request: Request, sampling_rate: int | None) -> np.ndarray | Any:
-    """The encoder's item for a request: a waveform or a TextItem, or a Problem where it cannot be read."""
+def decode(request: Request, sampling_rate: int | None) -> Decoded:
+    """Return the encoder's item for a request: a waveform `(samples,)` or a TextItem; a Problem if it is unreadable."""
     source = request.source
     if isinstance(source, Words):
         from lpgnet.feature_extractors import TextItem

@@ -10,7 +10,7 @@ import numpy as np
 
 from lpgnet.pipeline.common.console import progress_bar, quiet_transformers, say
 from lpgnet.pipeline.common.processes import Launch, balance, current_launch, make_accelerator, resolve_device
-from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.config import Config, FeaturesConfig
 from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge
 from lpgnet.pipeline.embeddings.plan import Plan, Problem, Request
@@ -29,7 +29,7 @@ FLUSH_SECONDS = 30.0
 
 @dataclass
 class Filled:
-    """What the stage did for one modality; `seconds` count loading the encoder."""
+    """What the stage did for one modality; `seconds` include loading the encoder."""
 
     spec: EncoderSpec
     wanted: int
@@ -41,43 +41,46 @@ class Filled:
 def fill_store(config: Config) -> list[Filled]:
     """Compute and store every embedding that the configuration needs and the store does not have.
 
-    With several processes each computes a share, and the first one learns what all did.
+    With several processes each computes a share.
+
+    Returns:
+        What was done for each modality, by all processes together.
 
     Raises:
         PipelineError: the corpus was not prepared, or the processes resolved different encoders.
     """
     launch = current_launch()
     manifest = read_manifest(config.folder)
-    prepared = [prepare_modality(config, manifest, modality) for modality in encoded_modalities(config)]
-    todo = [_missing(one) for one in prepared]
+    prepared = [prepare_modality(config, manifest, modality) for modality in encoded_modalities(config.encoders)]
+    missing = [_missing(one) for one in prepared]
     if launch.size > 1:
-        _agree([one.spec.fingerprint for one in prepared], config)
-    filled = [_fill_modality(config, *pair, launch) for pair in zip(prepared, todo, strict=True)]
+        _agree([one.spec.fingerprint for one in prepared], config.features.device)
+    filled = [_fill_modality(config.features, *pair, launch) for pair in zip(prepared, missing, strict=True)]
     if launch.size > 1:
-        filled = [_gathered(one) for one in filled]
+        filled = [_gather(one) for one in filled]
     if launch.is_main:
         write_summaries(config.folder, {one.spec.modality: _summary(config, one) for one in filled})
     return filled
 
 
-def _agree(fingerprints: list[str], config: Config) -> None:
-    """Wait until every process has looked into the store: parts are cut alike only if none has written before.
+def _agree(fingerprints: list[str], device: str) -> None:
+    """Wait until every process has read the store: their parts match only if none has written before.
 
     Raises:
         PipelineError: the processes resolved different encoders.
     """
     from accelerate.utils import gather_object
 
-    make_accelerator("cpu" if config.features.device == "cpu" else "auto")
+    make_accelerator("cpu" if device == "cpu" else "auto")
     if len(set(gather_object(fingerprints))) > len(set(fingerprints)):
         raise PipelineError(
-            "the processes see different encoders: their files differ, or `auto` precision means another on each "
-            "machine; give all the same files, and set encoders.audio.precision and encoders.text.precision"
+            "the processes found different encoders: their files differ, or precision `auto` means something else on "
+            "another machine; use the same files, and set encoders.audio.precision and encoders.text.precision"
         )
 
 
-def _gathered(filled: Filled) -> Filled:
-    """What all processes did together, in the time of the slowest; waits until every one has written its shards."""
+def _gather(filled: Filled) -> Filled:
+    """Wait until every process has written its shards, and add up what they did, in the time of the slowest."""
     from accelerate.utils import gather_object
 
     everyone = gather_object([filled])
@@ -85,27 +88,27 @@ def _gathered(filled: Filled) -> Filled:
     return replace(filled, extraction=extraction, seconds=max(one.seconds for one in everyone))
 
 
-def _fill_modality(config: Config, prepared: Prepared, todo: list[Request], launch: Launch) -> Filled:
+def _fill_modality(config: FeaturesConfig, prepared: Prepared, missing: list[Request], launch: Launch) -> Filled:
     """Compute this process's part of one modality's missing embeddings."""
     started = perf_counter()
     wanted = len(prepared.plan.requests)
     extraction = Extraction(problems=list(prepared.plan.problems) if launch.is_main else [])
-    filled = Filled(prepared.spec, wanted, _cached(prepared, todo), extraction)
-    mine = balance(todo, [cost(request) for request in todo], launch.size)[launch.rank]
-    if mine:
-        _extract(config, prepared, mine, extraction, shown=launch.is_main)
-        extraction.problems = _for_all_that_share(prepared.plan, extraction.problems)
+    filled = Filled(prepared.spec, wanted, _count_cached(prepared, missing), extraction)
+    share = balance(missing, [cost(request) for request in missing], launch.size)[launch.rank]
+    if share:
+        _extract(config, prepared, share, extraction, shown=launch.is_main)
+        extraction.problems = _share_problems(prepared.plan, extraction.problems)
     filled.seconds = perf_counter() - started
     return filled
 
 
-def _cached(prepared: Prepared, todo: list[Request]) -> int:
-    missing = {request.key for request in todo}
-    return sum(request.key not in missing for request in prepared.plan.requests)
+def _count_cached(prepared: Prepared, missing: list[Request]) -> int:
+    missing_keys = {request.key for request in missing}
+    return sum(request.key not in missing_keys for request in prepared.plan.requests)
 
 
-def _for_all_that_share(plan: Plan, problems: list[Problem]) -> list[Problem]:
-    """Utterances with equal content share a key and one request; what is wrong with it is wrong with all of them."""
+def _share_problems(plan: Plan, problems: list[Problem]) -> list[Problem]:
+    """Repeat a problem for every utterance of equal content: they share a key and one request."""
     keys = {request.utterance_id: request.key for request in plan.requests}
     messages = {keys[problem.utterance_id]: problem.message for problem in problems if problem.utterance_id in keys}
     shared = [Problem(name, messages[key]) for name, key in keys.items() if key in messages]
@@ -113,28 +116,28 @@ def _for_all_that_share(plan: Plan, problems: list[Problem]) -> list[Problem]:
 
 
 def _missing(prepared: Prepared) -> list[Request]:
-    """One request for each key that the store does not have."""
+    """Return one request for each key that the store does not have."""
     by_key = {request.key: request for request in prepared.plan.requests}
     return [by_key[key] for key in prepared.store.missing(by_key)]
 
 
 def _extract(
-    config: Config, prepared: Prepared, requests: list[Request], extraction: Extraction, *, shown: bool
+    config: FeaturesConfig, prepared: Prepared, requests: list[Request], extraction: Extraction, *, shown: bool
 ) -> None:
     """Embed requests and write them to the store, a shard at a time, with a progress bar where it is `shown`."""
     from lpgnet.feature_extractors import load_encoder
 
     quiet_transformers()
-    spec, settings, device = prepared.spec, config.features, resolve_device(config.features.device)
+    spec, device = prepared.spec, resolve_device(config.device)
     encoder = load_encoder(spec, device=device)
     if shown:
         say(f"features: {spec.modality} by {spec.name} in {spec.precision} on {device}")
     pairs = embed(
-        encoder, requests, extraction, device=device, workers=settings.workers, batch_budget=settings.batch_budget
+        encoder, requests, extraction, device=device, workers=config.workers, batch_budget=config.batch_budget
     )
     bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters", shown=shown)
     description = prepared.store.description or spec.to_dict() | _frame_length(encoder)
-    with prepared.store.writer(description, dtype=settings.dtype) as writer, bar:
+    with prepared.store.writer(description, dtype=config.dtype) as writer, bar:
         task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
         started = flushed = perf_counter()
         for request, embedding in pairs:
@@ -146,7 +149,7 @@ def _extract(
 
 
 def _frame_length(encoder: Encoder) -> dict[str, float]:
-    """How long one frame is, measured on made-up sound: what a store's hours of audio are counted by."""
+    """Measure how long one frame is, on synthetic sound: what a store's hours of audio are counted by."""
     if encoder.sampling_rate is None:
         return {}
     sound = np.random.default_rng(0).normal(0, 0.1, FRAME_PROBE_SECONDS * encoder.sampling_rate).astype(np.float32)
@@ -154,15 +157,16 @@ def _frame_length(encoder: Encoder) -> dict[str, float]:
 
 
 def speed(extraction: Extraction, seconds: float) -> str:
+    """Format how fast an extraction was: `12.3 x real time` of audio, or `45 utterances/s` of text."""
     if extraction.audio_seconds:
         return f"{extraction.audio_seconds / seconds:.1f} x real time"
     return f"{extraction.computed / seconds:.0f} utterances/s"
 
 
 def _summary(config: Config, filled: Filled) -> ModalitySummary:
-    """What is kept of how the embeddings were made: `auto` precision is read back from here."""
+    """Summarize how the embeddings were made: `auto` precision is read back from here."""
     spec, modality = filled.spec, filled.spec.modality
-    chosen = encoder_config(config, modality)
+    chosen = encoder_config(config.encoders, modality)
     before = read_summaries(config.folder).get(modality)
     resolved = {str(chosen.name): spec.precision} if chosen.precision == "auto" else {}
     skipped = [problem.utterance_id for problem in filled.extraction.problems]

@@ -55,7 +55,7 @@ class Plan:
     problems: tuple[Problem, ...]
 
     def without(self, utterance_ids: Collection[str]) -> Plan:
-        """The plan without the requests of some utterances."""
+        """Return the plan without the requests of some utterances."""
         kept = tuple(request for request in self.requests if request.utterance_id not in utterance_ids)
         return Plan(kept, self.problems)
 
@@ -65,7 +65,7 @@ DescribedFile = tuple[str, AudioInfo] | str
 
 
 def plan_audio(utterances: Sequence[Utterance], root: str, stat_cache: StatCache | None) -> Plan:
-    """The audio each utterance needs; a file that the stat cache knows is not read again."""
+    """Find the audio that each utterance needs; a file that the stat cache knows is not read again."""
     spoken = [utterance for utterance in utterances if utterance.audio is not None]
     files = _describe_all({str(utterance.audio) for utterance in spoken}, root, stat_cache)
     return _plan(_audio_request(utterance, files[str(utterance.audio)]) for utterance in spoken)
@@ -90,7 +90,7 @@ def _audio_request(utterance: Utterance, described: DescribedFile) -> Request | 
 
 
 def _describe_all(audios: Iterable[str], root: str, stat_cache: StatCache | None) -> dict[str, DescribedFile]:
-    """What each file of the corpus holds, or why it cannot be used."""
+    """Describe each file of the corpus, or say why it cannot be used."""
     files, described = {}, {}
     for audio in sorted(audios):
         try:
@@ -106,7 +106,7 @@ def _described(file: str, found: dict[str, Any]) -> DescribedFile:
 
 
 def _describe_files(files: Iterable[str], stat_cache: StatCache | None) -> dict[str, dict[str, Any]]:
-    """`describe_or_problem` of each file; a local file that is as it was is not read again."""
+    """Call `describe_or_problem` for each file; a local file that has not changed is not read again."""
     found = sorted(set(files))
     local = [file for file in found if stat_cache and not is_address(file) and os.path.isfile(file)]
     known = stat_cache.lookup_many(map(Path, local), describe_or_problem) if stat_cache else []
@@ -116,7 +116,7 @@ def _describe_files(files: Iterable[str], stat_cache: StatCache | None) -> dict[
 
 
 def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
-    """`describe` in a form that the stat cache keeps."""
+    """Describe a recording in a form that the stat cache keeps."""
     try:
         return asdict(describe(file or str(path)))
     except PipelineError as error:
@@ -124,20 +124,20 @@ def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
 
 
 def plan_text(utterances: Sequence[Utterance], context_turns: int) -> Plan:
-    """The words each utterance needs, with up to `context_turns` turns before it."""
+    """Find the words that each utterance needs, with up to `context_turns` turns before it."""
     dialogues = groupby(utterances, key=lambda utterance: utterance.dialogue_id)
     return _plan(found for _, turns in dialogues for found in _text_requests(turns, context_turns))
 
 
 def _text_requests(turns: Iterable[Utterance], context_turns: int) -> Iterator[Request | Problem]:
-    """One dialogue's requests, in turn order."""
+    """Yield one dialogue's requests, in turn order."""
     said: list[str] = []
     for utterance in turns:
         if utterance.text is None:
             continue
         text = " ".join(utterance.text.split())
         if not text:
-            yield Problem(utterance.utterance_id, "its text is empty; transcribe it or leave it null")
+            yield Problem(utterance.utterance_id, "its text is empty; transcribe it or set it to null")
             continue
         context = tuple(said[-context_turns:]) if context_turns else ()
         yield Request(utterance.utterance_id, text_key(text, context), Words(text, context))
@@ -145,12 +145,12 @@ def _text_requests(turns: Iterable[Utterance], context_turns: int) -> Iterator[R
 
 
 def imported_key(utterance_id: str) -> bytes:
-    """The key of an embedding that was computed elsewhere: there may be no recording to take a key from."""
+    """Return the key of an embedding that was computed elsewhere: there may be no recording to take a key from."""
     return text_key(utterance_id, ("imported",))
 
 
 def plan_imported(utterances: Sequence[Utterance], store: FeatureStore) -> Plan:
-    """The imported embeddings that there are; an utterance without one lacks the modality."""
+    """Find the imported embeddings; an utterance without one lacks the modality."""
     keys = {utterance.utterance_id: imported_key(utterance.utterance_id) for utterance in utterances}
     missing = set(store.missing(keys.values()))
     return Plan(tuple(Request(name, key, Words("")) for name, key in keys.items() if key not in missing), ())
@@ -159,13 +159,13 @@ def plan_imported(utterances: Sequence[Utterance], store: FeatureStore) -> Plan:
 def make_plan(
     modality: str, utterances: Sequence[Utterance], *, root: str, stat_cache: StatCache, context_turns: int
 ) -> Plan:
-    """`plan_audio` or `plan_text`."""
+    """Call `plan_audio` or `plan_text`."""
     return plan_audio(utterances, root, stat_cache) if modality == "audio" else plan_text(utterances, context_turns)
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """One modality's embeddings of many utterances: `values` `(N, K, D)` float32 and each utterance's row in it."""
+    """One modality's embeddings of N utterances: `values` `(N, K, D)` float32 and each utterance's row in it."""
 
     values: np.ndarray
     rows: dict[str, int]
@@ -174,8 +174,9 @@ class Embeddings:
         return utterance_id in self.rows
 
     def __getitem__(self, utterance_id: str) -> np.ndarray:
-        """An utterance's embedding `(K, D)`."""
-        return self.values[self.rows[utterance_id]]
+        """Return an utterance's embedding `(K, D)`."""
+        embedding: np.ndarray = self.values[self.rows[utterance_id]]
+        return embedding
 
 
 def read_embeddings(plan: Plan, spec: EncoderSpec, store: FeatureStore) -> Embeddings:
@@ -191,20 +192,19 @@ def read_embeddings(plan: Plan, spec: EncoderSpec, store: FeatureStore) -> Embed
             "run the features stage with this configuration first"
         )
     keys = list(dict.fromkeys(request.key for request in plan.requests))
-    places = {key: place for place, key in enumerate(keys)}
-    values = (
-        np.stack([pool_frames(row.values) for row in store.read(keys)]) if keys else np.zeros((0, 1, 1), np.float32)
-    )
-    return Embeddings(values, {request.utterance_id: places[request.key] for request in plan.requests})
+    rows = {key: row for row, key in enumerate(keys)}
+    pooled = [pool_frames(entry.values) for entry in store.read(keys)]
+    values = np.stack(pooled) if pooled else np.zeros((0, 1, 1), np.float32)
+    return Embeddings(values, {request.utterance_id: rows[request.key] for request in plan.requests})
 
 
 def stack_embeddings(values: Mapping[str, np.ndarray], *, empty_shape: tuple[int, int]) -> Embeddings:
-    """Embeddings out of each utterance's own; `empty_shape` (K, D) is that of none at all."""
-    rows = [pool_frames(row) for row in values.values()]
-    stacked = np.stack(rows) if rows else np.zeros((0, *empty_shape), np.float32)
-    return Embeddings(stacked, {utterance_id: place for place, utterance_id in enumerate(values)})
+    """Stack each utterance's embedding, `(K, D)` or `(n_frames, K, D)`; `empty_shape` (K, D) is that of none."""
+    pooled = [pool_frames(one) for one in values.values()]
+    stacked = np.stack(pooled) if pooled else np.zeros((0, *empty_shape), np.float32)
+    return Embeddings(stacked, {utterance_id: row for row, utterance_id in enumerate(values)})
 
 
 def pool_frames(values: np.ndarray) -> np.ndarray:
-    """The mean over frames of `(n_frames, K, D)`, float32; a pooled `(K, D)` is returned as it is."""
+    """Average `(n_frames, K, D)` over frames, float32; return a pooled `(K, D)` as it is."""
     return values.mean(axis=0, dtype=np.float64).astype(np.float32) if values.ndim == 3 else values

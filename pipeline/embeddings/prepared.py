@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpgnet.cache import FeatureStore, StatCache
 from lpgnet.pipeline.common.processes import resolve_device
-from lpgnet.pipeline.config import AudioEncoderConfig, Config, TextEncoderConfig
+from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, TextEncoderConfig
 from lpgnet.pipeline.corpora.manifest import Manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
 from lpgnet.pipeline.embeddings.summaries import read_summaries
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 IMPORTED = "imported:"
 
 
-def encoded_modalities(config: Config) -> list[str]:
-    """The modalities that have an encoder.
+def encoded_modalities(encoders: EncodersConfig) -> list[str]:
+    """Return the modalities that have an encoder.
 
     Raises:
         UsageError: there is none.
     """
-    named = [modality for modality in MODALITIES if encoder_config(config, modality).name]
+    named = [modality for modality in MODALITIES if encoder_config(encoders, modality).name]
     if not named:
-        raise UsageError("no encoder is named: set encoders.text.name, encoders.audio.name or both")
+        raise UsageError("no encoder is configured: set encoders.text.name, encoders.audio.name or both")
     return named
 
 
-def encoder_config(config: Config, modality: str) -> AudioEncoderConfig | TextEncoderConfig:
-    """The section of the configuration for a modality's encoder."""
-    return config.encoders.audio if modality == "audio" else config.encoders.text
+def encoder_config(encoders: EncodersConfig, modality: str) -> AudioEncoderConfig | TextEncoderConfig:
+    """Return the settings of a modality's encoder."""
+    return encoders.audio if modality == "audio" else encoders.text
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
     """
     root = Path(config.features.store)
     stat_cache = StatCache(root / "stat.sqlite")
-    name = str(encoder_config(config, modality).name)
+    name = str(encoder_config(config.encoders, modality).name)
     if name.startswith(IMPORTED):
         return _prepare_imported(name, manifest, modality, root)
     spec = _resolve(config, modality, stat_cache)
@@ -75,22 +75,26 @@ def _prepare_imported(name: str, manifest: Manifest, modality: str, root: Path) 
     plan = plan_imported(manifest.utterances, store)
     if not plan.requests:
         command = f"lpgnet cache import {name.removeprefix(IMPORTED)} --manifest ... --modality {modality}"
-        raise PipelineError(f"{name}: has no embedding of this corpus in the store; import it first: {command}")
+        raise PipelineError(f"{name}: the store has no such embeddings of this corpus; import them first: {command}")
     return Prepared(spec, store, plan)
 
 
 def imported_spec(name: str, modality: str) -> EncoderSpec:
-    """The spec of embeddings that were computed elsewhere: their fingerprint is the file's digest.
+    """Make the spec of embeddings that were computed elsewhere: their fingerprint is the file's digest.
 
     Args:
         name: `imported:FILE`.
+        modality: text or audio.
+
+    Raises:
+        PipelineError: there is no such file.
     """
     from lpgnet.feature_extractors import Settings, digest_file, make_spec
 
     file = Path(name.removeprefix(IMPORTED))
     if not file.is_file():
         raise PipelineError(
-            f"{file}: no such file of embeddings; an .npz or .safetensors file by utterance id is needed"
+            f"{file}: no such file of embeddings; give an .npz or .safetensors file with one array per utterance id"
         )
     return make_spec(name, modality, Settings(modality=modality, layers="all"), None, {"imported": digest_file(file)})
 
@@ -98,7 +102,7 @@ def imported_spec(name: str, modality: str) -> EncoderSpec:
 def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:
     from lpgnet.feature_extractors import digest_file, resolve_spec
 
-    settings = encoder_config(config, modality)
+    settings = encoder_config(config.encoders, modality)
     return resolve_spec(
         str(settings.name),
         modality=modality,
@@ -112,11 +116,11 @@ def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpe
 
 
 def _precision(config: Config, modality: str) -> str:
-    """`auto` is resolved once for an encoder in an experiment and kept, so that another device does not change it."""
-    settings = encoder_config(config, modality)
+    """Resolve `auto` once for an encoder in an experiment and keep it, so that another device does not change it."""
+    settings = encoder_config(config.encoders, modality)
     if settings.precision != "auto":
         return settings.precision
-    known = _auto_precisions(config, modality)
+    known = _auto_precisions(config.folder, modality)
     if settings.name in known:
         return known[settings.name]
     from lpgnet.feature_extractors import resolve_precision
@@ -124,12 +128,12 @@ def _precision(config: Config, modality: str) -> str:
     return resolve_precision("auto", resolve_device(config.features.device))
 
 
-def _auto_precisions(config: Config, modality: str) -> dict[str, str]:
-    summary = read_summaries(config.folder).get(modality)
+def _auto_precisions(folder: Path, modality: str) -> dict[str, str]:
+    summary = read_summaries(folder).get(modality)
     return summary.auto_precision if summary else {}
 
 
-def skipped_utterances(config: Config, modality: str) -> set[str]:
-    """The utterances that have no embedding because the user chose to go on without them."""
-    summary = read_summaries(config.folder).get(modality)
+def skipped_utterances(folder: Path, modality: str) -> set[str]:
+    """Return the utterances of an experiment that the user chose to leave out, as they cannot be embedded."""
+    summary = read_summaries(folder).get(modality)
     return set(summary.skipped) if summary else set()

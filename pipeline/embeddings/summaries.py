@@ -20,8 +20,8 @@ class ModalitySummary:
         spec: the encoder's spec, as JSON types.
         auto_precision: by encoder name, what `auto` was resolved to; kept, so that another device does not change it.
         context_turns: turns that the text encoder reads before the utterance (turns).
-        utterances: that need an embedding.
-        skipped: ids of those that have none because the user chose to go on without them.
+        utterances: how many need an embedding.
+        skipped: ids of those that have none and that the user chose to leave out.
     """
 
     spec: dict[str, Any]

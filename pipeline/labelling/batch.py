@@ -14,7 +14,6 @@ from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.sources import RecordingSource, Source
-from lpgnet.pipeline.reports.page import PageSettings
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
 
 # Subfolder of the output folder for what each timeline was made from.
@@ -83,8 +82,7 @@ def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConf
     for choice in timeline.choices:
         say(choice)
     with pipeline.seconds.of("outputs"):
-        page = PageSettings(config.embed_megabytes)
-        paths = write_timeline(timeline, Path(config.out), check_formats(config.formats), page)
+        paths = write_timeline(timeline, Path(config.out), check_formats(config.formats), config.page)
     # Written last, so that an interrupted timeline is made again.
     write_stamp(_stamp_path(source, config), stamp)
     return Labelled(_name(source), timeline, paths)

@@ -17,7 +17,7 @@ import torch
 from lpgnet.model import EmotionModel, load_model
 from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.common.processes import resolve_device
-from lpgnet.pipeline.config import PredictionConfig, check_prediction
+from lpgnet.pipeline.config import PredictionConfig, check_prediction, renamed
 from lpgnet.pipeline.corpora.audio import describe
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, Utterance
 from lpgnet.pipeline.embeddings.extraction import Extraction, embed
@@ -28,8 +28,7 @@ from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_name
 from lpgnet.pipeline.recordings.media import decodable
 from lpgnet.pipeline.recordings.sources import DialogueSource, Source
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
-from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, TurnSettings
-from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
+from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
 from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow
 from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
 
@@ -89,7 +88,7 @@ class EmotionPipeline:
         known = [entry.name for entry in fields(PredictionConfig)]
         for name in settings:
             if name not in known:
-                raise UsageError(f"unknown setting '{name}'; known: {', '.join(known)}")
+                raise UsageError(f"unknown setting '{name}'{renamed(name) or '; known: ' + ', '.join(known)}")
         config = PredictionConfig(model=str(folder), **settings)
         check_prediction(config)
         return cls.from_config(config)
@@ -212,22 +211,14 @@ class EmotionPipeline:
         def loader(name: str | None) -> Callable[[], SpeechModel] | None:
             return partial(self._speech_model, name) if name else None
 
-        speech = SpeechSettings(
-            threshold=config.vad_threshold,
-            release=config.vad_release,
-            min_speech=config.vad_min_speech,
-            min_silence=config.vad_min_silence,
-            padding=config.vad_padding,
-        )
-        settings = TurnSettings(
-            speech=speech,
+        return TurnFinder(
+            config.turns,
+            config.vad,
             per_channel=config.channels == "speakers",
-            max_turn=config.max_turn,
-            min_turn=config.min_turn,
-            max_pause=config.max_pause,
             wants_words="text" in self.encoders,
+            aligner=loader(config.aligner),
+            recognizer=loader(config.asr),
         )
-        return TurnFinder(settings, aligner=loader(config.aligner), recogniser=loader(config.asr))
 
     def _speech_model(self, name: str) -> SpeechModel:
         from lpgnet.pipeline.recordings.speech_models import load_speech_model
@@ -297,15 +288,15 @@ def _utterances(recording: Path, turns: Turns) -> list[Utterance]:
     return [
         Utterance(
             dialogue_id=recording.stem,
-            utterance_id=f"turn {index}",
+            utterance_id=f"turn {number}",
             audio=recording.name,
-            start=heard.turn.start,
-            end=heard.turn.end,
-            channel=heard.channel,
-            text=_encodable(heard.turn.text),
-            speaker=_encodable(heard.turn.speaker),
+            start=turn.start,
+            end=turn.end,
+            channel=turn.channel,
+            text=_encodable(turn.text),
+            speaker=_encodable(turn.speaker),
         )
-        for index, heard in enumerate(turns.turns, start=1)
+        for number, turn in enumerate(turns.turns, start=1)
     ]
 
 

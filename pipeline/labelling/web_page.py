@@ -18,7 +18,6 @@ from lpgnet.pipeline.corpora.audio import describe
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.recordings.media import decodable
-from lpgnet.pipeline.reports.page import PageSettings
 from lpgnet.pipeline.reports.timeline import HTML, check_formats, output_paths, write_timeline
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Labeller:
         )
         folder = Path(mkdtemp(dir=self.folder))
         formats = tuple(dict.fromkeys((*check_formats(self.config.prediction.formats), HTML)))
-        files = write_timeline(timeline, folder, formats, PageSettings(self.config.prediction.embed_megabytes))
+        files = write_timeline(timeline, folder, formats, self.config.prediction.page)
         report = output_paths(folder, timeline.name, formats)[HTML].read_text(encoding="utf-8")
         return Served(report, files)
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 from lpgnet.pipeline.recordings.speech_models import SpeechModel
 from lpgnet.pipeline.recordings.transcripts import Turn, Word
-from lpgnet.pipeline.recordings.voice_activity import Span, SpeechSettings, find_speech
+from lpgnet.pipeline.recordings.voice_activity import Span, find_speech
 
 # What the model hears at once; words that end in the last seconds of it are left to the next window.
 WINDOW_SECONDS = 30.0
@@ -33,7 +34,7 @@ LEFT_OVER_SCORE = -2.0
 # Added to the log-probability of characters where nobody speaks: so much that a pause stays one, not so much that a
 # voice which voice activity missed could not be aligned at all.
 SILENCE_SCORE = -5.0
-SPEECH = SpeechSettings(threshold=0.5, release=0.35, padding=0.1)
+SPEECH = VoiceActivityConfig(threshold=0.5, release=0.35, padding=0.1)
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Alphabet:
 
     @classmethod
     def of(cls, model: SpeechModel) -> Alphabet:
-        """The alphabet of a CTC model's tokenizer."""
+        """Give the alphabet of a CTC model's tokenizer."""
         numbers = model.tokenizer.get_vocab()
         delimiter = numbers.get(getattr(model.tokenizer, "word_delimiter_token", None))
         return cls(numbers, int(model.model.config.pad_token_id), delimiter)
 
     def spell(self, word: str) -> list[int]:
-        """The numbers of a word's characters; none for what the model cannot write, such as digits."""
+        """Give the numbers of a word's characters; none for what the model cannot write, such as digits."""
         upper = any(character.isupper() for character in self.numbers if len(character) == 1)
         cased = word.upper() if upper else word.lower()
         return [self.numbers[character] for character in cased if character in self.numbers and character != "|"]
@@ -72,6 +73,9 @@ def align(model: SpeechModel, turns: Sequence[Turn], segment: Segment) -> list[T
     Args:
         turns: in the order in which they are said; their own times are not looked at.
         segment: what they are said in.
+
+    Returns:
+        The turns that have a length, each with times and with words that have them.
 
     Raises:
         PipelineError: the model has no CTC head, or the text holds more than can be said in the recording.
@@ -144,7 +148,7 @@ def _emission(model: SpeechModel, segment: Segment, earliest: int) -> Tensor:
     before = min(segment.start - earliest, round(CONTEXT_SECONDS * segment.sampling_rate))
     waveform = read_segment(replace(segment, start=segment.start - before), model.sampling_rate)
     inputs = model.feature_extractor(waveform, sampling_rate=model.sampling_rate, return_tensors="pt")
-    logits = model.model(**{name: values.to(model.device) for name, values in inputs.items()}).logits[0]
+    logits: Tensor = model.model(**{name: values.to(model.device) for name, values in inputs.items()}).logits[0]
     unheard = round(len(logits) * before / (before + segment.end - segment.start))
     return logits.float().log_softmax(-1).cpu()[unheard:]
 

@@ -18,7 +18,14 @@ _MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
 
 
 def needs_decoding(path: Path) -> bool:
-    """Whether a file is a video or audio container that libsndfile does not read, by its first bytes."""
+    """Tell whether a file is a video or audio container that libsndfile does not read, by its first bytes.
+
+    Args:
+        path: a file, which need not exist.
+
+    Returns:
+        True where it must be decoded by PyAV.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -29,7 +36,13 @@ def needs_decoding(path: Path) -> bool:
 
 @contextmanager
 def decodable(path: Path) -> Iterator[Path]:
-    """The file itself, or a temporary FLAC of its first audio track where libsndfile cannot read it.
+    """Give the file itself, or a temporary FLAC of its first audio track where libsndfile cannot read it.
+
+    Args:
+        path: a recording.
+
+    Returns:
+        A context manager that gives the path of a file that libsndfile reads.
 
     Raises:
         PipelineError: PyAV is not installed, or the file has no audio track or is damaged.

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.recordings.speech_models import SpeechModel
-from lpgnet.pipeline.recordings.transcripts import Turn
+from lpgnet.pipeline.recordings.transcripts import TimedTurn, Turn
+
+AnyTurn = TypeVar("AnyTurn", Turn, TimedTurn)
 
 # Turns that a model which pads to a fixed length, or masks what it pads, hears together.
 BATCH_TURNS = 8
-# What Whisper hears at once; longer turns are recognised piece by piece (seconds).
+# What Whisper hears at once; longer turns are recognized piece by piece (seconds).
 LONGEST_SECONDS = 30.0
 
 
-def recognise(model: SpeechModel, turns: Sequence[Turn], segments: Sequence[Segment]) -> list[Turn]:
-    """Write down what is said in each turn; a turn in which nothing is recognised stays without words.
+def recognize(model: SpeechModel, turns: Sequence[AnyTurn], segments: Sequence[Segment]) -> list[AnyTurn]:
+    """Write down what is said in each turn; a turn in which nothing is recognized stays without words.
 
     Args:
-        segments: where each turn is heard.
+        model: writes text.
+        turns: in any order.
+        segments: the sound of each turn.
+
+    Returns:
+        The turns in the same order, with their text.
 
     Raises:
         PipelineError: the recording cannot be decoded.
@@ -40,7 +48,7 @@ def recognise(model: SpeechModel, turns: Sequence[Turn], segments: Sequence[Segm
 
 
 def _batches_are_exact(model: SpeechModel) -> bool:
-    """Models that normalise over time (wav2vec2-base) hear padding, which their extractors therefore do not mask."""
+    """Models that normalize over time (wav2vec2-base) hear padding, which their extractors therefore do not mask."""
     return not model.writes_frames or bool(getattr(model.feature_extractor, "return_attention_mask", False))
 
 

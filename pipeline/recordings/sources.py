@@ -60,10 +60,13 @@ Source = RecordingSource | DialogueSource
 
 
 def find_sources(paths: Sequence[str], transcript: str | None) -> list[Source]:
-    """All that is to be labelled, with names that tell their outputs apart.
+    """Find all that is to be labeled, with names that tell their outputs apart.
 
     Args:
         transcript: belongs to the one recording; None looks beside each.
+
+    Returns:
+        The sources in the order of the paths.
 
     Raises:
         PipelineError: a manifest is wrong.

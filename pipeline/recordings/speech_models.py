@@ -38,6 +38,13 @@ class SpeechModel:
 def load_speech_model(name: str, *, device: str) -> SpeechModel:
     """Load a model with a head that writes text.
 
+    Args:
+        name: `hf:owner/model` or `hf:./folder`.
+        device: as torch names it.
+
+    Returns:
+        The model, ready to be used.
+
     Raises:
         PipelineError: there is no such model, it writes no text, or weights are missing.
         EncoderError: its files cannot be found.
@@ -55,7 +62,9 @@ def load_speech_model(name: str, *, device: str) -> SpeechModel:
             config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
             model, writes_frames = _load_head(checkpoint.folder, config, name)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
-            extractor = AutoFeatureExtractor.from_pretrained(checkpoint.folder, local_files_only=True)
+            extractor = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
+                checkpoint.folder, local_files_only=True
+            )
     except PipelineError:
         raise
     # transformers, safetensors and torch share no base of the exceptions that bad files raise.
@@ -80,7 +89,5 @@ def _load_head(folder: Any, config: Any, name: str) -> tuple[Any, bool]:
     )
     absent = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if absent:
-        raise PipelineError(
-            f"{name}: lacks {len(absent)} weights ({', '.join(absent[:3])}); none is made up: get it again"
-        )
+        raise PipelineError(f"{name}: lacks {len(absent)} weights ({', '.join(absent[:3])}); download the model again")
     return model, named[0] == "ForCTC"

@@ -10,49 +10,22 @@ from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, segment_of
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.recordings.transcripts import FORMATS, Transcript, Turn, read_transcript
+from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.recordings.transcripts import FORMATS, TimedTurn, Transcript, Turn, read_transcript
 from lpgnet.pipeline.recordings.transcripts.base import Word
 
 if TYPE_CHECKING:
     from lpgnet.pipeline.recordings.speech_models import SpeechModel
-    from lpgnet.pipeline.recordings.voice_activity import Span, SpeechSettings
+    from lpgnet.pipeline.recordings.voice_activity import Span
 
 _UEM = FORMATS[".uem"].name
-
-
-@dataclass(frozen=True)
-class TurnSettings:
-    """How turns are found and shaped.
-
-    Attributes:
-        per_channel: every channel is a speaker; otherwise all are mixed down.
-        max_turn: longer turns are split (seconds).
-        min_turn: shorter ones are joined to the turn beside them (seconds).
-        max_pause: over a longer pause nothing is joined (seconds).
-        wants_words: the model reads words, so turns without them are recognised where there is a recogniser.
-    """
-
-    speech: SpeechSettings
-    per_channel: bool = False
-    max_turn: float = 30.0
-    min_turn: float = 0.3
-    max_pause: float = 0.5
-    wants_words: bool = True
-
-
-@dataclass(frozen=True)
-class HeardTurn:
-    """A turn and the channel it is heard on; None for all channels mixed down."""
-
-    turn: Turn
-    channel: int | None = None
 
 
 @dataclass(frozen=True)
 class Turns:
     """The turns of a recording in the order of their starts; `choices` tells people how they came about."""
 
-    turns: tuple[HeardTurn, ...]
+    turns: tuple[TimedTurn, ...]
     choices: tuple[str, ...]
 
 
@@ -61,20 +34,31 @@ class TurnFinder:
     """Finds the turns of recordings; its models are loaded when a recording needs them.
 
     Attributes:
-        aligner, recogniser: give the model, or are None where the user named none.
+        turns: how long they are.
+        voice_activity: what counts as speech.
+        per_channel: every channel is a speaker; otherwise all are mixed down.
+        wants_words: the model reads words, so turns without them are recognized where there is a recognizer.
+        aligner, recognizer: give the model, or are None where the user named none.
     """
 
-    settings: TurnSettings
+    turns: TurnsConfig = field(default_factory=TurnsConfig)
+    voice_activity: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
+    per_channel: bool = False
+    wants_words: bool = True
     aligner: Callable[[], SpeechModel] | None = None
-    recogniser: Callable[[], SpeechModel] | None = None
+    recognizer: Callable[[], SpeechModel] | None = None
     _choices: list[str] = field(default_factory=list)
 
     def find(self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None) -> Turns:
-        """The turns of a recording.
+        """Find the turns of a recording.
 
         Args:
+            recording: the file.
             info: what the recording holds.
             transcript: None finds the turns by voice activity.
+
+        Returns:
+            At least one turn, in the order of their starts, and how they came about.
 
         Raises:
             PipelineError: a file cannot be read, or there is nothing in it to label.
@@ -84,11 +68,11 @@ class TurnFinder:
         turns = self._found(recording, info) if found is None else found
         turns = self._shaped(turns)
         turns = self._with_words(recording, info, turns)
-        return Turns(tuple(sorted(turns, key=lambda heard: heard.turn.start or 0.0)), tuple(self._choices))
+        return Turns(tuple(sorted(turns, key=lambda turn: turn.start)), tuple(self._choices))
 
     def _given(
         self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None
-    ) -> list[HeardTurn] | None:
+    ) -> list[TimedTurn] | None:
         """The turns of the transcript with times for all of them; None where there is no transcript."""
         read = transcript if isinstance(transcript, Transcript) else _read(recording, transcript)
         if read is None:
@@ -96,16 +80,17 @@ class TurnFinder:
         self._choices += [f"turns: {read.path} ({read.format})", *(f"warning: {line}" for line in read.warnings)]
         if not read.turns:
             raise PipelineError(f"{read.path}: has no turns; transcribe the recording first")
-        if self.settings.per_channel:
+        if self.per_channel:
             raise PipelineError(
-                f"{read.path}: says who speaks, and so do the channels; leave the transcript or --channels speakers out"
+                f"{read.path}: names the speakers, and so do the channels; "
+                "leave the transcript or --channels speakers out"
             )
         if read.format == _UEM:
             return self._found(recording, info, within=read.turns)
         if read.has_times:
             _check_times(recording, info, read.turns)
-            return [HeardTurn(turn) for turn in read.turns]
-        return [HeardTurn(turn) for turn in self._aligned(read, recording, info)]
+            return [TimedTurn.of(turn) for turn in read.turns]
+        return [TimedTurn.of(turn) for turn in self._aligned(read, recording, info)]
 
     def _aligned(self, transcript: Transcript, recording: Path, info: AudioInfo) -> list[Turn]:
         if self.aligner is None:
@@ -119,9 +104,9 @@ class TurnFinder:
         self._choices.append(f"times: by forced alignment with {model.name}")
         return align(model, transcript.turns, _whole(recording, info))
 
-    def _found(self, recording: Path, info: AudioInfo, within: Sequence[Turn] | None = None) -> list[HeardTurn]:
+    def _found(self, recording: Path, info: AudioInfo, within: Sequence[Turn] | None = None) -> list[TimedTurn]:
         """Stretches of speech, in the whole recording or within some parts of it."""
-        channels = range(info.channels) if self.settings.per_channel and info.channels > 1 else [None]
+        channels = range(info.channels) if self.per_channel and info.channels > 1 else [None]
         parts = [(turn.start, turn.end) for turn in within] if within else [(None, None)]
         segments = [
             segment_of(str(recording), info, start=start, end=end, channel=channel)
@@ -129,52 +114,55 @@ class TurnFinder:
             for start, end in parts
         ]
         turns = [
-            HeardTurn(Turn(span.start, span.end, None, _name(segment.channel, info)), segment.channel)
+            TimedTurn(span.start, span.end, None, _name(segment.channel, info), channel=segment.channel)
             for segment in segments
             for span in self._speech(segment)
         ]
-        speakers = f", each of {info.channels} channels as a speaker" if self.settings.per_channel else ""
+        speakers = f", each of {info.channels} channels as a speaker" if self.per_channel else ""
         self._choices.append(f"turns: {len(turns)} stretches of speech by voice activity{speakers}")
         if not turns:
-            raise PipelineError(f"{recording}: nobody speaks in it, as far as voice activity can tell")
+            raise PipelineError(
+                f"{recording}: nobody speaks in it, as far as voice activity detection can tell; "
+                "check the recording or give a transcript"
+            )
         return turns
 
     def _speech(self, segment: Segment) -> list[Span]:
         from lpgnet.pipeline.recordings.voice_activity import find_speech
 
-        return find_speech(segment, self.settings.speech)
+        return find_speech(segment, self.voice_activity)
 
-    def _shaped(self, turns: Sequence[HeardTurn]) -> list[HeardTurn]:
-        joined = join_tiny(turns, self.settings)
-        split = [piece for heard in joined for piece in split_long(heard, self.settings.max_turn)]
+    def _shaped(self, turns: Sequence[TimedTurn]) -> list[TimedTurn]:
+        joined = join_tiny(turns, self.turns)
+        split = [piece for turn in joined for piece in split_long(turn, self.turns.max_turn)]
         if len(joined) < len(turns):
             self._choices.append(
-                f"joined: {len(turns) - len(joined)} turns shorter than {self.settings.min_turn:g} s to their neighbour"
+                f"joined: {len(turns) - len(joined)} turns shorter than {self.turns.min_turn:g} s to their neighbour"
             )
         if len(split) > len(joined):
-            self._choices.append(f"split: turns longer than {self.settings.max_turn:g} s, so that {len(split)} result")
+            self._choices.append(f"split: turns longer than {self.turns.max_turn:g} s, so that {len(split)} result")
         return split
 
-    def _with_words(self, recording: Path, info: AudioInfo, turns: list[HeardTurn]) -> list[HeardTurn]:
+    def _with_words(self, recording: Path, info: AudioInfo, turns: list[TimedTurn]) -> list[TimedTurn]:
         """The turns with words where the model wants them and somebody can tell them."""
-        if not self.settings.wants_words or any(heard.turn.text for heard in turns):
+        if not self.wants_words or any(turn.text for turn in turns):
             return turns
-        if self.recogniser is None:
+        if self.recognizer is None:
             raise PipelineError(
-                f"{recording}: nothing tells its words, and the model reads words; it has no transcript with words "
-                f"beside it ({', '.join(list(FORMATS)[:4])}, ...) or by --transcript. Let a model recognise them "
-                "(--asr hf:openai/whisper-small), or go by the voice alone (--modalities audio)"
+                f"{recording}: no transcript found, and this model needs text. Put one with words beside it "
+                f"({', '.join(list(FORMATS)[:4])}, ...) or name it with --transcript, let a model recognize the words "
+                "(--asr hf:openai/whisper-small), or use the voice alone (--modalities audio)"
             )
-        from lpgnet.pipeline.recordings.recognition import recognise
+        from lpgnet.pipeline.recordings.recognition import recognize
 
-        model = self.recogniser()
+        model = self.recognizer()
         segments = [
-            segment_of(str(recording), info, start=h.turn.start, end=h.turn.end, channel=h.channel) for h in turns
+            segment_of(str(recording), info, start=turn.start, end=turn.end, channel=turn.channel) for turn in turns
         ]
-        said = recognise(model, [heard.turn for heard in turns], segments)
+        said = recognize(model, turns, segments)
         silent = sum(turn.text is None for turn in said)
-        self._choices.append(f"words: recognised by {model.name}; in {silent} of {len(said)} turns it heard none")
-        return [HeardTurn(turn, heard.channel) for turn, heard in zip(said, turns, strict=True)]
+        self._choices.append(f"words: recognized by {model.name}; none found in {silent} of {len(said)} turns")
+        return said
 
 
 def _check_times(recording: Path, info: AudioInfo, turns: Sequence[Turn]) -> None:
@@ -201,78 +189,75 @@ def _name(channel: int | None, info: AudioInfo) -> str | None:
     return None if channel is None or info.channels == 1 else f"channel {channel + 1}"
 
 
-def join_tiny(turns: Sequence[HeardTurn], settings: TurnSettings) -> list[HeardTurn]:
+def join_tiny(turns: Sequence[TimedTurn], config: TurnsConfig) -> list[TimedTurn]:
     """Join turns that are too short to tell an emotion to the turn beside them of the same speaker.
 
     A tiny turn goes to the nearer of the two neighbours, where the pause between is short enough and the two together
     are not too long; otherwise it stays. Turns of different speakers, and overlapping ones, stay as they are.
+
+    Args:
+        turns: in the order of their starts.
+        config: how short is too short, and how long too long.
+
+    Returns:
+        The turns in the same order.
     """
-    joined: list[HeardTurn] = []
-    for heard in turns:
-        place = _last_of_same_voice(joined, heard)
-        if place is not None and _may_join(joined[place].turn, heard.turn, settings):
-            joined[place] = _together(joined[place], heard)
+    joined: list[TimedTurn] = []
+    for turn in turns:
+        if joined and _may_join(joined[-1], turn, config):
+            joined[-1] = _together(joined[-1], turn)
         else:
-            joined.append(heard)
+            joined.append(turn)
     return joined
 
 
-def _last_of_same_voice(turns: Sequence[HeardTurn], heard: HeardTurn) -> int | None:
-    """The turn before, where the same voice has it: another speaker in between ends a turn."""
-    if not turns:
-        return None
-    last = turns[-1]
-    same = last.turn.speaker == heard.turn.speaker and last.channel == heard.channel
-    return len(turns) - 1 if same else None
-
-
-def _may_join(before: Turn, after: Turn, settings: TurnSettings) -> bool:
-    if None in (before.start, before.end, after.start, after.end):
+def _may_join(before: TimedTurn, after: TimedTurn, config: TurnsConfig) -> bool:
+    if (before.speaker, before.channel) != (after.speaker, after.channel):
         return False
-    tiny = min(_seconds(before), _seconds(after)) < settings.min_turn
-    pause = (after.start or 0.0) - (before.end or 0.0)
-    together = (after.end or 0.0) - (before.start or 0.0)
-    return tiny and 0 <= pause <= settings.max_pause and together <= settings.max_turn
+    tiny = min(before.seconds, after.seconds) < config.min_turn
+    pause = after.start - before.end
+    return tiny and 0 <= pause <= config.max_pause and after.end - before.start <= config.max_turn
 
 
-def _seconds(turn: Turn) -> float:
-    return (turn.end or 0.0) - (turn.start or 0.0)
+def _together(before: TimedTurn, after: TimedTurn) -> TimedTurn:
+    text = " ".join(filter(None, (before.text, after.text))) or None
+    return replace(before, end=after.end, text=text, words=before.words + after.words)
 
 
-def _together(before: HeardTurn, after: HeardTurn) -> HeardTurn:
-    text = " ".join(filter(None, (before.turn.text, after.turn.text))) or None
-    words = before.turn.words + after.turn.words
-    return replace(before, turn=replace(before.turn, end=after.turn.end, text=text, words=words))
-
-
-def split_long(heard: HeardTurn, max_turn: float) -> list[HeardTurn]:
-    """Equal parts of a turn that is too long, each with the words that begin in it.
+def split_long(turn: TimedTurn, max_turn: float) -> list[TimedTurn]:
+    """Split a turn that is too long into equal parts, each with the words that begin in it.
 
     Where the words have no times of their own, they are taken to follow each other evenly.
+
+    Args:
+        turn: of any length.
+        max_turn: the most seconds of a part.
+
+    Returns:
+        The parts in their order; the turn alone where it is short enough.
     """
-    turn = heard.turn
-    start, seconds = turn.start or 0.0, _seconds(turn)
+    start, seconds = turn.start, turn.seconds
     # A thousandth more than allowed is no reason to cut.
     n_parts = int(max(1, -(-(seconds - 1e-3) // max_turn)))
     if n_parts == 1:
-        return [heard]
-    words = _words_with_times(turn)
-    borders = [round(start + seconds * part / n_parts, 3) for part in range(n_parts)] + [turn.end or 0.0]
+        return [turn]
+    words = _words_with_starts(turn)
+    borders = [round(start + seconds * part / n_parts, 3) for part in range(n_parts)] + [turn.end]
     parts = []
     for first, last in pairwise(borders):
-        said = [word for word in words if first <= (word.start or 0.0) < last]
+        said = [word for word, start in words if first <= start < last]
         text = " ".join(word.text for word in said) or None
-        parts.append(replace(heard, turn=Turn(first, last, text, turn.speaker, tuple(said) if turn.words else ())))
+        parts.append(replace(turn, start=first, end=last, text=text, words=tuple(said) if turn.words else ()))
     return parts
 
 
-def _words_with_times(turn: Turn) -> list[Word]:
+def _words_with_starts(turn: TimedTurn) -> list[tuple[Word, float]]:
     """The words of a turn, each with a start within it."""
     words = list(turn.words) or [Word(text) for text in (turn.text or "").split()]
-    start, seconds = turn.start or 0.0, _seconds(turn)
-    timed: list[Word] = []
+    placed: list[tuple[Word, float]] = []
     for place, word in enumerate(words):
-        at = word.start if word.start is not None else start + seconds * place / len(words)
+        at = word.start if word.start is not None else turn.start + turn.seconds * place / len(words)
         # A rounded time may stand outside its turn, and would leave the word in no part.
-        timed.append(replace(word, start=min(max(at, start), start + seconds - 1e-3)))
-    return timed
+        start = min(max(at, turn.start), turn.start + turn.seconds - 1e-3)
+        placed.append((replace(word, start=start), start))
+    return placed

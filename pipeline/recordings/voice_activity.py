@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lpgnet.pipeline.corpora.audio import Segment, read_blocks
+from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 
 SAMPLING_RATE = 16_000
 # The network hears frames of 512 samples (32 ms), each with the last 64 samples before it.
@@ -44,25 +45,6 @@ class Span:
         return self.end - self.start
 
 
-@dataclass(frozen=True)
-class SpeechSettings:
-    """What counts as speech.
-
-    Attributes:
-        threshold: probability above which speech begins.
-        release: probability below which it ends, once it has begun.
-        min_speech: shorter stretches are no speech (seconds).
-        min_silence: shorter pauses end nothing (seconds).
-        padding: added before and after each stretch, as far as there is silence (seconds).
-    """
-
-    threshold: float = 0.7
-    release: float = 0.6
-    min_speech: float = 0.1
-    min_silence: float = 0.15
-    padding: float = 0.0
-
-
 class SileroNetwork(nn.Module):
     """Probability of speech in frames of 512 samples at 16 kHz; its parameters are named as in the weights' file."""
 
@@ -77,7 +59,7 @@ class SileroNetwork(nn.Module):
         self.final_conv = nn.Conv1d(128, 1, 1)
 
     def forward(self, frames: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Probabilities `(N,)` of N successive frames `(N, 64 + 512)`, and the state for those after them."""
+        """Compute probabilities `(N,)` of successive frames `(N, 64 + 512)`, and the state for those after them."""
         spectrum = self.stft_conv(nn.functional.pad(frames.unsqueeze(1), (0, CONTEXT), "reflect"))  # (N, 258, 4)
         hidden = spectrum[:, :_SPECTRUM].hypot(spectrum[:, _SPECTRUM:])
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
@@ -88,7 +70,11 @@ class SileroNetwork(nn.Module):
 
 @cache
 def load_network() -> SileroNetwork:
-    """The network with the weights that come in silero-vad's package."""
+    """Load the network with the weights that come in silero-vad's package.
+
+    Returns:
+        The network in evaluation mode, the same one at every call.
+    """
     from safetensors.torch import load_file
 
     with resources.as_file(resources.files("silero_vad.data") / "silero_vad_16k.safetensors") as path:
@@ -102,7 +88,7 @@ def load_network() -> SileroNetwork:
 
 @torch.inference_mode()
 def speech_probabilities(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """The probability of speech in every frame of 32 ms.
+    """Compute the probability of speech in every frame of 32 ms.
 
     Args:
         blocks: successive stretches `(samples,)` of one waveform at 16 kHz, of any lengths.
@@ -135,35 +121,45 @@ def _framed(samples: np.ndarray) -> Tensor:
     return torch.from_numpy(samples).unfold(0, CONTEXT + FRAME, FRAME)
 
 
-def find_speech(segment: Segment, settings: SpeechSettings) -> list[Span]:
-    """Where anybody speaks in a segment of a recording, in seconds of the recording.
+def find_speech(segment: Segment, config: VoiceActivityConfig) -> list[Span]:
+    """Find where anybody speaks in a segment of a recording, in seconds of the recording.
+
+    Args:
+        segment: the part of the recording to look at.
+        config: what counts as speech.
+
+    Returns:
+        Spans in order, apart from each other.
 
     Raises:
         PipelineError: the file cannot be decoded.
     """
     probabilities = speech_probabilities(read_blocks(segment, SAMPLING_RATE, seconds=BLOCK_SECONDS))
     offset = segment.start / segment.sampling_rate
-    spans = speech_spans(probabilities, settings, seconds=segment.seconds)
+    spans = speech_spans(probabilities, config, seconds=segment.seconds)
     return [Span(round(offset + span.start, 3), round(offset + span.end, 3)) for span in spans]
 
 
-def speech_spans(probabilities: np.ndarray, settings: SpeechSettings, *, seconds: float) -> list[Span]:
-    """Stretches of speech out of the probabilities of `(n_frames,)`, in order and apart from each other.
+def speech_spans(probabilities: np.ndarray, config: VoiceActivityConfig, *, seconds: float) -> list[Span]:
+    """Find stretches of speech out of the probabilities of `(n_frames,)`, in order and apart from each other.
 
     Args:
         seconds: length of what the frames were made of; no stretch reaches past it.
+
+    Returns:
+        Spans in order, in seconds from the first frame on.
     """
-    spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in _runs(probabilities, settings)]
-    spans = _bridged(spans, settings.min_silence)
-    spans = [span for span in spans if span.seconds >= settings.min_speech]
-    return _padded(spans, settings.padding, seconds)
+    spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in _runs(probabilities, config)]
+    spans = _bridged(spans, config.min_silence)
+    spans = [span for span in spans if span.seconds >= config.min_speech]
+    return _padded(spans, config.padding, seconds)
 
 
-def _runs(probabilities: np.ndarray, settings: SpeechSettings) -> list[tuple[int, int]]:
+def _runs(probabilities: np.ndarray, config: VoiceActivityConfig) -> list[tuple[int, int]]:
     """First frame and one past the last of each stretch that rises above the threshold and not yet below release."""
-    on = probabilities >= settings.threshold
+    on = probabilities >= config.threshold
     # A frame between the two levels is what the last frame outside of them was.
-    decided = on | (probabilities < settings.release)
+    decided = on | (probabilities < config.release)
     last_decided = np.maximum.accumulate(np.where(decided, np.arange(len(on)), -1))
     speech = np.where(last_decided >= 0, on[last_decided], False)
     borders = np.flatnonzero(np.diff(np.concatenate([[False], speech, [False]]).astype(np.int8)))

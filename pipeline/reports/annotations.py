@@ -1,102 +1,91 @@
-"""Timelines for annotation tools: Praat's TextGrid, ELAN's EAF and NIST's RTTM."""
+"""Timelines for annotation tools: Praat's TextGrid by praatio, ELAN's EAF by pympi-ling, and NIST's RTTM."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from xml.etree import ElementTree
 
-from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, cut_to, printable, tiers
+from lpgnet.pipeline.reports.rows import NO_NAME, Timeline, TimelineRow, cut_to, printable, tiers
 
 EMOTION = "emotion"
+# pympi-ling raises a KeyError for a suffix that it does not know, mp3 and m4a among them.
 _MEDIA_TYPES = {".wav": "audio/x-wav", ".mp3": "audio/mpeg", ".mp4": "video/mp4", ".m4a": "audio/mp4"}
 
 
 def to_text_grid(timeline: Timeline) -> str:
-    """A tier of words and a tier of emotions for every speaker, by praatio."""
+    """Write a tier of words and a tier of emotions for every speaker, by praatio."""
     from praatio import textgrid
 
     grid = textgrid.Textgrid(0.0, timeline.seconds)
-    for name, rows in tiers(cut_to(timeline.rows, timeline.seconds)).items():
-        for title, entries in _text_grid_tiers(printable(name), rows).items():
-            grid.addTier(textgrid.IntervalTier(title, entries, 0.0, timeline.seconds))
+    for name, rows in _speaker_tiers(cut_to(timeline.rows, timeline.seconds)):
+        spoken = [row for row in rows if printable(row.text or "")]
+        if spoken:
+            title = _unused(name, grid.tierNames)
+            grid.addTier(textgrid.IntervalTier(title, _entries(spoken, _text), 0.0, timeline.seconds))
+        title = _unused(f"{name} {EMOTION}", grid.tierNames)
+        grid.addTier(textgrid.IntervalTier(title, _entries(rows, _label), 0.0, timeline.seconds))
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         path = Path(folder) / "a.TextGrid"
         grid.save(str(path), format="long_textgrid", includeBlankSpaces=True, reportingMode="silence")
         return path.read_text(encoding="utf-8")
 
 
-def _text_grid_tiers(name: str, rows: Sequence[TimelineRow]) -> dict[str, list[tuple[float, float, str]]]:
-    words = [(row.start, row.end, printable(row.text)) for row in rows if row.text and printable(row.text)]
-    emotions = [(row.start, row.end, printable(row.label)) for row in rows]
-    return ({name: words} if words else {}) | {f"{name} {EMOTION}": emotions}
+def _entries(rows: Sequence[TimelineRow], value: Callable[[TimelineRow], str]) -> list[tuple[float, float, str]]:
+    return [(row.start, row.end, value(row)) for row in rows]
+
+
+def _text(row: TimelineRow) -> str:
+    return printable(row.text or "")
+
+
+def _label(row: TimelineRow) -> str:
+    return printable(row.label)
+
+
+def _unused(name: str, taken: Sequence[str]) -> str:
+    """A tier's name that no other has: praatio refuses a second one, and pympi-ling puts it in the first one's place.
+
+    Two speakers get there where one is called `Ann` and the other `Ann emotion`.
+    """
+    title, number = name, 1
+    while title in taken:
+        number += 1
+        title = f"{name} ({number})"
+    return title
+
+
+def _speaker_tiers(rows: Sequence[TimelineRow]) -> Iterator[tuple[str, list[TimelineRow]]]:
+    """A name that can be printed, and the turns, of each tier of a speaker."""
+    for name, own in tiers(rows).items():
+        yield printable(name) or NO_NAME, own
 
 
 def to_eaf(timeline: Timeline) -> str:
-    """EAF 3.0 with the recording linked, a tier of words and a tier of emotions for every speaker."""
-    root = ElementTree.Element(
-        "ANNOTATION_DOCUMENT",
-        {
-            "AUTHOR": "lpgnet",
-            "DATE": datetime.now(UTC).isoformat(timespec="seconds"),
-            "FORMAT": "3.0",
-            "VERSION": "3.0",
-            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
-            "xsi:noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
-        },
-    )
-    header = ElementTree.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
+    """Write an EAF with the recording linked, a tier of words and a tier of emotions for every speaker."""
+    from pympi.Elan import Eaf, to_string
+
+    document = Eaf(author="lpgnet")
+    document.remove_tier("default")
+    # In zones that are not whole hours from UTC pympi-ling writes 1800 for the minutes of the zone.
+    document.adocument["DATE"] = datetime.now(UTC).isoformat(timespec="seconds")
     if timeline.recording is not None:
-        _link(header, timeline.recording)
-    order = ElementTree.SubElement(root, "TIME_ORDER")
-    writer = _EafTiers(root, order)
-    for name, rows in tiers(timeline.rows).items():
-        writer.add(printable(name), rows, [printable(row.text or "") for row in rows])
-        writer.add(f"{printable(name)} {EMOTION}", rows, [printable(row.label) for row in rows])
-    kind = {"LINGUISTIC_TYPE_ID": "default-lt", "TIME_ALIGNABLE": "true", "GRAPHIC_REFERENCES": "false"}
-    ElementTree.SubElement(root, "LINGUISTIC_TYPE", kind)
-    ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
-
-
-def _link(header: ElementTree.Element, recording: Path) -> None:
-    media = {
-        "MEDIA_URL": recording.resolve().as_uri(),
-        "MIME_TYPE": _MEDIA_TYPES.get(recording.suffix.lower(), "unknown"),
-        "RELATIVE_MEDIA_URL": f"./{recording.name}",
-    }
-    ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", media)
-
-
-class _EafTiers:
-    """Adds tiers to a document, numbering time slots and annotations through."""
-
-    def __init__(self, root: ElementTree.Element, order: ElementTree.Element) -> None:
-        self._root, self._order = root, order
-        self._n_slots = self._n_annotations = 0
-
-    def add(self, name: str, rows: Sequence[TimelineRow], values: Sequence[str]) -> None:
-        tier = ElementTree.SubElement(self._root, "TIER", {"TIER_ID": name, "LINGUISTIC_TYPE_REF": "default-lt"})
-        for row, value in zip(rows, values, strict=True):
-            self._n_annotations += 1
-            slots = {"TIME_SLOT_REF1": self._slot(row.start), "TIME_SLOT_REF2": self._slot(row.end)}
-            holder = ElementTree.SubElement(tier, "ANNOTATION")
-            annotation = ElementTree.SubElement(
-                holder, "ALIGNABLE_ANNOTATION", {"ANNOTATION_ID": f"a{self._n_annotations}", **slots}
-            )
-            ElementTree.SubElement(annotation, "ANNOTATION_VALUE").text = value
-
-    def _slot(self, seconds: float) -> str:
-        self._n_slots += 1
-        values = {"TIME_SLOT_ID": f"ts{self._n_slots}", "TIME_VALUE": str(round(seconds * 1000))}
-        ElementTree.SubElement(self._order, "TIME_SLOT", values)
-        return values["TIME_SLOT_ID"]
+        kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
+        document.add_linked_file(timeline.recording.resolve().as_uri(), f"./{timeline.recording.name}", kind)
+    for name, rows in _speaker_tiers(timeline.rows):
+        for title, value in ((name, _text), (f"{name} {EMOTION}", _label)):
+            tier = _unused(title, list(document.get_tier_names()))
+            document.add_tier(tier)
+            for start, end, words in _entries(rows, value):
+                first = round(start * 1000)
+                # pympi-ling refuses an annotation without length, which rounding makes of a very short one.
+                document.add_annotation(tier, first, max(round(end * 1000), first + 1), words)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{to_string(document)}\n'
 
 
 def to_rttm(timeline: Timeline) -> str:
-    """A SPEAKER line a turn; the emotion stands in the field for subtypes, its probability in that for confidence."""
+    """Write a SPEAKER line a turn, with the emotion as its subtype and the probability as its confidence."""
     lines = [
         f"SPEAKER {_field(timeline.name)} 1 {row.start:.3f} {row.end - row.start:.3f} <NA> {_field(row.label)} "
         f"{_field(row.speaker)} {row.probability:.4f} <NA>\n"

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from lpgnet.pipeline.corpora.audio import describe, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.media import needs_decoding
+from lpgnet.pipeline.reports.config import PageConfig
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.templates import templates
 
@@ -32,18 +33,7 @@ _CONTAINERS = {".m4a": "audio/mp4", ".mp4": "video/mp4", ".mov": "video/mp4", ".
 _COMPRESSED_RATE = 24_000
 
 
-@dataclass(frozen=True)
-class PageSettings:
-    """How pages are made.
-
-    Attributes:
-        embed_megabytes: recordings up to this size are embedded in the page, larger ones linked (megabytes).
-    """
-
-    embed_megabytes: float = 16.0
-
-
-def to_html(timeline: Timeline, folder: Path, settings: PageSettings) -> str:
+def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
     """Format a timeline as a page.
 
     Args:
@@ -59,8 +49,8 @@ def to_html(timeline: Timeline, folder: Path, settings: PageSettings) -> str:
         speakers=timeline.speakers(),
         summary=[_summary(timeline, speaker) for speaker in timeline.speakers()],
         data=asdict(_page_data(timeline)),
-        audio=_audio(timeline.recording, folder, settings),
-        embedded=timeline.recording is not None and _is_small(timeline.recording, settings),
+        audio=_audio(timeline.recording, folder, config),
+        embedded=timeline.recording is not None and _is_small(timeline.recording, config),
         style=_style_of,
         clock=clock,
     )
@@ -149,15 +139,15 @@ def _mean_weights(rows: Sequence[TimelineRow]) -> dict[str, float]:
     return {name: sum(row.modality_weights[name] for row in rows) / len(rows) for name in rows[0].modality_weights}
 
 
-def _is_small(recording: Path, settings: PageSettings) -> bool:
-    return recording.stat().st_size <= settings.embed_megabytes * 1e6
+def _is_small(recording: Path, config: PageConfig) -> bool:
+    return recording.stat().st_size <= config.embed_megabytes * 1e6
 
 
-def _audio(recording: Path | None, folder: Path, settings: PageSettings) -> str | None:
+def _audio(recording: Path | None, folder: Path, config: PageConfig) -> str | None:
     """Return the address of the sound for the page's player: its data, or a relative link."""
     if recording is None:
         return None
-    if not _is_small(recording, settings):
+    if not _is_small(recording, config):
         return quote(os.path.relpath(recording.resolve(), folder.resolve()).replace(os.sep, "/"))
     kind, content = _playable(recording)
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -9,16 +9,17 @@ from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, printable
 
 
 def to_srt(timeline: Timeline) -> str:
-    """SubRip: `Ann: [happy] words`; players read its tags, and there is no escape for them but to be no tag."""
+    """Write SubRip: `Ann: [happy] words`; players read its tags, and there is no escape for them but to be no tag."""
     return _subtitles(timeline, "srt", lambda row: f"{_name(row)}{_said(row, str)}")
 
 
 def to_vtt(timeline: Timeline) -> str:
-    """WebVTT with a voice for every speaker."""
+    """Write WebVTT with a voice for every speaker."""
     return _subtitles(timeline, "vtt", _voiced)
 
 
 def _voiced(row: TimelineRow) -> str:
+    # pysubs2 escapes nothing, and a player takes "<now>" in the words for a tag.
     said = _said(row, lambda text: html.escape(text, quote=False))
     # An angle bracket ends the tag, and no escape is known inside of it.
     name = _one_line(row.speaker).replace(">", "").replace("<", "").replace("&", "and").rstrip("- ")
@@ -34,9 +35,9 @@ def _said(row: TimelineRow, escape: Callable[[str], str]) -> str:
 
 
 def _one_line(text: str | None) -> str:
-    """The text without what ends a cue (an arrow) or a line: pysubs2 takes a backslash before N, n or h for a break.
+    """The text without what ends a cue (an arrow, which pysubs2 writes as it is) or a line.
 
-    A letter of no width keeps the two apart.
+    pysubs2 takes a backslash before N, n or h for a break; a letter of no width keeps the two apart.
     """
     return printable(text or "").replace("\\", "\\\u200b").replace("-->", "->")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
 from lpgnet.pipeline.reports.annotations import to_eaf, to_rttm, to_text_grid
-from lpgnet.pipeline.reports.page import PageSettings, to_html
+from lpgnet.pipeline.reports.config import PageConfig
+from lpgnet.pipeline.reports.page import to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.subtitles import to_srt, to_vtt
 from lpgnet.pipeline.reports.tables import to_csv, to_json_lines
@@ -54,7 +55,7 @@ def output_paths(folder: Path, name: str, formats: Sequence[str]) -> dict[str, P
     return {form: folder / f"{name}.{_SUFFIXES.get(form, form)}" for form in formats}
 
 
-def write_timeline(timeline: Timeline, folder: Path, formats: Sequence[str], page: PageSettings) -> list[Path]:
+def write_timeline(timeline: Timeline, folder: Path, formats: Sequence[str], page: PageConfig) -> list[Path]:
     """Write a timeline in each format, each file whole or not at all, and return their paths.
 
     Raises:

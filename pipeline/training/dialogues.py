@@ -23,7 +23,7 @@ class Dialogue:
     Attributes:
         inputs: (L, K_m, D_m) float32 by modality; zero where an utterance lacks it.
         present: (L,) bool by modality.
-        labels: (L,) class numbers, -100 for none.
+        labels: (L,) class indices, -100 for none.
         speakers: (L,) numbered by first appearance in the dialogue.
     """
 
@@ -46,7 +46,7 @@ class DialogueBatch:
         inputs: (B, L, K_m, D_m) float32 by modality.
         masks: (B, L) bool by modality, true where the utterance has it.
         mask: (B, L) bool, true for a real utterance.
-        labels: (B, L) class numbers, -100 for none.
+        labels: (B, L) class indices, -100 for none.
         speakers: (B, L), numbered by first appearance in the dialogue.
         utterance_ids: of each dialogue, without padding.
     """
@@ -59,7 +59,7 @@ class DialogueBatch:
     utterance_ids: tuple[tuple[str, ...], ...]
 
     def to(self, device: torch.device | str) -> DialogueBatch:
-        """The batch on a device."""
+        """Copy the batch to a device."""
         return DialogueBatch(
             inputs={name: values.to(device, non_blocking=True) for name, values in self.inputs.items()},
             masks={name: values.to(device, non_blocking=True) for name, values in self.masks.items()},
@@ -70,8 +70,8 @@ class DialogueBatch:
         )
 
 
-def class_numbers(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> list[int]:
-    """The class number of each utterance by the config's label map; -100 where it has none.
+def class_indices(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> list[int]:
+    """Return the class index of each utterance by the config's label map; -100 where it has none.
 
     Raises:
         PipelineError: a code that the map neither maps nor ignores.
@@ -91,25 +91,25 @@ def class_numbers(utterances: Sequence[Utterance], labels: Mapping[str, str | No
 def make_dialogues(
     manifest: Manifest, embeddings: Mapping[str, Embeddings], labels: Mapping[str, str | None], *, drop_unlabelled: bool
 ) -> list[Dialogue]:
-    """Join a manifest with its embeddings; a dialogue left without utterances is left out.
+    """Join a manifest with its embeddings; leave out dialogues without utterances.
 
     Raises:
         PipelineError: a label code that the map neither maps nor ignores.
     """
     dialogues = []
     for dialogue_id, turns in manifest.dialogues():
-        numbers = class_numbers(turns, labels)
-        kept = [(u, n) for u, n in zip(turns, numbers, strict=True) if not drop_unlabelled or n != NO_LABEL]
+        indices = class_indices(turns, labels)
+        kept = [(u, i) for u, i in zip(turns, indices, strict=True) if not drop_unlabelled or i != NO_LABEL]
         if kept:
-            utterances, kept_numbers = zip(*kept, strict=True)
-            dialogues.append(make_dialogue(dialogue_id, utterances, kept_numbers, embeddings))
+            utterances, kept_indices = zip(*kept, strict=True)
+            dialogues.append(make_dialogue(dialogue_id, utterances, kept_indices, embeddings))
     return dialogues
 
 
 def make_dialogue(
-    dialogue_id: str, utterances: Sequence[Utterance], numbers: Sequence[int], embeddings: Mapping[str, Embeddings]
+    dialogue_id: str, utterances: Sequence[Utterance], labels: Sequence[int], embeddings: Mapping[str, Embeddings]
 ) -> Dialogue:
-    """One dialogue's tensors."""
+    """Make one dialogue's tensors; `labels` are class indices, -100 for none."""
     speakers: dict[str | None, int] = {}
     return Dialogue(
         dialogue_id=dialogue_id,
@@ -118,34 +118,34 @@ def make_dialogue(
         present={
             name: torch.tensor([u.utterance_id in source for u in utterances]) for name, source in embeddings.items()
         },
-        labels=torch.tensor(numbers, dtype=torch.long),
+        labels=torch.tensor(labels, dtype=torch.long),
         speakers=torch.tensor([speakers.setdefault(u.speaker, len(speakers)) for u in utterances]),
     )
 
 
 def _rows(utterances: Sequence[Utterance], source: Embeddings) -> Tensor:
     rows = np.zeros((len(utterances), *source.values.shape[1:]), np.float32)
-    for place, utterance in enumerate(utterances):
+    for index, utterance in enumerate(utterances):
         if utterance.utterance_id in source:
-            rows[place] = source[utterance.utterance_id]
+            rows[index] = source[utterance.utterance_id]
     return torch.from_numpy(rows)
 
 
 def hide_modality(dialogues: Sequence[Dialogue], modality: str, share: float, *, seed: int = 0) -> list[Dialogue]:
-    """The dialogues without one modality in a share of their utterances, drawn at random.
+    """Return the dialogues without one modality in a share of their utterances, drawn at random.
 
-    A larger share takes it from the utterances of a smaller one and from others.
+    A larger share hides it in the utterances of a smaller one and in others.
     """
     generator = np.random.default_rng(seed)
     hidden = [torch.from_numpy(generator.random(len(dialogue)) < share) for dialogue in dialogues]
     return [
-        replace(dialogue, present={**dialogue.present, modality: dialogue.present[modality] & ~gone})
-        for dialogue, gone in zip(dialogues, hidden, strict=True)
+        replace(dialogue, present={**dialogue.present, modality: dialogue.present[modality] & ~lost})
+        for dialogue, lost in zip(dialogues, hidden, strict=True)
     ]
 
 
 def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
-    """Pad dialogues to the longest of them."""
+    """Pad dialogues to the longest of them and stack them."""
     names = dialogues[0].inputs.keys()
     return DialogueBatch(
         inputs={name: _pad([d.inputs[name] for d in dialogues], 0.0) for name in names},
@@ -162,14 +162,14 @@ def _pad(rows: list[Tensor], value: float) -> Tensor:
 
 
 def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (K, D) over the utterances that have the modality.
+    """Compute mean and standard deviation (K, D) over the utterances that have the modality.
 
     Raises:
         PipelineError: none has it.
     """
     count = sum(int(dialogue.present[modality].sum()) for dialogue in dialogues)
     if not count:
-        raise PipelineError(f"no training utterance has {modality}; leave it out of model.modalities")
+        raise PipelineError(f"no training utterance has {modality}; remove it from model.modalities")
     # Dialogue by dialogue: all rows at once would be a second copy of the corpus.
     parts = [(dialogue.inputs[modality], dialogue.present[modality]) for dialogue in dialogues]
     zero = torch.zeros_like(parts[0][0][0], dtype=torch.float64)
@@ -179,7 +179,7 @@ def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tenso
 
 
 def inverse_frequency(dialogues: Sequence[Dialogue], n_classes: int) -> list[float]:
-    """Weight of each class: the labelled utterances over the classes times the class's own; 0 where it has none."""
+    """Weight each class by labelled utterances / (classes x utterances of the class); 0 for an empty class."""
     counts = torch.zeros(n_classes)
     for dialogue in dialogues:
         counts += torch.bincount(dialogue.labels[dialogue.labels != NO_LABEL], minlength=n_classes)

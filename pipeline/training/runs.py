@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -57,14 +58,14 @@ def load_corpus(config: Config) -> LoadedCorpus:
     """
     if len(config.classes) < 2:
         raise UsageError(
-            "key 'labels': map the corpus's codes to at least two classes, e.g. {ang: angry, neu: neutral}"
+            "key 'labels': map the corpus's codes to at least two classes, such as {ang: angry, neu: neutral}"
         )
     manifest = read_manifest(config.folder)
     digest = hashlib.sha256((config.folder / MANIFEST_FILE).read_bytes())
     embeddings, specs = {}, {}
-    for modality in encoded_modalities(config):
+    for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
-        plan = prepared.plan.without(skipped := skipped_utterances(config, modality))
+        plan = prepared.plan.without(skipped := skipped_utterances(config.folder, modality))
         _refuse_problems(plan, skipped, modality)
         embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.store)
         specs[modality] = prepared.spec
@@ -74,21 +75,21 @@ def load_corpus(config: Config) -> LoadedCorpus:
 
 
 def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
-    """An utterance whose file went away is no utterance without that modality: nobody chose to go on without it."""
+    """Refuse utterances whose file is gone: nobody chose to leave them out."""
     if problems := [problem for problem in plan.problems if problem.utterance_id not in skipped]:
         raise PipelineError(
-            f"{len(problems)} utterances cannot be found by their {modality}, such as {problems[0].utterance_id}: "
+            f"the {modality} of {len(problems)} utterances cannot be used, such as {problems[0].utterance_id}: "
             f"{problems[0].message}; run the features stage, which lists them and can skip them"
         )
 
 
 def model_modalities(config: Config) -> list[str]:
-    """The modalities that the configured model takes; the types text and audio are LPGNet on that one alone."""
+    """Return the modalities that the model takes; the types text and audio are LPGNet on that one only."""
     return [config.model.type] if config.model.type in ("text", "audio") else list(config.model.modalities)
 
 
 def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionModel:
-    """Build the configured model, its inputs standardised on the training dialogues.
+    """Build the configured model, its inputs standardized on the training dialogues.
 
     Raises:
         UsageError: a modality has no encoder.
@@ -97,18 +98,18 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
     sizes = {}
     for name in model_modalities(config):
         if name not in corpus.specs:
-            raise UsageError(f"model.modalities names {name}, and encoders.{name}.name is null; name an encoder")
+            raise UsageError(f"model.modalities has {name}, but encoders.{name}.name is null; set it to an encoder")
         sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
     torch.manual_seed(config.training.seed)
-    model = build_model(config.model.kind, input_sizes=sizes, **_origin(config, corpus), **_fields(config, split))
+    model = build_model(config.model.kind, input_sizes=sizes, **_origin(config, corpus), **_settings(config, split))
     for name in sizes:
         model.standardize_(name, *standardization(split.train, name))
     return model
 
 
-def _fields(config: Config, split: Split) -> dict[str, Any]:
+def _settings(config: Config, split: Split) -> dict[str, Any]:
     if config.model.kind == "sdt" and getattr(config.model, "causal", False):
-        raise UsageError("key 'model.causal': sdt reads future turns; leave it out of a table of causal models")
+        raise UsageError("key 'model.causal': sdt reads future turns; remove it from a table of causal models")
     values = config.model.settings()
     if config.training.class_weights == "inverse":
         values["class_weights"] = inverse_frequency(split.train, len(config.classes))
@@ -116,7 +117,7 @@ def _fields(config: Config, split: Split) -> dict[str, Any]:
 
 
 def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
-    """What a checkpoint says of its making: `predict` needs the encoders, people need the rest."""
+    """Describe for a checkpoint how it was made: `predict` needs the encoders, people need the rest."""
     names = model_modalities(config)
     return {
         "id2label": dict(enumerate(config.classes)),
@@ -126,8 +127,8 @@ def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
     }
 
 
-def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
-    """All that decides a run's outcome: a run with the same inputs is the same run."""
+def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, object]:
+    """Return all that decides a run's outcome: a run with the same inputs is the same run."""
     values = asdict(config)
     training = {name: value for name, value in values["training"].items() if name not in ("device", "tracker")}
     return {
@@ -140,17 +141,17 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
     }
 
 
-def is_done(folder: Path, inputs: dict[str, Any]) -> bool:
-    """Whether the run in this folder was trained to its end from just these inputs."""
+def is_done(folder: Path, inputs: Mapping[str, object]) -> bool:
+    """Tell whether the run in this folder was trained to its end from exactly these inputs."""
     return is_fresh(folder / DONE_FILE, inputs) and (folder / BEST_FOLDER / "config.json").exists()
 
 
-def open_run(folder: Path, inputs: dict[str, Any], config: Config) -> None:
-    """Make the run's folder ready: to go on where the same run stopped, else empty; another run is moved aside."""
+def open_run(folder: Path, inputs: Mapping[str, object], config: Config) -> None:
+    """Prepare the run's folder: keep what the same run left there, and rename the folder of another run."""
     if folder.exists() and not is_fresh(folder / INPUTS_FILE, inputs):
         moved = _free_name(folder)
         folder.rename(moved)
-        say(f"{folder} holds a run with another configuration or data; it is now {moved}")
+        say(f"{folder} held a run with another configuration or other data; it is now {moved}")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
     write_atomically(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
@@ -161,8 +162,8 @@ def _free_name(folder: Path) -> Path:
     return next(name for n in count(1) if not (name := folder.with_name(f"{folder.name}~{n}")).exists())
 
 
-def environment() -> dict[str, Any]:
-    """Versions, the commit and the device that a run was made with."""
+def environment() -> dict[str, object]:
+    """Return the versions, the commit and the device that a run is made with."""
     packages = ("torch", "transformers", "accelerate", "datasets", "numpy", "lpgnet")
     return {
         "python": platform.python_version(),
@@ -192,7 +193,7 @@ def _commit() -> str | None:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """How long a run trained (`seconds_per_epoch` is the median), and on what."""
+    """How long a run trained (`seconds_per_epoch` is the median), and on which machine."""
 
     epochs: int
     seconds_per_epoch: float
@@ -202,7 +203,7 @@ class TrainingCost:
 
 
 def training_cost(folder: Path) -> TrainingCost | None:
-    """Read how long a run trained; None where its folder does not tell."""
+    """Read how long a run trained; None if its folder does not tell."""
     log, made_with = folder / LOG_FILE, folder / ENVIRONMENT_FILE
     if not (log.exists() and made_with.exists()):
         return None
@@ -220,15 +221,15 @@ def read_log(folder: Path) -> list[EpochLog]:
     """
     path = folder / LOG_FILE
     lines = read_text(path).splitlines()
-    places = [f"{path}, line {number}" for number in range(1, len(lines) + 1)]
-    return [
-        from_json(parse_object(line, where=where), EpochLog, where=where)
-        for line, where in zip(lines, places, strict=True)
-    ]
+    return [_entry(line, where=f"{path}, line {line_number}") for line_number, line in enumerate(lines, start=1)]
+
+
+def _entry(line: str, *, where: str) -> EpochLog:
+    return from_json(parse_object(line, where=where), EpochLog, where=where)
 
 
 def best_folder(folder: Path) -> Path:
-    """The run's best model.
+    """Return the folder of the run's best model.
 
     Raises:
         PipelineError: there is none yet.
@@ -238,8 +239,8 @@ def best_folder(folder: Path) -> Path:
     return folder / BEST_FOLDER
 
 
-def check_same_protocol(folder: Path, inputs: dict[str, Any]) -> None:
-    """Refuse to measure a run on another split, with other labels or on other data than it was trained for.
+def check_same_protocol(folder: Path, inputs: Mapping[str, object]) -> None:
+    """Refuse to measure a run with another split, other labels or other data than it was trained with.
 
     Raises:
         PipelineError: names what differs.
@@ -252,8 +253,8 @@ def check_same_protocol(folder: Path, inputs: dict[str, Any]) -> None:
         differing.append("training.drop_unlabelled")
     if differing:
         raise PipelineError(
-            f"{folder}: was trained with other {' and '.join(differing)}, so its test split may hold what it has seen; "
-            f"evaluate it as it was trained ({folder / 'config.yaml'}), or train anew"
+            f"{folder}: was trained with other {' and '.join(differing)}, so it may have seen the test split; "
+            f"evaluate it with its own configuration ({folder / 'config.yaml'}), or train it again"
         )
     if not (folder / DONE_FILE).exists():
-        say(f"{folder}: the training is not finished; this is its best model so far")
+        say(f"{folder}: training is not finished; this is the best model so far")

@@ -1,4 +1,4 @@
-"""Splits by whole dialogues: which train, which choose the epoch, which test; leaking ones are refused."""
+"""Splits by whole dialogues: which ones train, choose the epoch and test; splits that leak are refused."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Split:
     test: tuple[Dialogue, ...]
 
     def parts(self) -> dict[str, tuple[Dialogue, ...]]:
-        """The dialogues by the name of their part."""
+        """Return the dialogues by the name of their part."""
         return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
 def make_split(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Split:
-    """The configured split.
+    """Make the configured split.
 
     Raises:
         PipelineError: the scheme does not fit the corpus, or the split leaks.
@@ -46,7 +46,7 @@ def make_split(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Split:
 
 
 def make_folds(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Split]:
-    """Every fold of the scheme: each group is the test split once.
+    """Make every fold of the scheme: each group is the test split once.
 
     Raises:
         PipelineError: the scheme does not fit the corpus, or a split leaks.
@@ -57,14 +57,15 @@ def make_folds(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Spli
 
 
 def groups(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[str]:
-    """The groups that the scheme holds out: sessions, speakers, or numbered parts of the dialogues."""
+    """List the groups that the scheme holds out: sessions, speakers, or numbered parts of the dialogues."""
     return sorted({group for dialogue in dialogues for group in _groups_of(dialogues, config)(dialogue)})
 
 
 def _groups_of(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Callable[[Dialogue], set[str]]:
     if config.scheme == "dialogue":
-        numbers = {d.dialogue_id: str(place % config.folds + 1) for place, d in enumerate(_shuffled(dialogues, config))}
-        return lambda dialogue: {numbers[dialogue.dialogue_id]}
+        shuffled = _shuffled(dialogues, config)
+        parts = {dialogue.dialogue_id: str(index % config.folds + 1) for index, dialogue in enumerate(shuffled)}
+        return lambda dialogue: {parts[dialogue.dialogue_id]}
     return lambda dialogue: {_group(getattr(u, config.scheme), dialogue, config.scheme) for u in dialogue.utterances}
 
 
@@ -72,7 +73,7 @@ def _group(value: str | None, dialogue: Dialogue, scheme: str) -> str:
     if value is None:
         raise PipelineError(
             f"dialogue {dialogue.dialogue_id} has an utterance without a {scheme}, which splits.scheme needs; "
-            "name it in the corpus, or take another scheme"
+            "add it to the corpus, or choose another scheme"
         )
     return value
 
@@ -97,7 +98,7 @@ def _hold_out(dialogues: Sequence[Dialogue], held_out: Sequence[str], config: Sp
 
 
 def _only_speakers(dialogue: Dialogue, speakers: Sequence[str]) -> Dialogue:
-    """The dialogue with the labels of these speakers alone; the others' turns are their context."""
+    """Return the dialogue with the labels of these speakers only; the other turns are their context."""
     theirs = [utterance.speaker in speakers for utterance in dialogue.utterances]
     return replace(dialogue, labels=dialogue.labels.masked_fill(~torch.tensor(theirs), NO_LABEL))
 
@@ -109,7 +110,7 @@ def _by_manifest(dialogues: Sequence[Dialogue]) -> dict[str, list[Dialogue]]:
         if len(names) > 1:
             raise PipelineError(
                 f"dialogue {dialogue.dialogue_id} is in several splits ({shorten(sorted(map(str, names)))}): "
-                "utterances of one dialogue leak into each other; give it one split"
+                "utterances of one dialogue leak into each other; assign it to one split"
             )
         if (name := names.pop()) is not None:
             parts[name].append(dialogue)
@@ -117,12 +118,12 @@ def _by_manifest(dialogues: Sequence[Dialogue]) -> dict[str, list[Dialogue]]:
 
 
 def _finish(name: str, parts: dict[str, list[Dialogue]], config: SplitsConfig) -> Split:
-    """Cut development dialogues out of the training ones where there are none, and check the split."""
+    """Cut development dialogues out of the training ones if there are none, and check the split."""
     if not parts["dev"]:
         parts["dev"], parts["train"] = _cut_dev(parts["train"], config)
     for part, dialogues in parts.items():
         if not any((dialogue.labels != NO_LABEL).any() for dialogue in dialogues):
-            raise PipelineError(f"the {part} split has no labelled utterance; choose another splits.scheme or test")
+            raise PipelineError(f"the {part} split has no labelled utterance; change splits.scheme or splits.test")
     split = Split(name, tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]))
     check_leaks(split, allow_speaker_overlap=config.allow_speaker_overlap)
     return split
@@ -147,16 +148,16 @@ def check_leaks(split: Split, *, allow_speaker_overlap: bool) -> None:
     ids = {part: {dialogue.dialogue_id for dialogue in dialogues} for part, dialogues in split.parts().items()}
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         if shared := sorted(ids[first] & ids[second]):
-            raise PipelineError(f"dialogues in both {first} and {second}: {shorten(shared)}; give each one split")
+            raise PipelineError(f"dialogues in both {first} and {second}: {shorten(shared)}; assign each to one split")
     if (shared := overlapping_speakers(split)) and not allow_speaker_overlap:
         raise PipelineError(
             f"speakers in the test split and in another: {shorten(shared)}; hold out other groups, "
-            "or accept it by splits.allow_speaker_overlap (the report will say so)"
+            "or allow it with splits.allow_speaker_overlap (the report will say so)"
         )
 
 
 def overlapping_speakers(split: Split) -> list[str]:
-    """Speakers whose utterances the test split scores and another split has too."""
+    """Return speakers whose utterances the test split scores and another split has too."""
     scored = {
         utterance.speaker
         for dialogue in split.test

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import broadcast
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -28,7 +29,7 @@ from lpgnet.pipeline.training.checkpoints import (
     CHECKPOINT_FOLDER,
     EpochLog,
     Progress,
-    Trainee,
+    TrainingState,
     load_checkpoint,
     save_checkpoint,
 )
@@ -46,6 +47,7 @@ from lpgnet.pipeline.training.splits import Split
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from accelerate.tracking import GeneralTracker
     from torch.optim.lr_scheduler import LRScheduler
 
     from lpgnet.pipeline.training.runs import LoadedCorpus
@@ -69,7 +71,7 @@ class Development:
 
     @property
     def score(self) -> float:
-        """What the epoch is chosen by."""
+        """The score that the epoch is chosen by."""
         return self.scores[SELECTION]
 
 
@@ -83,13 +85,15 @@ class Measure(Protocol):
         classes: Sequence[str],
         batch_size: int,
         accelerator: Accelerator,
-    ) -> Development: ...
+    ) -> Development:
+        """Score the model on the dialogues."""
+        ...
 
 
 def train_run(
     config: Config, corpus: LoadedCorpus, split: Split, folder: Path, accelerator: Accelerator, measure: Measure
 ) -> None:
-    """Train one run to its end, from where it stopped; one that is done is left alone.
+    """Train one run to its end, from where it stopped; do nothing if it is done.
 
     Afterwards the folder holds `best/` (a Hugging Face folder) and `metrics.jsonl`.
 
@@ -98,10 +102,11 @@ def train_run(
     """
     inputs = run_inputs(config, corpus, split)
     if is_done(folder, inputs):
-        say(f"train: up to date ({folder})") if accelerator.is_main_process else None
+        if accelerator.is_main_process:
+            say(f"train: up to date ({folder})")
         return
     if len(split.train) < accelerator.num_processes:
-        raise UsageError(f"{len(split.train)} training dialogues are fewer than {accelerator.num_processes} processes")
+        raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
     if accelerator.is_main_process:
         open_run(folder, inputs, config)
     accelerator.wait_for_everyone()
@@ -114,7 +119,7 @@ def train_run(
 class Trainer:
     """The loop of one run.
 
-    The order of dialogues and the dropout of an epoch follow from the seed, the epoch and the rank alone, so a run
+    The order of dialogues and the dropout of an epoch follow from only the seed, the epoch and the rank, so a run
     that was stopped and resumed takes the same steps as one that was not.
     """
 
@@ -153,21 +158,27 @@ class Trainer:
     def fit(self) -> None:
         """Train until the last epoch or until the development score has not risen for `patience` epochs."""
         checkpoints = self.folder / CHECKPOINT_FOLDER
-        trainee = Trainee(self.raw_model, self.average, self.optimizer, self.scheduler, self.accelerator.scaler)
-        self.progress = load_checkpoint(checkpoints, trainee)
+        state = TrainingState(self.raw_model, self.average, self.optimizer, self.scheduler, self.accelerator.scaler)
+        self.progress = load_checkpoint(checkpoints, state)
         if self.progress.epoch and self.accelerator.is_main_process:
-            say(f"train: goes on after epoch {self.progress.epoch} ({self.folder})")
-        self._start_tracker()
-        with self._progress_bar() as bar:
+            say(f"train: resuming after epoch {self.progress.epoch} ({self.folder})")
+        tracker = start_tracker(self.recipe.tracker, self.config.name, self.folder)
+        with progress_bar("scores", unit="epochs", shown=self.accelerator.is_main_process) as bar:
             task = bar.add_task(self.folder.name, total=self.recipe.epochs, completed=self.progress.epoch, scores="")
             while not self._is_finished():
-                development = self._epoch()
+                entry = self._epoch()
                 if self.accelerator.is_main_process:
-                    save_checkpoint(checkpoints, trainee, self.progress)
+                    save_checkpoint(checkpoints, state, self.progress)
                     self._write_log()
-                scores = f"loss {self.progress.log[-1].loss:.3f}, dev {SELECTION} {development.score:.3f}"
+                if tracker is not None:
+                    tracker.log({"loss": entry.loss, **{f"dev/{k}": v for k, v in entry.dev.items()}}, step=entry.epoch)
+                scores = f"loss {entry.loss:.3f}, dev {SELECTION} {entry.dev[SELECTION]:.3f}"
                 bar.update(task, completed=self.progress.epoch, scores=scores)
-        self._finish()
+        if tracker is not None:
+            tracker.finish()
+        if self.accelerator.is_main_process:
+            best = self.progress
+            say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
 
     def _is_finished(self) -> bool:
         done = self.progress
@@ -175,8 +186,8 @@ class Trainer:
             done.epoch > 0 and done.epoch - done.best_epoch >= self.recipe.patience
         )
 
-    def _epoch(self) -> Development:
-        """One pass over the training dialogues and one over the development ones."""
+    def _epoch(self) -> EpochLog:
+        """Make one pass over the training dialogues and one over the development ones."""
         started = perf_counter()
         epoch = self.progress.epoch + 1
         torch.manual_seed(_seed_of(self.recipe.seed, epoch, self.accelerator.process_index))
@@ -196,28 +207,27 @@ class Trainer:
         )
         self.progress.epoch = epoch
         self.progress.log.append(entry)
-        self.accelerator.log({"loss": entry.loss, **{f"dev/{k}": v for k, v in entry.dev.items()}}, step=epoch)
-        return development
+        return entry
 
     def steps(self, epoch: int) -> Iterator[list[Dialogue]]:
-        """The dialogues of each optimizer step, in this epoch's order: steps of as equal a size as can be."""
+        """Yield the dialogues of each optimizer step, in this epoch's order; step sizes differ by one at most."""
         order = list(self.split.train)
         random.Random(_seed_of(self.recipe.seed, epoch, 0)).shuffle(order)
-        for places in np.array_split(np.arange(len(order)), self.steps_per_epoch):
-            yield [order[place] for place in places]
+        for indices in np.array_split(np.arange(len(order)), self.steps_per_epoch):
+            yield [order[index] for index in indices]
 
     def step(self, dialogues: list[Dialogue]) -> float:
-        """One optimizer step over this process's share of the dialogues; returns the step's loss.
+        """Make one optimizer step over this process's share of the dialogues and return the step's loss.
 
         The loss is divided by the counts of the whole step, so micro-batches and processes change nothing in it.
         """
-        mine = dialogues[self.accelerator.process_index :: self.accelerator.num_processes]
-        batches = [self._prepare(part) for part in _parts(mine, self.recipe.micro_batches)]
+        share = dialogues[self.accelerator.process_index :: self.accelerator.num_processes]
+        batches = [self._prepare(part) for part in _parts(share, self.recipe.micro_batches)]
         counts = torch.stack([self.raw_model.loss_counts(b.labels, b.mask, b.masks) for b in batches]).sum(0)
         counts = self.accelerator.reduce(counts, reduction="sum")
         loss = torch.zeros((), device=self.accelerator.device)
-        for number, batch in enumerate(batches):
-            loss += self._accumulate(batch, counts, is_last=number == len(batches) - 1)
+        for batch in batches:
+            loss += self._accumulate(batch, counts, is_last=batch is batches[-1])
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -235,7 +245,8 @@ class Trainer:
             loss = output.loss_terms.normalize(counts)
             # Processes average their gradients; the counts are already those of all of them.
             self.accelerator.backward(loss * self.accelerator.num_processes)
-        return loss.detach()
+        detached: Tensor = loss.detach()
+        return detached
 
     def _prepare(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
         batch = collate(dialogues).to(self.accelerator.device)
@@ -259,45 +270,45 @@ class Trainer:
         lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self.progress.log)
         write_atomically(self.folder / LOG_FILE, lines)
 
-    def _start_tracker(self) -> None:
-        if self.recipe.tracker != "none":
-            _check_installed(self.recipe.tracker)
-            self.accelerator.log_with = [self.recipe.tracker]
-            self.accelerator.project_configuration.logging_dir = str(self.folder / "logs")
-            self.accelerator.init_trackers(self.config.name)
 
-    def _progress_bar(self) -> Any:
-        bar = progress_bar("scores", unit="epochs")
-        bar.disable = not self.accelerator.is_main_process
-        return bar
+def start_tracker(name: str, run: str, folder: Path) -> GeneralTracker | None:
+    """Start accelerate's tracker of that name, which writes on the main process only; None for `none`.
 
-    def _finish(self) -> None:
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-        self.accelerator.trackers = []
-        if self.accelerator.is_main_process:
-            best = self.progress
-            say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
+    Args:
+        name: none, tensorboard, wandb or trackio.
+        run: what the tracker calls the run.
+        folder: of the run; trackers that write files write them to its `logs`.
+
+    Raises:
+        UsageError: the tracker is not installed.
+    """
+    if name == "none":
+        return None
+    _check_installed(name)
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    tracker: GeneralTracker = kind(run, str(folder / "logs")) if kind.requires_logging_directory else kind(run)
+    tracker.start()
+    return tracker
 
 
 def _check_installed(tracker: str) -> None:
     if find_spec(tracker) is None:
         package = "lpgnet[tracking]" if tracker == "tensorboard" else tracker
-        raise UsageError(f"training.tracker {tracker} is not installed: pip install '{package}', or take none")
+        raise UsageError(f"training.tracker {tracker} is not installed: pip install '{package}', or use none")
 
 
 def steps_per_epoch(dialogues: int, batch_size: int, processes: int) -> int:
-    """Steps of at most `batch_size` dialogues where that can be, and of one dialogue a process in any case."""
+    """Count steps of at most `batch_size` dialogues, but of one dialogue a process at least."""
     return min(-(-dialogues // max(batch_size, processes)), dialogues // processes)
 
 
 def _moving_average(model: EmotionModel, decay: float) -> AveragedModel | None:
-    """An exponential moving average of the weights; BatchNorm's buffers are the last step's."""
+    """Make an exponential moving average of the weights; BatchNorm's buffers are those of the last step."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, recipe: TrainingConfig, steps: int) -> LRScheduler:
-    """The rate over all steps, as torch (one_cycle) and transformers (cosine, constant) define it."""
+    """Make the schedule over all steps, as torch (one_cycle) and transformers (cosine, constant) define it."""
     if recipe.schedule == "one_cycle":
         # A warm-up of exactly one step makes torch divide by zero; this makes it a little longer.
         share = recipe.warmup_share + 1e-6
@@ -308,25 +319,26 @@ def make_scheduler(optimizer: torch.optim.Optimizer, recipe: TrainingConfig, ste
 
     name = {"cosine": "cosine", "constant": "constant_with_warmup"}[recipe.schedule]
     warmup = round(recipe.warmup_share * steps)
-    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    scheduler: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    return scheduler
 
 
 def drop_modalities(batch: DialogueBatch, probability: float, names: Sequence[str]) -> DialogueBatch:
-    """Take one of the named modalities, drawn at random, from some of the utterances that have several of them."""
+    """Hide one of the named modalities, drawn at random, in some of the utterances that have several of them."""
     if not probability or len(names) < 2:
         return batch
     several = torch.stack([batch.masks[name] for name in names]).sum(0) > 1
     losing = several & (torch.rand(batch.mask.shape, device=batch.mask.device) < probability)
-    which = torch.randint(len(names), batch.mask.shape, device=batch.mask.device)
-    masks = {name: batch.masks[name] & ~(losing & (which == place)) for place, name in enumerate(names)}
+    chosen = torch.randint(len(names), batch.mask.shape, device=batch.mask.device)
+    masks = {name: batch.masks[name] & ~(losing & (chosen == index)) for index, name in enumerate(names)}
     return DialogueBatch(batch.inputs, masks, batch.mask, batch.labels, batch.speakers, batch.utterance_ids)
 
 
 def _parts(dialogues: Sequence[Dialogue], count: int) -> list[list[Dialogue]]:
-    places = np.array_split(np.arange(len(dialogues)), min(count, len(dialogues)))
-    return [[dialogues[place] for place in part] for part in places]
+    parts = np.array_split(np.arange(len(dialogues)), min(count, len(dialogues)))
+    return [[dialogues[index] for index in part] for part in parts]
 
 
 def _seed_of(seed: int, epoch: int, rank: int) -> int:
-    """One seed for each epoch and rank of a run, unrelated between neighbours."""
+    """Return one seed for each epoch and rank of a run, unrelated between neighbors."""
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])

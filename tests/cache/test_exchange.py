@@ -43,7 +43,7 @@ def test_safetensors_is_what_safetensors_reads(filled: Fill, tmp_path: Path) -> 
 
     export_rows(filled(range(6)), tmp_path / "out.safetensors", IDS, "safetensors")
     arrays = load_file(tmp_path / "out.safetensors")
-    assert list(sorted(arrays)) == sorted(IDS)
+    assert sorted(arrays) == sorted(IDS)
     assert all(np.array_equal(arrays[name], row_values(number)) for number, name in enumerate(IDS))
 
 
@@ -54,7 +54,7 @@ def test_a_folder_that_datasets_loads(
 ) -> None:
     datasets = pytest.importorskip("datasets")
     store, target = filled(range(6), frames=frames, dtype=dtype), tmp_path / "out"
-    monkeypatch.setattr("lpgnet.cache.exchange._ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("lpgnet.cache.exchange._BATCH_ROWS", 2)
     monkeypatch.setattr("lpgnet.cache.exchange._FILE_BYTES", 200)
     export_rows(store, target, IDS, "datasets")
     assert len(list((target / "data").iterdir())) > 1

@@ -140,7 +140,7 @@ def test_the_index_equals_a_dictionary(count: int) -> None:
     expected = {key: (s, r) for s in (3, 2, 1, 0) for r, key in reversed(list(enumerate(keys[s])))}
     index = Index.build([key_array(column) for column in keys])
     assert len(index) == len(expected)
-    shards, rows = index.places(index.find(key_array([*expected, b"\xff" * 16])))
+    shards, rows = index.locations(index.find(key_array([*expected, b"\xff" * 16])))
     assert list(zip(shards.tolist(), rows.tolist(), strict=True)) == [*expected.values(), (-1, -1)]
     assert [index.locate(key) for key in expected] == list(expected.values())
     assert index.locate(b"\xff" * 16) is None and Index.build([]).locate(bytes(16)) is None

@@ -94,10 +94,12 @@ def test_a_label_tells_little_of_the_next(utterances: Rows) -> None:
 @pytest.mark.parametrize("path", sorted((CORPUS / "audio").iterdir()), ids=lambda path: path.stem)
 def test_turns_lie_in_their_file_and_are_heard(path: Path, utterances: Rows) -> None:
     audio, rate = sf.read(path)
-    assert rate == 16_000 and audio.ndim == 1
+    assert rate == 16_000
+    assert audio.ndim == 1
     turns = [row for row in utterances if row["audio"] == f"audio/{path.name}"]
     spans = [(float(row["start"]), float(row["end"])) for row in turns]
-    assert spans and all(0 <= start < end <= len(audio) / rate for start, end in spans)
+    assert spans
+    assert all(0 <= start < end <= len(audio) / rate for start, end in spans)
     assert all(end < start for (_, end), (start, _) in pairwise(spans))
     assert all(audio[round(start * rate) : round(end * rate)].std() > 0.01 for start, end in spans)
 
@@ -129,7 +131,8 @@ def test_encoder_loads_whole(modality: str) -> None:
 def test_audio_encoder_spells_with_its_letter_head() -> None:
     model, report = AutoModelForCTC.from_pretrained(ENCODERS / "audio", output_loading_info=True)
     tokenizer = AutoTokenizer.from_pretrained(ENCODERS / "audio")
-    assert not report["missing_keys"] and not report["mismatched_keys"]
+    assert not report["missing_keys"]
+    assert not report["mismatched_keys"]
     assert AutoFeatureExtractor.from_pretrained(ENCODERS / "audio").sampling_rate == 16_000
     logits = model.eval()(torch.zeros(1, 16_000)).logits
     assert logits.shape == (1, 49, len(tokenizer))
@@ -144,4 +147,5 @@ def test_text_encoder_knows_the_words_of_the_corpus(utterances: Rows) -> None:
 
 def test_readme_says_that_it_is_synthetic() -> None:
     readme = (DEMO / "README.md").read_text(encoding="utf-8").lower()
-    assert "synthetic" in readme and "espeak-ng" in readme
+    assert "synthetic" in readme
+    assert "espeak-ng" in readme

@@ -85,8 +85,8 @@ def test_samples_that_are_no_numbers(workplace: Workplace, run: Run) -> None:
     [
         ("prepare", {"start": "5.0", "end": "4.0"}, ["utterances.csv", "ends at 4.0", "start at 5.0"]),
         ("prepare", {"utterance_id": ""}, ["utterances.csv", "utterance_id"]),
-        ("prepare", {"audio": "../../secret.wav"}, ["utterances.csv", "climbs out"]),
-        ("features", {"start": "0.1", "end": "9999"}, ["after its file", "9999"]),
+        ("prepare", {"audio": "../../secret.wav"}, ["utterances.csv", "leaves the corpus root"]),
+        ("features", {"start": "0.1", "end": "9999"}, ["but its file", "9999"]),
         ("features", {"text": ""}, ["its text is empty"]),
         ("train", {"label": "hapy"}, ["label code 'hapy'", "did you mean 'hap'?", "map it to a class, or to null"]),
     ],
@@ -139,12 +139,12 @@ def test_a_run_is_measured_on_its_own_split_and_labels(
     workplace: Workplace, run: Run, options: list[str], what: str
 ) -> None:
     assert run(workplace.arguments("train"))[0] == 0
-    fails(run, workplace.arguments("evaluate", *options), f"was trained with other {what}", "train anew")
+    fails(run, workplace.arguments("evaluate", *options), f"was trained with other {what}", "train it again")
 
 
 def test_a_file_that_went_away_is_no_missing_modality(workplace: Workplace, run: Run) -> None:
     names = damage_audio(workplace, lambda path: path.unlink())
-    fails(run, workplace.arguments("train"), f"{len(names)} utterances cannot be found by their audio", names[0])
+    fails(run, workplace.arguments("train"), f"the audio of {len(names)} utterances cannot be used", names[0])
 
 
 def test_a_timeline_never_replaces_the_transcript(workplace: Workplace, run: Run, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_encoder_that_changed_since_is_refused(workplace: Workplace, run: Run
 
 
 def test_stages_out_of_order(workplace: Workplace, run: Run) -> None:
-    fails(run, workplace.arguments("train", "--name", "new"), "manifest.jsonl", "run the stage that makes it first")
+    fails(run, workplace.arguments("train", "--name", "new"), "manifest.jsonl", "run the stage that writes it first")
     fails(run, workplace.arguments("train", "--encoders.text.pooling", "max"), "run the features stage")
     fails(run, workplace.arguments("evaluate", "--run", "none"), "has no trained model yet")
 

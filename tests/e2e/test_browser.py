@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from lpgnet.pipeline.config import PredictionConfig, ServeConfig
-from lpgnet.pipeline.reports.page import PageSettings
+from lpgnet.pipeline.reports.config import PageConfig
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.timeline import write_timeline
 from tests.e2e.workplace import DEMO, Workplace
@@ -72,7 +72,7 @@ def timeline(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
 @pytest.fixture
 def page(browser: Any, timeline: Timeline, tmp_path: Path) -> Iterator[Any]:
     """The report opened from disk; fails when it asks any address for anything, or when a script goes wrong."""
-    (report,) = write_timeline(replace(timeline, name="report"), tmp_path, ["html"], PageSettings())
+    (report,) = write_timeline(replace(timeline, name="report"), tmp_path, ["html"], PageConfig())
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     requests: list[str] = []
@@ -188,7 +188,7 @@ def test_it_fits_and_is_readable(browser: Any, page: Any, width: int, scheme: st
 def test_a_linked_recording_plays(browser: Any, timeline: Timeline, tmp_path: Path) -> None:
     shutil.copy(timeline.recording or "", tmp_path / "tone.wav")
     linked = replace(timeline, name="linked", recording=tmp_path / "tone.wav")
-    (report,) = write_timeline(linked, tmp_path / "reports", ["html"], PageSettings(embed_megabytes=0.0))
+    (report,) = write_timeline(linked, tmp_path / "reports", ["html"], PageConfig(embed_megabytes=0.0))
     opened = browser.new_page()
     opened.goto(report.as_uri())
     opened.click(".turn[data-turn='2']")

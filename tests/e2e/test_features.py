@@ -68,7 +68,7 @@ def test_one_process_of_two_is_killed(workplace: Workplace, run: Run) -> None:
     kept = sum(len(part) for part in stores(store).values())
     assert kept
     code, out, _ = run(workplace.arguments("features", *options))
-    cached = sum(int(count) for count in re.findall(r"(\d+) were cached", out))
+    cached = sum(int(count) for count in re.findall(r"(\d+) already cached", out))
     assert code == 0 and cached == kept
     assert_same_embeddings(workplace.folder / "work" / "store", store)
 

@@ -96,7 +96,7 @@ def test_a_killed_run_resumes_to_identical_weights(workplace: Workplace) -> None
     process.wait()
     assert not (run_folder(workplace, "killed") / "done.json").exists()
     resumed = workplace.launch("train", *options, "--run", "killed")
-    assert resumed.returncode == 0 and "goes on after epoch" in resumed.stderr
+    assert resumed.returncode == 0 and "resuming after epoch" in resumed.stderr
     assert log_of(run_folder(workplace, "killed")) == log_of(run_folder(workplace, "whole"))
     weights = [load_file(run_folder(workplace, name) / "best" / "model.safetensors") for name in ("killed", "whole")]
     assert weights[0].keys() == weights[1].keys()

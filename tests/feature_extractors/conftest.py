@@ -165,7 +165,7 @@ def plain() -> Callable[[Path], Any]:
 
 
 def voice(samples: int, seed: int = 0) -> np.ndarray:
-    """A gliding tone with noise, off centre as cheap microphones are; float32 `(samples,)`."""
+    """A gliding tone with noise, off center as cheap microphones are; float32 `(samples,)`."""
     random = np.random.default_rng(seed)
     time = np.arange(samples) / 16_000
     tone = np.sin(2 * np.pi * (120 + 40 * random.random()) * time + 3 * np.sin(5 * time)) * random.uniform(0.05, 0.4)

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from lpgnet.feature_extractors import check_encoder, list_encoders
 print(list_encoders("peak"))
-print(*(verdict for verdict in check_encoder("peak:simple")), sep="\\n")
+print(*(result for result in check_encoder("peak:simple")), sep="\\n")
 """
 
 

@@ -70,9 +70,9 @@ def test_one_fingerprint_whatever_a_config_asks_of_other_encoders() -> None:
         resolve_spec("librosa:prosody", modality="text")
 
 
-def test_opensmile_says_its_licence(caplog: pytest.LogCaptureFixture) -> None:
+def test_opensmile_says_its_license(caplog: pytest.LogCaptureFixture) -> None:
     assert resolve_spec("opensmile:eGeMAPSv02").sampling_rate == RATE
-    assert "commercial use needs a licence" in caplog.text
+    assert "commercial use needs a license" in caplog.text
 
 
 def test_opensmile_keeps_the_contract_or_says_how_to_install_it() -> None:
@@ -82,5 +82,5 @@ def test_opensmile_keeps_the_contract_or_says_how_to_install_it() -> None:
         with pytest.raises(EncoderError, match=r"pip install 'lpgnet\[opensmile\]'"):
             load_encoder("opensmile:eGeMAPSv02")
         return
-    assert all(verdict.passed for verdict in check_encoder("opensmile:eGeMAPSv02"))
+    assert all(result.passed for result in check_encoder("opensmile:eGeMAPSv02"))
     assert load_encoder("opensmile:eGeMAPSv02").encode([voice(RATE)])[0].values.shape == (1, 88)

@@ -83,7 +83,7 @@ def _loaded(folder: Path) -> Any:
 def test_padding_would_change_a_group_norm_without_the_cure(
     checkpoint: Checkpoints, plain: Callable[[Path], Any]
 ) -> None:
-    """What the other tests would show if the cure did nothing."""
+    """What the other tests would show if nothing made the model padding-invariant."""
     waveform = voice(16_000)
     model, inputs = plain(checkpoint("wav2vec2_group")), torch.from_numpy(waveform)[None]
     long = torch.nn.functional.pad(inputs, (0, 48_000))
@@ -154,7 +154,7 @@ def test_windows_pool_to_what_their_frames_pool_to(pooling: str, checkpoint: Che
 
 @pytest.mark.parametrize("name", ["wav2vec2_layer", "data2vec"])
 def test_windows_give_the_frames_of_the_whole(name: str, checkpoint: Checkpoints) -> None:
-    """Layer 0 sees a few neighbours only, fewer than two windows share, so cutting must not show in it."""
+    """Layer 0 sees a few neighbors only, fewer than two windows share, so cutting must not show in it."""
     long = voice(16_000 * 11 + 200)
     chosen = {"layers": [0], "pooling": "none"}
     whole = load_encoder(f"hf:{checkpoint(name)}", max_seconds=60, **chosen).encode([long])[0]
@@ -182,7 +182,7 @@ def test_an_hour_runs_in_bounded_memory(checkpoint: Checkpoints) -> None:
     assert embedding.n_frames == (len(hour) - 400) // 320 + 1
 
 
-def test_short_audio_is_padded_after_normalising(checkpoint: Checkpoints, plain: Callable[[Path], Any]) -> None:
+def test_short_audio_is_padded_after_normalizing(checkpoint: Checkpoints, plain: Callable[[Path], Any]) -> None:
     short = voice(150)
     embedding = load_encoder(f"hf:{checkpoint('wav2vec2_layer')}").encode([short, voice(9_000)], 10**9)[0]
     normal = (short - short.mean()) / np.sqrt(short.var() + 1e-7)

@@ -164,9 +164,9 @@ def test_a_text_model_given_for_audio(checkpoint: Checkpoints) -> None:
 
 @pytest.mark.parametrize("name", ["wav2vec2_group", "whisper", "roberta"])
 def test_check_passes_our_own(name: str, checkpoint: Checkpoints) -> None:
-    verdicts = check_encoder(f"hf:{checkpoint(name)}", layers="all", pooling="none", max_seconds=20)
-    assert [str(v) for v in verdicts if not v.passed] == []
-    assert len({v.clause for v in verdicts}) == len(verdicts) == 8
+    results = check_encoder(f"hf:{checkpoint(name)}", layers="all", pooling="none", max_seconds=20)
+    assert [str(v) for v in results if not v.passed] == []
+    assert len({v.check for v in results}) == len(results) == 8
 
 
 class Loudness:
@@ -200,5 +200,5 @@ def test_a_third_partys_family_is_found_and_its_faults_too(monkeypatch: pytest.M
     point = EntryPoint("loud", "loudness:Loudness", registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "lpgnet.encoders" else [])
     assert "loud:peak" in list_encoders()
-    failed = {verdict.clause for verdict in check_encoder("loud:peak") if not verdict.passed}
+    failed = {result.check for result in check_encoder("loud:peak") if not result.passed}
     assert failed == {"a batch equals each alone", "order does not matter", "bad input is refused"}

@@ -17,7 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from lpgnet.feature_extractors import EncoderError, load_encoder, resolve_spec
-from lpgnet.feature_extractors.checkpoint import needed
+from lpgnet.feature_extractors.checkpoint import needed_files
 from tests.feature_extractors.conftest import AUDIO, Checkpoints, relative, voice
 
 
@@ -200,5 +200,8 @@ def test_an_unreachable_hub_says_what_helps(tmp_path: Path) -> None:
 
 def test_only_what_is_needed_is_fetched() -> None:
     both = ["config.json", "pytorch_model.bin", "model.safetensors", "tf_model.h5", "vocab.txt", "onnx/model.onnx"]
-    assert needed(both) == ["config.json", "vocab.txt", "model.safetensors"]
-    assert needed(["config.json", "pytorch_model.bin", "flax_model.msgpack"]) == ["config.json", "pytorch_model.bin"]
+    assert needed_files(both) == ["config.json", "vocab.txt", "model.safetensors"]
+    assert needed_files(["config.json", "pytorch_model.bin", "flax_model.msgpack"]) == [
+        "config.json",
+        "pytorch_model.bin",
+    ]

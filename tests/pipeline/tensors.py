@@ -65,12 +65,12 @@ def make_config(kind: str = "lpgnet", *, model: dict[str, Any] | None = None, **
     )
 
 
-def train(corpus: LoadedCorpus, config: Config, folder: Path) -> None:
+def train(corpus: LoadedCorpus, config: Config, folder: Path, *, split: Split | None = None) -> None:
     """Train a run into the folder."""
-    train_run(config, corpus, make_split(corpus), folder, make_accelerator("cpu"), measure_development)
+    train_run(config, corpus, split or make_split(corpus), folder, make_accelerator("cpu"), measure_development)
 
 
-def train_and_test(corpus: LoadedCorpus, config: Config, folder: Path) -> RunResults:
-    """Train a run and measure it on the test dialogues; returns what `metrics.json` holds."""
-    train(corpus, config, folder)
-    return evaluate_run(config, corpus, make_split(corpus), folder, make_accelerator("cpu"))[0]
+def train_and_test(corpus: LoadedCorpus, config: Config, folder: Path, *, split: Split | None = None) -> RunResults:
+    """Train a run and measure it on the test dialogues."""
+    train(corpus, config, folder, split=split)
+    return evaluate_run(config, corpus, split or make_split(corpus), folder, make_accelerator("cpu"))[0]

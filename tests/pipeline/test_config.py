@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lpgnet.model import CONFIG_TYPES
-from lpgnet.pipeline.config import Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
+from lpgnet.pipeline.config import RENAMED, Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.model_config import FILLED_IN, ModelConfig
 
@@ -127,7 +127,16 @@ def test_a_number_out_of_its_range_is_named(arguments: list[str], message: str) 
         parse_config("train", arguments, Config)
 
 
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_key_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    for arguments in (["--config", write(tmp_path, f"{old}: 1")], [f"--{old}", "1"]):
+        with pytest.raises(UsageError, match=f"{old}.*it is now '{new}'"):
+            parse_config("predict", arguments, PredictionConfig)
+    assert new in known_keys(PredictionConfig)
+
+
 def test_numbers_are_plain_ones_that_other_processes_know() -> None:
     config = parse_config("train", ["--training.epochs", "3", "--training.ema_decay", "0.5"], Config)
-    assert type(config.training.epochs) is int and type(config.training.ema_decay) is float
+    assert type(config.training.epochs) is int
+    assert type(config.training.ema_decay) is float
     assert pickle.loads(pickle.dumps(config)) == config

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from lpgnet.pipeline.corpora.text import read_any_text
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, Transcript, Turn, Word, keep_sound
+from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, TimedTurn, Transcript, Turn, Word, usable_turns
 from lpgnet.pipeline.recordings.transcripts.columns import read_ctm, read_rttm, read_stm, read_uem
 from lpgnet.pipeline.recordings.transcripts.subtitles import read_srt, read_vtt
 from lpgnet.pipeline.recordings.transcripts.tables import read_json, read_lines, read_table
 from lpgnet.pipeline.recordings.transcripts.tiers import read_eaf, read_textgrid
 
-__all__ = ["FORMATS", "Transcript", "Turn", "Word", "find_transcript", "read_transcript"]
+__all__ = ["FORMATS", "TimedTurn", "Transcript", "Turn", "Word", "find_transcript", "read_transcript"]
 
 _CAPITALS = {".textgrid": ".TextGrid"}
 
@@ -54,7 +54,11 @@ def read_transcript(path: Path, *, recording: str | None = None) -> Transcript:
     not looked at: the file does not know the recording.
 
     Args:
+        path: the transcript.
         recording: name of the recording, without its suffix; needed where the file (STM, CTM, RTTM, UEM) holds several.
+
+    Returns:
+        Its turns in the order of their starts, and the warnings.
 
     Raises:
         PipelineError: the file is missing, of an unknown format or wrong; names the file and the cue or line.
@@ -64,12 +68,19 @@ def read_transcript(path: Path, *, recording: str | None = None) -> Transcript:
         raise PipelineError(f"{path}: is no known transcript format; known: {', '.join(FORMATS)}")
     text, warnings = read_any_text(path)
     source = Source(path=path, text=text, recording=recording, warnings=warnings)
-    turns = keep_sound(form.read(source), source)
+    turns = usable_turns(form.read(source), source)
     return Transcript(turns=turns, warnings=tuple(source.warnings), path=path, format=form.name)
 
 
 def find_transcript(recording: Path) -> Path | None:
-    """The transcript beside a recording: `call.srt` or `call.wav.srt` for `call.wav`, in the order of `FORMATS`."""
+    """Find the transcript beside a recording: `call.srt` or `call.wav.srt` for `call.wav`, in the order of `FORMATS`.
+
+    Args:
+        recording: the recording, which need not exist.
+
+    Returns:
+        The first of them that exists; None where none does.
+    """
     names = (f"{name}{suffix}" for suffix in _SPELLINGS for name in (recording.stem, recording.name))
     paths = (recording.with_name(name) for name in names)
     return next((path for path in paths if path.is_file()), None)

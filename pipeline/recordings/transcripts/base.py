@@ -44,6 +44,51 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class TimedTurn:
+    """A turn whose place in the recording is known.
+
+    Attributes:
+        start, end: seconds of the recording.
+        text: the words; None where nobody has told them.
+        speaker: as the transcript names it, or None.
+        words: with their own times, where the transcript has them.
+        channel: the only one that has the turn; None for all channels mixed down.
+    """
+
+    start: float
+    end: float
+    text: str | None
+    speaker: str | None = None
+    words: tuple[Word, ...] = ()
+    channel: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.end - self.start
+
+    @classmethod
+    def of(cls, turn: Turn) -> TimedTurn:
+        """Take over a turn of a transcript that has times.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if turn.start is None or turn.end is None:
+            raise ValueError(f"{turn}: has no times")
+        return cls(turn.start, turn.end, turn.text, turn.speaker, turn.words)
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word whose place in the recording is known, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Transcript:
     """The turns of one recording in the order of their starts, which may overlap."""
 
@@ -95,7 +140,14 @@ class Source:
 
 
 def parse_time(text: str) -> float | None:
-    """Seconds from `83.5`, `01:23.5`, `00:01:23,500` (each may be negative); None where it is no time."""
+    """Read seconds from `83.5`, `01:23.5`, `00:01:23,500` (each may be negative); None where it is no time.
+
+    Args:
+        text: in any of these forms.
+
+    Returns:
+        Seconds, or None.
+    """
     clock = _CLOCK.fullmatch(text.strip())
     if clock is None:
         return _plain_seconds(text)
@@ -113,18 +165,37 @@ def _plain_seconds(text: str) -> float | None:
 
 
 def time_at(text: str, source: Source, where: str) -> float:
-    """A time that must be there; the error names the place."""
+    """Read a time that must be there.
+
+    Args:
+        text: seconds or a clock time.
+        source: the file that has it.
+        where: the place in the file, for the error.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        PipelineError: it is no time; names the file and the place.
+    """
     seconds = parse_time(text)
     if seconds is None:
         raise source.error(where, f"'{text}' is not a time (83.5 or 00:01:23.500)")
     return seconds
 
 
-def keep_sound(cues: Iterable[Cue], source: Source) -> tuple[Turn, ...]:
-    """The turns in the order of their starts, without those that cannot be right; warnings go to the source.
+def usable_turns(cues: Iterable[Cue], source: Source) -> tuple[Turn, ...]:
+    """Give the turns in the order of their starts, without those that cannot be right; warnings go to the source.
 
     Left out are cues with a negative time, cues that do not end after they start, and cues without words in a format
     that has words. Overlapping ones stay.
+
+    Args:
+        cues: as they stand in the file.
+        source: the file, which takes the warnings.
+
+    Returns:
+        At least one turn.
 
     Raises:
         PipelineError: no turn is left, or only some have times.
@@ -147,10 +218,11 @@ def keep_sound(cues: Iterable[Cue], source: Source) -> tuple[Turn, ...]:
 
 def _complaint(turn: Turn) -> str | None:
     """What is wrong with a turn, or None."""
-    if min(turn.start or 0.0, turn.end or 0.0) < 0:
-        return "negative time"
-    if turn.start is not None and turn.end is not None and turn.end <= turn.start:
-        return "end is not after start"
+    if turn.start is not None and turn.end is not None:
+        if min(turn.start, turn.end) < 0:
+            return "negative time"
+        if turn.end <= turn.start:
+            return "end is not after start"
     if turn.text is not None and not turn.text.strip():
         return "no words"
     return None
@@ -164,27 +236,56 @@ def _in_order(turns: Sequence[Turn], source: Source) -> tuple[Turn, ...]:
         raise PipelineError(
             f"{source.path}: only {untimed.count(False)} of {len(turns)} turns have times; give all or none"
         )
-    ordered = sorted(turns, key=lambda turn: turn.start or 0.0)
+    ordered = sorted(turns, key=start_of)
     if ordered != list(turns):
         source.warnings.append(f"{source.path}: cues are not in the order of their times; sorted by start")
     return tuple(ordered)
 
 
+def start_of(turn: Turn) -> float:
+    """Give the start of a turn that has times, to sort by.
+
+    Args:
+        turn: with times.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        ValueError: it has none.
+    """
+    return TimedTurn.of(turn).start
+
+
 def squeeze(text: str) -> str:
-    """The text with every run of spaces and line breaks as one space."""
+    """Give the text with every run of spaces and line breaks as one space."""
     return " ".join(text.split())
 
 
-def turns_from_words(words: Sequence[Word], speaker: str | None) -> list[Turn]:
-    """Join the words of one speaker, in their order, to turns that a pause of `TURN_GAP_SECONDS` ends."""
-    groups: list[list[Word]] = []
+def turns_from_words(words: Sequence[TimedWord], speaker: str | None) -> list[Turn]:
+    """Join the words of one speaker, in their order, to turns that a pause of `TURN_GAP_SECONDS` ends.
+
+    Args:
+        words: in the order of their starts.
+        speaker: who says them, or None.
+
+    Returns:
+        The turns in their order.
+    """
+    groups: list[list[TimedWord]] = []
     for word in words:
-        if groups and (word.start or 0.0) - (groups[-1][-1].end or 0.0) < TURN_GAP_SECONDS:
+        if groups and word.start - groups[-1][-1].end < TURN_GAP_SECONDS:
             groups[-1].append(word)
         else:
             groups.append([word])
     return [
-        Turn(group[0].start, group[-1].end, " ".join(word.text for word in group), speaker, tuple(group))
+        Turn(
+            start=group[0].start,
+            end=group[-1].end,
+            text=" ".join(word.text for word in group),
+            speaker=speaker,
+            words=tuple(Word(word.text, word.start, word.end) for word in group),
+        )
         for group in groups
     ]
 
@@ -200,6 +301,12 @@ def split_names(cues: Sequence[Cue]) -> list[Cue]:
     """Take speakers from `Ann: words` where at least half of the texts begin so and no speaker is known otherwise.
 
     A cue without a name goes on with the speaker of the one before.
+
+    Args:
+        cues: of one file.
+
+    Returns:
+        As many cues, in the same order.
     """
     matches = [_NAMED.fullmatch(cue.turn.text or "") for cue in cues]
     named = sum(match is not None for match in matches)

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, Turn, Word, time_at, turns_from_words
+from lpgnet.pipeline.recordings.transcripts.base import (
+    Cue,
+    Source,
+    TimedWord,
+    Turn,
+    start_of,
+    time_at,
+    turns_from_words,
+)
 
 _NO_VALUE = "<NA>"
 # STM's ways to say that nobody is to be scored here.
@@ -52,7 +60,17 @@ def _of_recording(lines: list[_Line], source: Source, file_field: int) -> list[_
 
 
 def read_stm(source: Source) -> list[Cue]:
-    """STM: recording, channel, speaker, start, end, perhaps `<labels>`, words."""
+    """Read STM: recording, channel, speaker, start, end, perhaps `<labels>`, words.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
+
+    Raises:
+        PipelineError: it holds several recordings and not the one that is meant, or a line is wrong; names the line.
+    """
     lines = _lines(source, least=5, file_field=0)
     return [_stm_cue(line, source) for line in lines if not _is_gap(line.fields)]
 
@@ -70,7 +88,17 @@ def _stm_cue(line: _Line, source: Source) -> Cue:
 
 
 def read_rttm(source: Source) -> list[Cue]:
-    """RTTM: `SPEAKER recording channel start duration <NA> <NA> speaker ...`; other types of line are no turns."""
+    """Read RTTM: `SPEAKER recording channel start duration <NA> <NA> speaker ...`; other types of line are no turns.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
+
+    Raises:
+        PipelineError: it holds several recordings and not the one that is meant, or a line is wrong; names the line.
+    """
     lines = _lines(source, least=8, file_field=1, keep=lambda fields: fields[0] == "SPEAKER")
     return [_rttm_cue(line, source) for line in lines]
 
@@ -82,25 +110,44 @@ def _rttm_cue(line: _Line, source: Source) -> Cue:
 
 
 def read_uem(source: Source) -> list[Cue]:
-    """UEM: recording, channel, start, end of a stretch in which anybody may speak."""
+    """Read UEM: recording, channel, start, end of a stretch in which anybody may speak.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
+
+    Raises:
+        PipelineError: it holds several recordings and not the one that is meant, or a line is wrong; names the line.
+    """
     lines = _lines(source, least=4, file_field=0)
     times = [[time_at(field, source, line.where) for field in line.fields[2:4]] for line in lines]
     return [Cue(Turn(start, end, None), line.where) for line, (start, end) in zip(lines, times, strict=True)]
 
 
 def read_ctm(source: Source) -> list[Cue]:
-    """CTM: recording, channel, start, duration, word, perhaps confidence, type and speaker; words are joined to turns.
+    """Read CTM: recording, channel, start, duration, word, perhaps confidence, type and speaker.
 
-    Without a speaker in the eighth field, each channel is one where there are several. Of alternatives the first is
-    taken.
+    Words are joined to turns. Without a speaker in the eighth field, each channel is one where there are several. Of
+    alternatives the first is taken.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
+
+    Raises:
+        PipelineError: it holds several recordings and not the one that is meant, or a line is wrong; names the line.
     """
     lines = _first_alternatives(_lines(source, least=5, file_field=0))
     several = len({line.fields[1] for line in lines}) > 1
-    words: dict[str | None, list[Word]] = defaultdict(list)
+    words: dict[str | None, list[TimedWord]] = defaultdict(list)
     for line in lines:
         words[_ctm_speaker(line.fields, several=several)].append(_ctm_word(line, source))
     turns = [turn for speaker, said in words.items() for turn in turns_from_words(said, speaker)]
-    ordered = sorted(turns, key=lambda turn: turn.start or 0.0)
+    ordered = sorted(turns, key=start_of)
     return [Cue(turn, f"turn {number}") for number, turn in enumerate(ordered, start=1)]
 
 
@@ -122,6 +169,6 @@ def _ctm_speaker(fields: list[str], *, several: bool) -> str | None:
     return fields[1] if several else None
 
 
-def _ctm_word(line: _Line, source: Source) -> Word:
+def _ctm_word(line: _Line, source: Source) -> TimedWord:
     start, duration = (time_at(field, source, line.where) for field in line.fields[2:4])
-    return Word(line.fields[4], start, round(start + duration, 6))
+    return TimedWord(line.fields[4], start, round(start + duration, 6))

@@ -1,7 +1,8 @@
 """Subtitles as transcripts: SubRip (SRT) and WebVTT with its voices.
 
 Cues are told apart here, and not by a subtitle library, because pysubs2 drops the sign of negative times, takes a line
-with two word times for the next cue, and adds the comments and names of WebVTT to the words of the cue before.
+with two word times for the next cue, and adds the comments and names of WebVTT to the words of the cue before. It also
+loses hours from 100 on, times without hours and numbers that end a cue. test_transcript_libraries.py shows each.
 """
 
 from __future__ import annotations
@@ -19,12 +20,32 @@ _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 
 
 def read_srt(source: Source) -> list[Cue]:
-    """SubRip: the text of a cue reaches to the number of the next one."""
+    """Read SubRip: the text of a cue reaches to the number of the next one.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
+
+    Raises:
+        PipelineError: a time is wrong; names the cue.
+    """
     return _read(source, blank_ends_cue=False)
 
 
 def read_vtt(source: Source) -> list[Cue]:
-    """WebVTT: the text of a cue reaches to the next blank line; a cue with several voices gives a turn for each."""
+    """Read WebVTT: the text of a cue reaches to the next blank line, and each of its voices gives a turn.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
+
+    Raises:
+        PipelineError: a time is wrong; names the cue.
+    """
     return _read(source, blank_ends_cue=True)
 
 

@@ -16,10 +16,16 @@ _LONG_TURN = 100
 
 
 def read_table(source: Source) -> list[Cue]:
-    """CSV, TSV or JSON Lines with the columns text and, where there are times, start and end; speaker if it is known.
+    """Read CSV, TSV or JSON Lines with the columns text and, where there are any, start, end and speaker.
 
     Times are seconds or clock times; whole numbers that would make most turns last minutes are milliseconds, which
     Whisper's TSV has.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
 
     Raises:
         PipelineError: a column is missing, or a row is wrong; names the line.
@@ -79,7 +85,13 @@ def _scaled(cue: Cue) -> Cue:
 
 
 def read_json(source: Source) -> list[Cue]:
-    """Whisper's or whisperX's `segments`, the `chunks` of a transformers pipeline, or a list of either.
+    """Read Whisper's or whisperX's `segments`, the `chunks` of a transformers pipeline, or a list of either.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
 
     Raises:
         PipelineError: it is not JSON, or a segment is wrong; names the segment.
@@ -125,7 +137,14 @@ def _word(value: Any, source: Source, where: str) -> Word:
 
 
 def read_lines(source: Source) -> list[Cue]:
-    """Plain text without times: a turn a line, with `Name:` before it or not."""
+    """Read plain text without times: a turn a line, with `Name:` before it or not.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
+    """
     lines = enumerate(source.lines, start=1)
     return split_names(
         [Cue(Turn(None, None, squeeze(line)), f"line {number}") for number, line in lines if line.strip()]

@@ -3,7 +3,9 @@
 A tier is a speaker, but for tiers of words and phones as forced aligners write them, and for tiers of emotions.
 
 A TextGrid is read here as Praat reads it, as a stream of numbers, strings and flags in which all else is decoration:
-praatio drops the sign of negative times in the long form, and takes a short file that was cut off for a whole one.
+praatio drops the sign of negative times in the long form, takes a file that was cut off for a whole one, and breaks on
+exponents and on words that look like its headings. EAF is read here because pympi-ling expands entities, needs a schema
+and numbered ids, and loses tiers of one name. test_transcript_libraries.py shows each.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, Turn, Word, squeeze, time_at, turns_from_words
+from lpgnet.pipeline.recordings.transcripts.base import (
+    Cue,
+    Source,
+    TimedWord,
+    Turn,
+    squeeze,
+    start_of,
+    time_at,
+    turns_from_words,
+)
 
 _TOKEN = re.compile(
     r'"(?P<string>[^"]*(?:""[^"]*)*)"|(?<!\S)(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)|<(?P<flag>\w+)>'
@@ -52,7 +63,7 @@ def _cues(tiers: Sequence[_Tier]) -> list[Cue]:
     speech = [tier for tier in tiers if tier.kind not in _NOT_SPEECH]
     turns = [tier for tier in speech if tier.kind != _WORDS]
     found = [cue for tier in turns for cue in _turn_cues(tier)] or [cue for tier in speech for cue in _word_cues(tier)]
-    return sorted(found, key=lambda cue: cue.turn.start or 0.0)
+    return sorted(found, key=lambda cue: start_of(cue.turn))
 
 
 def _turn_cues(tier: _Tier) -> list[Cue]:
@@ -67,13 +78,19 @@ def _turn_cues(tier: _Tier) -> list[Cue]:
 
 def _word_cues(tier: _Tier) -> list[Cue]:
     speaker = tier.speaker.strip()[: -len(_WORDS)].rstrip(" -") or None
-    words = [Word(squeeze(interval.text), interval.start, interval.end) for interval in tier.intervals]
+    words = [TimedWord(squeeze(interval.text), interval.start, interval.end) for interval in tier.intervals]
     turns = turns_from_words(words, speaker)
     return [Cue(turn, f"tier {tier.speaker}, turn {number}") for number, turn in enumerate(turns, start=1)]
 
 
 def read_textgrid(source: Source) -> list[Cue]:
-    """Praat TextGrid: intervals with words in them; point tiers are left aside.
+    """Read Praat's TextGrid: intervals with words in them; point tiers are left aside.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
 
     Raises:
         PipelineError: it is no TextGrid, or it is cut off; names the line.
@@ -132,10 +149,16 @@ class _Tokens:
 
 
 def read_eaf(source: Source) -> list[Cue]:
-    """ELAN EAF: the annotations with times of their own, a tier per speaker, named by its participant or else its id.
+    """Read ELAN's EAF: the annotations with times of their own, a tier per speaker, by its participant or its id.
 
     Tiers that hang on another (translations, glosses) are left aside. Where no annotation has words, they are turns
     alone.
+
+    Args:
+        source: the text of the file.
+
+    Returns:
+        A cue for every turn.
 
     Raises:
         PipelineError: it is not XML, declares a document type, or an annotation has no such time slot.

@@ -130,9 +130,9 @@ def test_what_cannot_be_read_is_told(root: Path) -> None:
     corpus = read_corpus("iemocap", str(root))
     assert [u.dialogue_id for u in corpus.utterances] == [IMPRO] * 3 + [SCRIPT]
     lost, unlabelled, cp1252, *rest = corpus.warnings
-    assert f"{IMPRO}.txt: lacks lines for {IMPRO}_F000" in lost
+    assert f"{IMPRO}.txt: has no line for {IMPRO}_F000" in lost
     assert "Ses03F_impro01.txt: no such file" in unlabelled
-    assert f"{SCRIPT}.txt: is not UTF-8, read as cp1252" in cp1252
+    assert f"{SCRIPT}.txt: is not UTF-8, so it was read as cp1252" in cp1252
     assert rest == []
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_told(root: Path) -> None:
     ("line", "message"),
     [
         ("[1.0 - 2.0] Ses01F_impro01_M000 neu [1, 2, 3]", "line 3: is not a label line"),
-        ("[1.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0]", "line 3: has a time or a rating that is no number"),
+        ("[1.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0]", "line 3: has a time or a rating that is not a number"),
         ("[1.0.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0, 3.0]", "line 3: has a time or a rating"),
     ],
 )

@@ -69,9 +69,9 @@ ROW = {"dialogue_id": "d", "utterance_id": "d1"}
         ({**ROW, "utterance_id": ""}, r"line 2: field 'utterance_id' must be a non-empty string"),
         ({**ROW, "spaeker": "Ann"}, r"line 2: unknown field 'spaeker'; did you mean 'speaker'\?"),
         ({**ROW, "text": 3}, r"line 2: field 'text' must be a string or null, not 3"),
-        ({**ROW, "start": -1.0}, r"line 2: field 'start' must be seconds from 0 on or null"),
+        ({**ROW, "start": -1.0}, r"line 2: field 'start' must be seconds, 0 or more, or null"),
         ({**ROW, "end": True}, r"line 2: field 'end' must be seconds"),
-        ({**ROW, "start": 2.0, "end": 1.5}, r"'d1' ends at 1.5 s, not after its start at 2.0 s"),
+        ({**ROW, "start": 2.0, "end": 1.5}, r"'d1' ends at 1.5 s but starts at 2.0 s"),
         ({**ROW, "split": "valid"}, r"line 2: field 'split' must be one of train, dev, test"),
         ({**ROW, "channel": -1}, r"line 2: field 'channel'"),
         ({**ROW, "extra": "x"}, r"line 2: field 'extra' must be an object"),
@@ -87,13 +87,13 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: object, message: str) -> None
 
 def test_a_second_use_of_an_id_is_named(tmp_path: Path) -> None:
     write(tmp_path, ROW, {**ROW, "text": "again"})
-    with pytest.raises(PipelineError, match=r"row 2: utterance_id 'd1' is already that of row 1"):
+    with pytest.raises(PipelineError, match=r"row 2: utterance_id 'd1' is already used in row 1"):
         read_manifest(tmp_path)
 
 
 def test_a_dialogue_in_two_places_is_named() -> None:
     rows = [Utterance(dialogue, f"u{number}") for number, dialogue in enumerate("aba")]
-    with pytest.raises(PipelineError, match="row 3: dialogue 'a' goes on after another began"):
+    with pytest.raises(PipelineError, match="row 3: dialogue 'a' continues after another began"):
         check_utterances(rows, source="here")
 
 
@@ -105,7 +105,7 @@ def test_a_wrong_encoding_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="no such file; run the stage that makes it first"):
+    with pytest.raises(PipelineError, match="no such file; run the stage that writes it first"):
         read_manifest(tmp_path)
     write(tmp_path)
     with pytest.raises(PipelineError, match="has no utterances"):

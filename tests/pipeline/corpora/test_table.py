@@ -109,7 +109,7 @@ def test_json_values_keep_their_types_in_extra_and_become_strings_in_names(tmp_p
         ("dialogue_id,split\nd,valid\n", "line 2: field 'split' must be one of train, dev, test"),
         (
             "dialogue_id,utterance_id\na,x\nb,y\na,x\n",
-            "table.csv, line 4: utterance_id 'x' is already that of line 2",
+            "table.csv, line 4: utterance_id 'x' is already used in line 2",
         ),
         ("dialogue_id,utterance_id\na,\n", "line 2: field 'utterance_id' must be a non-empty string"),
         ("dialogue_id,text\n,a\n", "line 2: field 'dialogue_id' must be a non-empty string"),
@@ -119,8 +119,8 @@ def test_json_values_keep_their_types_in_extra_and_become_strings_in_names(tmp_p
         ("", "the table is empty"),
         ("dialogue_id,audio\na,/etc/x.wav\n", "line 2: audio '/etc/x.wav' is absolute"),
         ("dialogue_id,audio\na,C:\\x.wav\n", "is absolute"),
-        ("dialogue_id,audio\na,b/../../x.wav\n", "line 2: audio 'b/../../x.wav' climbs out"),
-        ("dialogue_id,audio\na,..\\x.wav\n", "climbs out"),
+        ("dialogue_id,audio\na,b/../../x.wav\n", "line 2: audio 'b/../../x.wav' leaves the corpus root"),
+        ("dialogue_id,audio\na,..\\x.wav\n", "leaves the corpus root"),
     ],
 )
 def test_wrong_tables_name_the_file_the_line_and_the_cell(tmp_path: Path, text: str, message: str) -> None:
@@ -135,10 +135,10 @@ def test_wrong_tables_name_the_file_the_line_and_the_cell(tmp_path: Path, text: 
     [
         ("[1]", "line 1: is not a JSON object"),
         ("{", "line 1: is not JSON"),
-        ('{"dialogue_id": "d", "text": ["a"]}', "column 'text': ['a'] is no value for text"),
+        ('{"dialogue_id": "d", "text": ["a"]}', "column 'text': ['a'] is not a value for text"),
         ('{"dialogue_id": "d", "channel": 1.5}', "1.5 is not a channel number"),
         ('{"dialogue_id": "d", "channel": Infinity}', "'inf' is not a channel number"),
-        ('{"dialogue_id": "d", "channel": true}', "True is no value for channel"),
+        ('{"dialogue_id": "d", "channel": true}', "True is not a value for channel"),
     ],
 )
 def test_wrong_json_lines(tmp_path: Path, row: str, message: str) -> None:
@@ -170,13 +170,13 @@ def test_wrong_options(tmp_path: Path) -> None:
 
 
 def test_the_table_is_found_when_it_is_the_only_one(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"needs one table .* and has none"):
+    with pytest.raises(PipelineError, match=r"must hold one table .* but holds none"):
         read_corpus("table", str(tmp_path))
     (tmp_path / "._a.csv").write_bytes(b"\x00\x05")
     (tmp_path / "a.csv").write_text("dialogue_id\nd\n")
     assert sources("table", str(tmp_path)) == [tmp_path / "a.csv"]
     (tmp_path / "b.tsv").touch()
-    with pytest.raises(PipelineError, match=r"has a\.csv, b\.tsv; name it by corpus\.options\.table"):
+    with pytest.raises(PipelineError, match=r"holds a\.csv, b\.tsv; name it in corpus\.options\.table"):
         sources("table", str(tmp_path))
     assert sources("table", str(tmp_path), table="b.tsv", columns={}) == [tmp_path / "b.tsv"]
     with pytest.raises(PipelineError, match=r"c\.csv: no such file"):

@@ -52,7 +52,7 @@ for seconds, count in ((0.3, 400), (0.3, 4000), (3600, 1)):
 
 # Embeds a minute and then what a pipe never gives, and is ended by a signal meanwhile.
 ENDED = """
-import sys
+import signal, sys
 from lpgnet.cache import FeatureStore
 from lpgnet.feature_extractors import load_encoder
 from lpgnet.pipeline.corpora.audio import Segment
@@ -61,6 +61,8 @@ from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.common.processes import end_cleanly_when_terminated
 
 if __name__ == "__main__":
+    # A process that is started in the background of a shell ignores interrupts, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     end_cleanly_when_terminated()
     folder, minute, pipe = sys.argv[1:]
     sources = [Segment(file, 0, 61 * 16000, 0, 16000) for file in (minute, pipe)]
@@ -159,9 +161,11 @@ def test_the_good_of_a_chunk_are_embedded(encoder: Encoder, noise: Path, tmp_pat
     requests = [request_for(noise, RATE, 0), request_for(bad, RATE, 1), request_for(noise, RATE, 2, start=RATE)]
     requests.append(request_for(tmp_path / "gone.wav", RATE, 3))
     embeddings, done = run_embed(encoder, requests)
-    assert list(embeddings) == ["u0", "u2"] and done.computed == 2
+    assert list(embeddings) == ["u0", "u2"]
+    assert done.computed == 2
     assert [problem.utterance_id for problem in done.problems] == ["u1", "u3"]
-    assert "NaN" in done.problems[0].message and "no such audio file" in done.problems[1].message
+    assert "NaN" in done.problems[0].message
+    assert "no such audio file" in done.problems[1].message
 
 
 def test_padding_is_counted(encoder: Encoder, noise: Path) -> None:
@@ -195,7 +199,8 @@ def test_a_problem_that_has_passed_is_forgotten(tmp_path: Path) -> None:
     assert known.lookup(recording, lambda _: {"problem": "the disk was away"}) == {"problem": "the disk was away"}
     turn = Utterance("d", "u", recording.name, None, None, None, None, None, None, None, None, None)
     plan = plan_audio([turn], str(recording.parent), known)
-    assert plan.problems == () and len(plan.requests) == 1
+    assert plan.problems == ()
+    assert len(plan.requests) == 1
 
 
 def test_the_mean_of_many_frames_is_not_lost_in_rounding() -> None:
@@ -233,9 +238,9 @@ def test_a_decoder_that_dies_is_told(encoder: Encoder, pipe: Path) -> None:
     killer.join()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_embedded_survives_an_end_by_signal(
-    noise: Path, pipe: Path, tmp_path: Path, number: signal.Signals
+    noise: Path, pipe: Path, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
     script = tmp_path / "ended.py"
     script.write_text(ENDED)
@@ -243,12 +248,14 @@ def test_what_was_embedded_survives_an_end_by_signal(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    assert process.stdout and process.stderr
+    assert process.stdout
+    assert process.stderr
     assert process.stdout.readline() == "embedded\n"
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal_number)
     while process.poll() is None:
         release_reader(pipe)
         time.sleep(0.01)
     errors = process.stderr.read()
-    assert process.returncode == 128 + number and "Traceback" not in errors, errors
+    assert process.returncode == 128 + signal_number, errors
+    assert "Traceback" not in errors, errors
     assert len(FeatureStore(tmp_path / "store", "0" * 32)) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from lpgnet.pipeline.corpora.audio import describe, segment_of
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.recordings.recognition import LONGEST_SECONDS, _pieces, recognise
+from lpgnet.pipeline.recordings.recognition import LONGEST_SECONDS, _pieces, recognize
 from lpgnet.pipeline.recordings.speech_models import load_speech_model
 from lpgnet.pipeline.recordings.transcripts import Turn
 
@@ -66,7 +66,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_trained_ctc_model_hears_most_of_it(turns: list[Turn]) -> None:
-    said = recognise(load_speech_model(f"hf:{CTC}", device="cpu"), turns, segments(turns))
+    said = recognize(load_speech_model(f"hf:{CTC}", device="cpu"), turns, segments(turns))
     likeness = [
         SequenceMatcher(None, (a.text or "").lower(), b.text or "").ratio() for a, b in zip(said, turns, strict=True)
     ]
@@ -77,8 +77,8 @@ def test_a_trained_ctc_model_hears_most_of_it(turns: list[Turn]) -> None:
 def test_a_batch_of_whisper_is_each_turn_alone(whisper: Path, turns: list[Turn]) -> None:
     model = load_speech_model(f"hf:{whisper}", device="cpu")
     assert not model.writes_frames
-    together = recognise(model, turns, segments(turns))
-    alone = [recognise(model, [turn], segments([turn]))[0] for turn in turns[:3]]
+    together = recognize(model, turns, segments(turns))
+    alone = [recognize(model, [turn], segments([turn]))[0] for turn in turns[:3]]
     assert together[:3] == alone
 
 

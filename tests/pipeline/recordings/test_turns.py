@@ -12,61 +12,61 @@ from hypothesis import strategies as st
 
 from lpgnet.pipeline.corpora.audio import describe
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.recordings.transcripts import Turn
+from lpgnet.pipeline.recordings.config import TurnsConfig
+from lpgnet.pipeline.recordings.transcripts import TimedTurn
 from lpgnet.pipeline.recordings.transcripts.base import Word
-from lpgnet.pipeline.recordings.turns import HeardTurn, TurnFinder, Turns, TurnSettings, join_tiny, split_long
-from lpgnet.pipeline.recordings.voice_activity import SpeechSettings
+from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, join_tiny, split_long
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo" / "recording"
-AUDIO_ALONE = TurnSettings(SpeechSettings(), wants_words=False)
-WITH_WORDS = TurnSettings(SpeechSettings())
+AUDIO_ALONE = TurnFinder(wants_words=False)
+WITH_WORDS = TurnFinder()
 
 
-def heard(start: float, end: float, text: str | None = None, speaker: str | None = None) -> HeardTurn:
-    return HeardTurn(Turn(start, end, text, speaker))
+def timed(start: float, end: float, text: str | None = None, speaker: str | None = None) -> TimedTurn:
+    return TimedTurn(start, end, text, speaker)
 
 
-def times(turns: Sequence[HeardTurn]) -> list[tuple[float | None, float | None]]:
-    return [(turn.turn.start, turn.turn.end) for turn in turns]
+def times(turns: Sequence[TimedTurn]) -> list[tuple[float | None, float | None]]:
+    return [(turn.start, turn.end) for turn in turns]
 
 
-def find(recording: Path, settings: TurnSettings, transcript: Path | None = None) -> Turns:
-    return TurnFinder(settings).find(recording, describe(str(recording)), transcript)
+def find(recording: Path, finder: TurnFinder, transcript: Path | None = None) -> Turns:
+    return finder.find(recording, describe(str(recording)), transcript)
 
 
 def test_tiny_turns_join_the_one_before() -> None:
-    turns = [heard(0, 1, "well", "Ann"), heard(1.2, 1.3, "um", "Ann"), heard(3, 3.1, "no", "Ann")]
-    joined = join_tiny(turns, WITH_WORDS)
+    turns = [timed(0, 1, "well", "Ann"), timed(1.2, 1.3, "um", "Ann"), timed(3, 3.1, "no", "Ann")]
+    joined = join_tiny(turns, TurnsConfig())
     assert times(joined) == [(0, 1.3), (3, 3.1)], "over a pause of 1.7 s nothing is joined"
-    assert joined[0].turn.text == "well um"
+    assert joined[0].text == "well um"
 
 
 def test_a_tiny_turn_before_a_long_one_joins_it() -> None:
-    assert times(join_tiny([heard(0, 0.1), heard(0.3, 2)], WITH_WORDS)) == [(0, 2)]
+    assert times(join_tiny([timed(0, 0.1), timed(0.3, 2)], TurnsConfig())) == [(0, 2)]
 
 
 @pytest.mark.parametrize(
     "turns",
     [
-        [heard(0, 1, "well", "Ann"), heard(1.2, 1.3, "um", "Bob")],
-        [heard(0, 1, "well", "Ann"), heard(0.5, 0.6, "um", "Ann")],
-        [heard(0, 1), HeardTurn(Turn(1.1, 1.2, None), channel=1)],
-        [heard(0, 29.9), heard(30.1, 30.2)],
+        [timed(0, 1, "well", "Ann"), timed(1.2, 1.3, "um", "Bob")],
+        [timed(0, 1, "well", "Ann"), timed(0.5, 0.6, "um", "Ann")],
+        [timed(0, 1), TimedTurn(1.1, 1.2, None, channel=1)],
+        [timed(0, 29.9), timed(30.1, 30.2)],
     ],
     ids=["another speaker", "overlapping", "another channel", "too long together"],
 )
-def test_turns_that_stay_apart(turns: list[HeardTurn]) -> None:
-    assert join_tiny(turns, WITH_WORDS) == turns
+def test_turns_that_stay_apart(turns: list[TimedTurn]) -> None:
+    assert join_tiny(turns, TurnsConfig()) == turns
 
 
 def test_a_long_turn_is_split_at_its_words_times() -> None:
     words = (Word("one", 0.0, 1.0), Word("two", 20.0, 21.0), Word("three", 39.0, 40.0))
-    parts = split_long(HeardTurn(Turn(0.0, 40.0, "one two three", "Ann", words)), 30.0)
-    assert [(part.turn.start, part.turn.end, part.turn.text) for part in parts] == [
+    parts = split_long(TimedTurn(0.0, 40.0, "one two three", "Ann", words), 30.0)
+    assert [(part.start, part.end, part.text) for part in parts] == [
         (0.0, 20.0, "one"),
         (20.0, 40.0, "two three"),
     ]
-    assert parts[1].turn.words == words[1:] and parts[0].turn.speaker == "Ann"
+    assert parts[1].words == words[1:] and parts[0].speaker == "Ann"
 
 
 @given(
@@ -75,11 +75,11 @@ def test_a_long_turn_is_split_at_its_words_times() -> None:
     text=st.text(st.characters(categories=("L", "Zs")), max_size=80),
 )
 def test_a_split_turn_is_whole(seconds: float, longest: float, text: str) -> None:
-    parts = split_long(heard(3.0, 3.0 + seconds, text or None), longest)
-    assert parts[0].turn.start == 3.0 and parts[-1].turn.end == 3.0 + seconds
-    assert all(a.turn.end == b.turn.start for a, b in itertools.pairwise(parts))
-    assert all((p.turn.end or 0) - (p.turn.start or 0) <= longest + 0.01 for p in parts)
-    assert " ".join(p.turn.text for p in parts if p.turn.text).split() == text.split()
+    parts = split_long(timed(3.0, 3.0 + seconds, text or None), longest)
+    assert parts[0].start == 3.0 and parts[-1].end == 3.0 + seconds
+    assert all(a.end == b.start for a, b in itertools.pairwise(parts))
+    assert all((p.end or 0) - (p.start or 0) <= longest + 0.01 for p in parts)
+    assert " ".join(p.text for p in parts if p.text).split() == text.split()
 
 
 def test_each_channel_is_a_speaker(tmp_path: Path) -> None:
@@ -87,27 +87,27 @@ def test_each_channel_is_a_speaker(tmp_path: Path) -> None:
     left, right = np.zeros(20 * rate, np.float32), np.zeros(20 * rate, np.float32)
     left[: 8 * rate], right[6 * rate : 14 * rate] = speech[: 8 * rate], speech[8 * rate : 16 * rate]
     soundfile.write(tmp_path / "call.wav", np.stack([left, right], axis=1), rate)
-    settings = TurnSettings(SpeechSettings(), per_channel=True, wants_words=False)
-    turns = find(tmp_path / "call.wav", settings)
-    assert {(t.channel, t.turn.speaker) for t in turns.turns} == {(0, "channel 1"), (1, "channel 2")}
-    starts = [t.turn.start or 0 for t in turns.turns]
+    finder = TurnFinder(per_channel=True, wants_words=False)
+    turns = find(tmp_path / "call.wav", finder)
+    assert {(t.channel, t.speaker) for t in turns.turns} == {(0, "channel 1"), (1, "channel 2")}
+    starts = [t.start or 0 for t in turns.turns]
     assert starts == sorted(starts)
     first, second = ([t for t in turns.turns if t.channel == channel] for channel in (0, 1))
-    assert (first[-1].turn.end or 0) > (second[0].turn.start or 0), "what overlaps stays"
+    assert (first[-1].end or 0) > (second[0].start or 0), "what overlaps stays"
     assert any("each of 2 channels" in choice for choice in turns.choices)
 
 
 def test_transcript_and_channels_contradict_each_other() -> None:
-    settings = TurnSettings(SpeechSettings(), per_channel=True)
+    finder = TurnFinder(per_channel=True)
     with pytest.raises(PipelineError, match="leave the transcript or --channels speakers out"):
-        find(DEMO / "recording.flac", settings, DEMO / "recording.srt")
+        find(DEMO / "recording.flac", finder, DEMO / "recording.srt")
 
 
 def test_turns_without_words(tmp_path: Path) -> None:
     path = tmp_path / "recording.rttm"
     path.write_text("SPEAKER recording 1 1.0 2.0 <NA> <NA> Ann <NA> <NA>\n")
     turns = find(DEMO / "recording.flac", AUDIO_ALONE, path)
-    assert times(turns.turns) == [(1.0, 3.0)] and turns.turns[0].turn.speaker == "Ann"
+    assert times(turns.turns) == [(1.0, 3.0)] and turns.turns[0].speaker == "Ann"
     with pytest.raises(PipelineError, match=r"--asr hf:openai/whisper-small.*--modalities audio"):
         find(DEMO / "recording.flac", WITH_WORDS, path)
 

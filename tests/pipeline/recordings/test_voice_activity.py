@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.corpora.audio import describe, segment_of
 from lpgnet.pipeline.recordings import voice_activity
+from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 from lpgnet.pipeline.recordings.voice_activity import (
     FRAME_SECONDS,
     SileroNetwork,
     Span,
-    SpeechSettings,
     find_speech,
     speech_probabilities,
     speech_spans,
@@ -27,8 +27,8 @@ from lpgnet.pipeline.recordings.voice_activity import (
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "examples" / "demo" / "recording"
-CONVERSATION = ROOT.parent / "shared" / "data" / "conversation"
-SETTINGS = SpeechSettings()
+CONVERSATION = ROOT / "tests" / "data" / "conversation"
+SETTINGS = VoiceActivityConfig()
 # The package's JIT file names the weights so.
 JIT_NAMES = {
     "stft_conv.weight": "_model.stft.forward_basis_buffer",
@@ -59,9 +59,7 @@ def frames(spans: Iterable[tuple[float, float]], seconds: float) -> np.ndarray:
 
 
 def test_the_defaults_of_the_command_are_those_that_were_tuned() -> None:
-    config = PredictionConfig()
-    named = {name.removeprefix("vad_"): getattr(config, name) for name in vars(config) if name.startswith("vad_")}
-    assert SpeechSettings(**named) == SETTINGS
+    assert PredictionConfig().vad == SETTINGS
 
 
 def test_a_block_through_the_network_is_the_package_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +94,6 @@ def test_the_demo_recording_has_its_turns_found() -> None:
     assert (found & ~truth).sum() <= 0.05 * truth.sum()
 
 
-@pytest.mark.skipif(not CONVERSATION.is_dir(), reason=f"the real conversation is not at {CONVERSATION}")
 def test_a_real_conversation_agrees_with_its_reference() -> None:
     lines = [line.split() for line in (CONVERSATION / "sample.rttm").read_text().splitlines()]
     truth = frames(((float(line[3]), float(line[3]) + float(line[4])) for line in lines), 30.0)
@@ -117,7 +114,7 @@ def test_silence_holds_no_speech(tmp_path: Path) -> None:
 
 def test_stretches_worked_out_by_hand() -> None:
     high, between, low = 0.9, 0.55, 0.1
-    settings = SpeechSettings(threshold=0.6, release=0.5, min_speech=0.04, min_silence=0.05, padding=0.01)
+    settings = VoiceActivityConfig(threshold=0.6, release=0.5, min_speech=0.04, min_silence=0.05, padding=0.01)
     values = np.array([low, between, high, between, low, high, low, low, low, high, low, low], np.float32)
     # Frames 2 and 3 begin and hold; the gap of frame 4 is too short to end anything; frame 9 alone is too short.
     (span,) = speech_spans(values, settings, seconds=12 * FRAME_SECONDS)
@@ -135,7 +132,7 @@ def test_stretches_are_in_order_and_inside(
     values: list[float], release: float, min_silence: float, padding: float
 ) -> None:
     seconds = len(values) * FRAME_SECONDS
-    settings = SpeechSettings(0.5, release, 0.05, min_silence, padding)
+    settings = VoiceActivityConfig(0.5, release, 0.05, min_silence, padding)
     spans = speech_spans(np.array(values, np.float32), settings, seconds=seconds)
     times = [time for span in spans for time in (span.start, span.end)]
     assert times == sorted(times)

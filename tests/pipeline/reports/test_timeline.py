@@ -20,7 +20,8 @@ from praatio import textgrid
 
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.recordings.transcripts import read_transcript
-from lpgnet.pipeline.reports.page import PageSettings, clock, to_html
+from lpgnet.pipeline.reports.config import PageConfig
+from lpgnet.pipeline.reports.page import clock, to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, tiers
 from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
 
@@ -66,7 +67,7 @@ def timeline(recording: Path) -> Timeline:
 
 
 def write(timeline: Timeline, folder: Path, *formats: str) -> dict[str, Path]:
-    write_timeline(timeline, folder, formats, PageSettings())
+    write_timeline(timeline, folder, formats, PageConfig())
     return output_paths(folder, timeline.name, formats)
 
 
@@ -177,8 +178,8 @@ def parsed(page: str) -> _Scripts:
 
 
 def test_hostile_text_is_text_in_the_page(timeline: Timeline, tmp_path: Path) -> None:
-    page = to_html(hostile(timeline), tmp_path, PageSettings())
-    assert parsed(page).scripts == parsed(to_html(timeline, tmp_path, PageSettings())).scripts == 2
+    page = to_html(hostile(timeline), tmp_path, PageConfig())
+    assert parsed(page).scripts == parsed(to_html(timeline, tmp_path, PageConfig())).scripts == 2
     assert all(text.replace("\x00", "") in parsed(page).words.getvalue().replace("\x00", "") for text in HOSTILE[:3])
 
 
@@ -189,27 +190,26 @@ def test_hostile_text_is_text_in_the_page(timeline: Timeline, tmp_path: Path) ->
 def test_no_text_ends_the_script(text: str, name: str, label: str) -> None:
     probabilities = {label: 1.0}
     rows = (TimelineRow("turn 1", 0.0, 1.0, name or None, text or None, label, probabilities, {}),)
-    page = to_html(Timeline(name or "x", rows, None, 1.0, (text,)), Path(), PageSettings())
+    page = to_html(Timeline(name or "x", rows, None, 1.0, (text,)), Path(), PageConfig())
     assert parsed(page).scripts == 2
 
 
 def test_the_page_names_no_address(timeline: Timeline, tmp_path: Path) -> None:
-    page = to_html(timeline, tmp_path, PageSettings())
+    page = to_html(timeline, tmp_path, PageConfig())
     assert re.findall(r"https?://[^\s\"']+", page) == ["http://www.w3.org/2000/svg"] * 2, "a name space, not an address"
     assert 'src="data:audio/wav;base64,' in page
 
 
 def test_a_large_recording_is_linked(timeline: Timeline, tmp_path: Path) -> None:
-    page = to_html(timeline, tmp_path / "out", PageSettings(embed_megabytes=0.1))
-    assert 'src="../a%20call.wav"' in page
-    assert "base64" not in page
+    page = to_html(timeline, tmp_path / "out", PageConfig(embed_megabytes=0.1))
+    assert 'src="../a%20call.wav"' in page and "base64" not in page
 
 
 @pytest.mark.parametrize("subtype", ["ALAW", "ULAW", "IMA_ADPCM"])
 def test_what_browsers_do_not_play_is_compressed(timeline: Timeline, tmp_path: Path, subtype: str) -> None:
     path = tmp_path / "telephone.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 8000 * 2), 8000, subtype=subtype)
-    assert 'src="data:audio/ogg;base64,' in to_html(replace(timeline, recording=path), tmp_path, PageSettings())
+    assert 'src="data:audio/ogg;base64,' in to_html(replace(timeline, recording=path), tmp_path, PageConfig())
 
 
 def test_formats_by_name() -> None:

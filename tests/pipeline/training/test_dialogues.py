@@ -10,7 +10,7 @@ from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.dialogues import (
-    class_numbers,
+    class_indices,
     collate,
     inverse_frequency,
     make_dialogue,
@@ -34,7 +34,7 @@ def utterances(dialogue: str, count: int) -> list[Utterance]:
 def test_a_batch_gives_every_dialogue_back(lengths: list[int], missing: set[int]) -> None:
     turns = [utterances(f"d{number}", length) for number, length in enumerate(lengths)]
     ids = [u.utterance_id for group in turns for u in group]
-    audio = embeddings([name for place, name in enumerate(ids) if place not in missing])
+    audio = embeddings([name for index, name in enumerate(ids) if index not in missing])
     dialogues = [
         make_dialogue(f"d{n}", group, list(range(len(group))), {"audio": audio}) for n, group in enumerate(turns)
     ]
@@ -47,10 +47,10 @@ def test_a_batch_gives_every_dialogue_back(lengths: list[int], missing: set[int]
         assert not batch.inputs["audio"][row, length:].any()
         assert not batch.masks["audio"][row, length:].any()
         assert (batch.labels[row, length:] == -100).all()
-        for place, name in enumerate(batch.utterance_ids[row]):
-            assert bool(batch.masks["audio"][row, place]) == (name in audio)
+        for turn, name in enumerate(batch.utterance_ids[row]):
+            assert bool(batch.masks["audio"][row, turn]) == (name in audio)
             expected = audio[name] if name in audio else np.zeros((2, 3))
-            assert np.array_equal(batch.inputs["audio"][row, place], expected)
+            assert np.array_equal(batch.inputs["audio"][row, turn], expected)
 
 
 def test_speakers_are_numbered_by_first_appearance() -> None:
@@ -60,13 +60,13 @@ def test_speakers_are_numbered_by_first_appearance() -> None:
 
 def test_codes_map_to_classes_and_ignored_ones_to_none() -> None:
     rows = [Utterance("d", str(n), label=label) for n, label in enumerate(["exc", "xxx", None, "ang", "hap"])]
-    assert class_numbers(rows, LABELS) == [1, -100, -100, 0, 1]
+    assert class_indices(rows, LABELS) == [1, -100, -100, 0, 1]
 
 
 def test_an_unknown_code_is_named_with_its_utterance() -> None:
     rows = [Utterance("d", "u7", label="hapy")]
     with pytest.raises(PipelineError, match=r"utterance u7: label code 'hapy' is not in .*did you mean 'hap'\?"):
-        class_numbers(rows, LABELS)
+        class_indices(rows, LABELS)
 
 
 @pytest.mark.parametrize(("drop", "kept"), [(False, 2), (True, 1)])

@@ -48,7 +48,8 @@ def test_folds_hold_every_session_out_once_and_lose_nothing(
         parts = [ids(part) for part in fold.parts().values()]
         assert sum(map(len, parts)) == len(everything)
         assert set().union(*parts) == ids(tuple(everything))
-        assert fold.dev and not overlapping_speakers(fold)
+        assert fold.dev
+        assert not overlapping_speakers(fold)
 
 
 def test_the_last_session_is_held_out_unless_another_is_named() -> None:

@@ -24,7 +24,7 @@ class Lengths:
         self.samples, self.frames = samples, frames
 
 
-class OwnFramesGroupNorm(nn.Module):
+class MaskedGroupNorm(nn.Module):
     """A GroupNorm over `(B, channels, T)` that takes each row's statistics over the row's own frames.
 
     `kernel` and `stride` are those of the one convolution before it; what lies beyond a row's frames becomes zero.
@@ -35,41 +35,42 @@ class OwnFramesGroupNorm(nn.Module):
         self.norm, self.kernel, self.stride, self.lengths = norm, kernel, stride, lengths
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`(B, channels, T)` to the same shape."""
+        """Normalize `(B, channels, T)` to the same shape."""
         if self.lengths.samples is None:
-            return self.norm(hidden)
+            normed: Tensor = self.norm(hidden)
+            return normed
         ends = [(samples - self.kernel) // self.stride + 1 for samples in self.lengths.samples]
-        rows = [self.norm(row[:, :, :end]) for row, end in zip(hidden.split(1), ends, strict=True)]
+        rows: list[Tensor] = [self.norm(row[:, :, :end]) for row, end in zip(torch.split(hidden, 1), ends, strict=True)]
         normed = rows[0].new_zeros(hidden.shape)
-        for position, (row, end) in enumerate(zip(rows, ends, strict=True)):
-            normed[position, :, :end] = row[0]
+        for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
+            normed[index, :, :end] = row[0]
         return normed
 
 
-def cure(model: nn.Module, lengths: Lengths) -> None:
+def make_padding_invariant(model: nn.Module, lengths: Lengths) -> None:
     """Make a model of the wav2vec 2.0 family exact in padded batches, given its attention mask.
 
-    wav2vec2, HuBERT, WavLM and UniSpeech normalise the first convolution by groups; data2vec-audio's positional
+    wav2vec2, HuBERT, WavLM and UniSpeech normalize the first convolution by groups; data2vec-audio's positional
     convolutions follow one another, each after a LayerNorm; HuBERT may have a BatchNorm before its own.
     """
     first = model.get_submodule("feature_extractor.conv_layers.0")
     norm, conv = getattr(first, "layer_norm", None), first.get_submodule("conv")
     if isinstance(norm, nn.GroupNorm) and isinstance(conv, nn.Conv1d):
-        first.layer_norm = OwnFramesGroupNorm(norm, conv.kernel_size[0], conv.stride[0], lengths)
+        first.layer_norm = MaskedGroupNorm(norm, conv.kernel_size[0], conv.stride[0], lengths)
     for module in model.modules():
         if type(module).__name__ == "Data2VecAudioPositionalConvLayer" or isinstance(module, nn.BatchNorm1d):
             module.register_forward_hook(lambda _, __, output: _masked(output, lengths))
 
 
 def fold_weight_norms(model: nn.Module) -> None:
-    """Compute normalised weights once instead of in every forward pass."""
+    """Compute normalized weights once instead of in every forward pass."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
-def own_frames(counts: Sequence[int], total: int, device: torch.device) -> Tensor:
-    """A mask `(B, total)` that is True on each row's first `counts` frames."""
+def frame_mask(counts: Sequence[int], total: int, device: torch.device) -> Tensor:
+    """Make a mask `(B, total)` that is True on each row's first `counts` frames."""
     return torch.arange(total, device=device) < torch.tensor(counts, device=device).unsqueeze(1)
 
 

@@ -1,4 +1,4 @@
-"""`check_encoder`: the contract of every encoder, tried on one, a line for each clause."""
+"""`check_encoder`: the contract of every encoder, tried on one, a line for each check."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,48 +19,54 @@ SAMPLE_TEXTS = ("yes", "I did not expect to see you here, of all places", TextIt
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One clause of the contract: whether it holds, and what was seen."""
+class CheckResult:
+    """One check of the contract: whether it holds, and what was seen."""
 
-    clause: str
+    check: str
     passed: bool
-    seen: str
+    detail: str
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.passed else 'FAIL'}  {self.clause}: {self.seen}"
+        return f"{'ok  ' if self.passed else 'FAIL'}  {self.check}: {self.detail}"
 
 
-def check_encoder(name: str, *, device: str = "cpu", **settings: Any) -> list[Verdict]:
-    """A verdict a clause for the encoder of this name, a third party's too; `settings` as in `resolve_spec`.
+def check_encoder(name: str, *, device: str = "cpu", **settings: Any) -> list[CheckResult]:
+    """Return a result a check for the encoder of this name, a third party's too; `settings` as in `resolve_spec`.
 
     Raises `EncoderError` only when the encoder cannot be loaded at all.
     """
     encoder = load_encoder(name, device=device, **settings)
     items = _samples(encoder)
     again = resolve_spec(name, device=device, **settings)
-    verdicts = [_verdict("fingerprint is stable", lambda: _same_fingerprint(encoder, again.fingerprint))]
-    for clause, trial in _trials(encoder, items):
-        verdicts.append(_verdict(clause, trial))
-    return verdicts
+    results = [_run_check("fingerprint is stable", lambda: _same_fingerprint(encoder, again.fingerprint))]
+    for check, trial in _trials(encoder, items):
+        results.append(_run_check(check, trial))
+    return results
 
 
 def _trials(encoder: Encoder, items: Sequence[Item]) -> Iterator[tuple[str, Callable[[], str]]]:
     short, long = _extremes(encoder)
     yield "shape and dtype", lambda: _shapes(encoder, encoder.encode(items))
     yield "deterministic", lambda: _agree(encoder, encoder.encode(items), encoder.encode(items))
-    yield "a batch equals each alone", lambda: _agree(encoder, encoder.encode(items, 10**9), _alone(encoder, items))
-    yield "order does not matter", lambda: _agree(encoder, encoder.encode(items[::-1])[::-1], _alone(encoder, items))
+    yield (
+        "a batch equals each alone",
+        lambda: _agree(encoder, encoder.encode(items, 10**9), _encode_singly(encoder, items)),
+    )
+    yield (
+        "order does not matter",
+        lambda: _agree(encoder, encoder.encode(items[::-1])[::-1], _encode_singly(encoder, items)),
+    )
     yield "short input", lambda: _shapes(encoder, encoder.encode([short]))
     yield "long input", lambda: _shapes(encoder, encoder.encode([long]))
     yield "bad input is refused", lambda: _refuses(encoder)
 
 
-def _verdict(clause: str, trial: Callable[[], str]) -> Verdict:
+def _run_check(check: str, trial: Callable[[], str]) -> CheckResult:
     try:
-        return Verdict(clause, True, trial())
+        return CheckResult(check, True, trial())
     # A third party's encoder may raise anything, and the other clauses are still worth trying.
     except Exception as error:
-        return Verdict(clause, False, f"{type(error).__name__}: {one_line(error)}")
+        return CheckResult(check, False, f"{type(error).__name__}: {one_line(error)}")
 
 
 def _samples(encoder: Encoder) -> list[Item]:
@@ -76,12 +82,12 @@ def _extremes(encoder: Encoder) -> tuple[Item, Item]:
 
 
 def _speech_like(seconds: float, rate: int) -> np.ndarray:
-    """A gliding tone with its harmonics, a syllable's rhythm and some noise."""
+    """Make a gliding tone with its harmonics, a syllable's rhythm and some noise."""
     time = np.arange(int(seconds * rate)) / rate
     phase = 2 * np.pi * (140 * time + 15 * np.sin(2 * time))
     voice = sum(np.sin(k * phase) / k for k in range(1, 6)) * (1 + np.sin(8 * np.pi * time)) / 2
     noise = np.random.default_rng(0).standard_normal(len(time))
-    return (0.1 * voice + 0.005 * noise).astype(np.float32)
+    return np.asarray(0.1 * voice + 0.005 * noise, dtype=np.float32)
 
 
 def _same_fingerprint(encoder: Encoder, again: str) -> str:
@@ -102,7 +108,7 @@ def _shapes(encoder: Encoder, embeddings: Sequence[Embedding]) -> str:
     return f"{embeddings[0].values.shape} float32" + (f", {', '.join(flags)}" if flags else "")
 
 
-def _alone(encoder: Encoder, items: Sequence[Item]) -> list[Embedding]:
+def _encode_singly(encoder: Encoder, items: Sequence[Item]) -> list[Embedding]:
     return [encoder.encode([item])[0] for item in items]
 
 

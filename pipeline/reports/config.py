@@ -1,0 +1,18 @@
+"""What a user sets of how reports are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lpgnet.pipeline.common.ranges import NonNegativeFloat
+
+
+@dataclass(frozen=True)
+class PageConfig:
+    """The HTML page of a timeline.
+
+    Attributes:
+        embed_megabytes: recordings of up to this size are embedded in the page, larger ones are linked (megabytes)
+    """
+
+    embed_megabytes: NonNegativeFloat = 16.0
