@@ -202,7 +202,8 @@ def test_the_page_names_no_address(timeline: Timeline, tmp_path: Path) -> None:
 
 def test_a_large_recording_is_linked(timeline: Timeline, tmp_path: Path) -> None:
     page = to_html(timeline, tmp_path / "out", PageConfig(embed_megabytes=0.1))
-    assert 'src="../a%20call.wav"' in page and "base64" not in page
+    assert 'src="../a%20call.wav"' in page
+    assert "base64" not in page
 
 
 @pytest.mark.parametrize("subtype", ["ALAW", "ULAW", "IMA_ADPCM"])
