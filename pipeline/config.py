@@ -243,8 +243,8 @@ class PredictionConfig:
         vad: what counts as speech
         turns: how long turns are
         page: the HTML page of a timeline
-        window: longer conversations run through the model in windows of so many turns (turns)
-        window_overlap: turns that a window shares with the one before, where one fades into the other (turns)
+        window: longer conversations are processed in windows of this many turns (turns)
+        window_overlap: turns shared by successive windows, over which one fades into the next (turns)
         again: re-label recordings that are up to date
         audio_encoder: where to find the audio encoder if it has moved; its fingerprint must match the model's
         text_encoder: where to find the text encoder if it has moved; its fingerprint must match the model's

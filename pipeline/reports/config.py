@@ -1,4 +1,4 @@
-"""What a user sets of how reports are made."""
+"""Settings of the reports."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
     Args:
         timeline: the timeline.
         folder: folder of the page, for the link to a recording that is not embedded.
-        settings: how the page is made.
+        config: how the page is made.
     """
     template = templates().get_template(TEMPLATE)
     return template.render(

@@ -10,7 +10,7 @@ CLASSES = ["no", "yes"]
 
 
 def outcome(
-    place: str,
+    utterance_id: str,
     truth: int,
     guess: int,
     *,
@@ -22,7 +22,7 @@ def outcome(
     """A prediction on the utterance `dialogue.turn`, of two classes."""
     probabilities = [0.75, 0.25] if guess == 0 else [0.25, 0.75]
     prediction = Prediction(
-        place, place.partition(".")[0], truth, {"fused": probabilities}, {"text": 0.5, "audio": 0.5}
+        utterance_id, utterance_id.partition(".")[0], truth, {"fused": probabilities}, {"text": 0.5, "audio": 0.5}
     )
     return Outcome(prediction, speaker, condition, speaker_seen, text_seen)
 

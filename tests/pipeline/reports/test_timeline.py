@@ -37,16 +37,17 @@ HOSTILE = (
 CLASSES = ("angry", "happy", "sad")
 
 
-def row(number: int, text: str | None, speaker: str | None = "Ann", *, start: float | None = None) -> TimelineRow:
-    begin = 2.0 * number if start is None else start
-    probabilities = {name: (0.7 if place == number % 3 else 0.15) for place, name in enumerate(CLASSES)}
+def row(index: int, text: str | None, speaker: str | None = "Ann", *, start: float | None = None) -> TimelineRow:
+    label = CLASSES[index % 3]
+    begin = 2.0 * index if start is None else start
+    probabilities = {name: (0.7 if name == label else 0.15) for name in CLASSES}
     return TimelineRow(
-        f"turn {number + 1}",
+        f"turn {index + 1}",
         begin,
         begin + 1.5,
         speaker,
         text,
-        CLASSES[number % 3],
+        label,
         probabilities,
         {"text": 0.4, "audio": 0.6},
     )
@@ -71,7 +72,7 @@ def write(timeline: Timeline, folder: Path, *formats: str) -> dict[str, Path]:
 
 
 def hostile(timeline: Timeline) -> Timeline:
-    rows = [row(number, text, speaker=text[:12]) for number, text in enumerate(HOSTILE)]
+    rows = [row(index, text, speaker=text[:12]) for index, text in enumerate(HOSTILE)]
     return replace(timeline, name="hostile", rows=tuple(rows))
 
 
@@ -201,7 +202,8 @@ def test_the_page_names_no_address(timeline: Timeline, tmp_path: Path) -> None:
 
 def test_a_large_recording_is_linked(timeline: Timeline, tmp_path: Path) -> None:
     page = to_html(timeline, tmp_path / "out", PageConfig(embed_megabytes=0.1))
-    assert 'src="../a%20call.wav"' in page and "base64" not in page
+    assert 'src="../a%20call.wav"' in page
+    assert "base64" not in page
 
 
 @pytest.mark.parametrize("subtype", ["ALAW", "ULAW", "IMA_ADPCM"])
@@ -227,7 +229,7 @@ def test_a_folder_that_cannot_be_written(timeline: Timeline, tmp_path: Path) -> 
 
 
 def test_tiers_do_not_overlap() -> None:
-    rows = [row(number, "x", start=0.5 * number) for number in range(8)]
+    rows = [row(index, "x", start=0.5 * index) for index in range(8)]
     found = tiers(rows)
     assert sum(map(len, found.values())) == 8
     assert all(a.end <= b.start for tier in found.values() for a, b in itertools.pairwise(tier))
