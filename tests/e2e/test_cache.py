@@ -73,7 +73,7 @@ def test_exported_embeddings_can_be_imported_and_trained_on(workplace: Workplace
     exported = load_file(file)
     assert set(exported) == {row["utterance_id"] for row in read_table(workplace.corpus / "utterances.csv")}
     options = ["--encoders.audio.name", f"imported:{file}"]
-    fails(run, workplace.arguments("features", *options), "import it first")
+    fails(run, workplace.arguments("features", *options), "import them first")
     assert run(["cache", "import", str(file), *store, *manifest])[0] == 0
     for stage in ("features", "train", "evaluate"):
         assert run(workplace.arguments(stage, *options, "--run", "imported"))[0] == 0
