@@ -50,7 +50,9 @@ class Environment:
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    # In the C locale Python 3.11 reads no .pth file that names a folder with an umlaut.
+    return kept | {"PYTHONUTF8": "1"}
 
 
 def packages_of(folder: Path) -> Path:
