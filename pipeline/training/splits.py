@@ -12,8 +12,6 @@ from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
 
-SPLIT_NAMES = ("train", "dev", "test")
-
 
 @dataclass(frozen=True)
 class Split:
