@@ -44,7 +44,9 @@ def browser() -> Iterator[Any]:
         missing(str(CHROMIUM))
     with sync_playwright() as playwright:
         options = ["--autoplay-policy=no-user-gesture-required", "--no-sandbox"]
-        instance = playwright.chromium.launch(executable_path=str(CHROMIUM), args=options)
+        # In the C locale Chromium opens no file whose path has an umlaut.
+        settings = {**os.environ, "LC_ALL": "C.UTF-8"}
+        instance = playwright.chromium.launch(executable_path=str(CHROMIUM), args=options, env=settings)
         yield instance
         instance.close()
 

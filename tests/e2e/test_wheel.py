@@ -50,9 +50,7 @@ class Environment:
 
 
 def clean_environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    # In the C locale Python 3.11 reads no .pth file that names a folder with an umlaut.
-    return kept | {"PYTHONUTF8": "1"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def packages_of(folder: Path) -> Path:
@@ -78,7 +76,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     packages = packages_of(folder)
     # Only the names in here are read, not the .pth files of what it points to: no editable install comes along.
-    (packages / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    # In ASCII: in the C locale Python 3.11 reads no .pth file that has anything else.
+    line = f"import sys; sys.path.append({ascii(sysconfig.get_path('purelib'))})\n"
+    (packages / "beside.pth").write_text(line, encoding="ascii")
     before = set(os.listdir(packages))
     # Not the default: pip would see the editable install beside it and remove that instead.
     install = ["-m", "pip", "install", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
