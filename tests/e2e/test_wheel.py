@@ -77,7 +77,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
     packages = packages_of(folder)
     # Only the names in here are read, not the .pth files of what it points to: no editable install comes along.
     # In ASCII: in the C locale Python 3.11 reads no .pth file that has anything else.
-    line = f"import sys; sys.path.append({ascii(sysconfig.get_path('purelib'))})\n"
+    line = f"import sys; sys.path.append({sysconfig.get_path('purelib')!a})\n"
     (packages / "beside.pth").write_text(line, encoding="ascii")
     before = set(os.listdir(packages))
     # Not the default: pip would see the editable install beside it and remove that instead.
