@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -522,12 +522,31 @@ def _check_values(config: Config) -> None:
         raise UsageError(f"section 'model': {error}") from None
 
 
+def _check_ranges(section: DataclassInstance, prefix: str = "") -> None:
+    """Check each number against the range in its type, as the command line does."""
+    for name, hint in get_type_hints(type(section)).items():
+        value, key = getattr(section, name), f"{prefix}{name}"
+        if is_dataclass(value) and not isinstance(value, type):
+            _check_ranges(value, f"{key}.")
+        for kind in (hint, *get_args(hint)):
+            if value is not None and isinstance(kind, type) and issubclass(kind, int | float) and kind is not bool:
+                _check_number(kind, value, key)
+
+
+def _check_number(kind: type, value: object, key: str) -> None:
+    try:
+        kind(value)
+    except ValueError as error:
+        raise UsageError(_explain_range(f'Parser key "{key}": {error}') or f"key '{key}': {error}") from None
+
+
 def check_prediction(config: PredictionConfig) -> None:
-    """Check the values whose range no type states.
+    """Check the values, which Python code may have given, and what no type states.
 
     Raises:
         UsageError: a value is out of range; names the key.
     """
+    _check_ranges(config)
     if config.vad.release > config.vad.threshold:
         raise UsageError(f"key 'vad.release': {config.vad.release} must not be above vad.threshold")
     if not 0 <= config.window_overlap <= config.window // 2:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lpgnet.model import EmotionModel
+from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import percent, with_interval
 from lpgnet.pipeline.reports.templates import templates
+from lpgnet.pipeline.training.runs import BEST_FOLDER
 
 TEMPLATE = "card.md"
 
 
-def write_card(folder: Path, model: EmotionModel, config: Config, results: RunResults) -> None:
+def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunResults) -> None:
     """Write `README.md` to the folder of the best model, from the results of an evaluation."""
     text = (
         templates(html=False)
         .get_template(TEMPLATE)
         .render(
-            model=model.config,
+            model=model,
             config=config,
             results=results,
             names=NAMES,
@@ -30,4 +31,4 @@ def write_card(folder: Path, model: EmotionModel, config: Config, results: RunRe
             percent=percent,
         )
     )
-    write_atomically(folder / "best" / "README.md", text)
+    write_atomically(folder / BEST_FOLDER / "README.md", text)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lpgnet.model import load_model
+from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.card import write_card
 from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability, plot_training
-from lpgnet.pipeline.training.runs import best_folder, read_log
+from lpgnet.pipeline.training.runs import BEST_FOLDER, best_folder, read_log
 from lpgnet.pipeline.training.trainer import SELECTION
 
 
@@ -20,8 +20,8 @@ def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
     plot_reliability(results.calibration, folder / "reliability.png")
     if results.missing:
         plot_missing({"": missing_curves(results.missing, results.fused.confusion)}, folder / "missing.png")
-    if (folder / "best").exists():
-        write_card(folder, load_model(best_folder(folder)), config, results)
+    if (folder / BEST_FOLDER).exists():
+        write_card(folder, read_config(best_folder(folder) / "config.json"), config, results)
 
 
 def write_training_plot(folder: Path) -> None:

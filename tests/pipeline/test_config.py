@@ -4,14 +4,26 @@ import pickle
 import re
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from lpgnet.model import CONFIG_TYPES
-from lpgnet.pipeline.config import RENAMED, Config, PredictionConfig, config_from, known_keys, make_parser, parse_config
+from lpgnet.pipeline.config import (
+    RENAMED,
+    Config,
+    PredictionConfig,
+    check_prediction,
+    config_from,
+    known_keys,
+    make_parser,
+    parse_config,
+)
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.model_config import FILLED_IN, ModelConfig
+from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.reports.config import PageConfig
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(CONFIG_FOLDER.glob("**/*.yaml"))
@@ -140,3 +152,20 @@ def test_numbers_are_plain_ones_that_other_processes_know() -> None:
     assert type(config.training.epochs) is int
     assert type(config.training.ema_decay) is float
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"turns": TurnsConfig(max_turn=0.5)}, "key 'turns.max_turn': 0.5 must be at least 1"),
+        ({"turns": TurnsConfig(min_turn=-1)}, "key 'turns.min_turn': -1 must not be negative"),
+        ({"vad": VoiceActivityConfig(threshold=1.0)}, "key 'vad.threshold': 1.0 must be above 0 and below 1"),
+        ({"page": PageConfig(embed_megabytes=-1.0)}, "key 'page.embed_megabytes': -1.0 must not be negative"),
+        ({"window": 0}, "key 'window': 0 must be at least 1"),
+        ({"workers": -1}, "key 'workers': -1 must not be negative"),
+    ],
+)
+def test_python_code_is_held_to_the_same_ranges(settings: dict[str, Any], message: str) -> None:
+    check_prediction(PredictionConfig())
+    with pytest.raises(UsageError, match=re.escape(message)):
+        check_prediction(PredictionConfig(**settings))
