@@ -489,7 +489,7 @@ def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], sect
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _RESTRICTION = re.compile(r"conform to restriction (v\S+(?: and v\S+)*)")
 _GIVEN = re.compile(r"(?:Given value: |: )(\S+) (?:does not conform|$)|Given value: (\S+)$")
-_NO_NUMBER = re.compile(r"(?:literal for|convert string to) (int|float)[^:]*: (.*)$")
+_NO_NUMBER = re.compile(r"(?:literal for|convert string to) (int|float)(?:\(\) with base \d++)?: (.*)", re.DOTALL)
 _RELATIONS = {"v>=": "at least ", "v>": "above ", "v<=": "at most ", "v<": "below "}
 
 

@@ -292,7 +292,8 @@ def turns_from_words(words: Sequence[TimedWord], speaker: str | None) -> list[Tu
 
 # A name is one to three words before a colon and a space (or a full-width colon), in brackets or not.
 _NAMED = re.compile(
-    r"\s*-?\s*(?P<open>\[)?(?P<name>[^\W\d_][\w.'’-]*(?: [\w.'’-]+){0,2})(?(open)\])\s*(?::(?=\s|$)|：)(?P<words>.*)",
+    r"\s*+(?:-\s*+)?(?P<open>\[)?(?P<name>[^\W\d_][\w.'’-]*+(?: [\w.'’-]++){0,2}+)"
+    r"(?(open)\])\s*+(?::(?=\s|$)|：)(?P<words>.*)",
     re.DOTALL,
 )
 

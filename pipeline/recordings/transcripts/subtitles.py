@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, Turn, split_names, squeeze, time_at
 
 _TIMING = re.compile(r"\s*(?P<start>[-\d]\S*)\s*-->\s*(?P<end>\S+)(?:\s.*)?")
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
+# A tag has no bracket inside of it: with any, each of many tags that nothing closes would be read to the end.
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*+)?\s([^<>]++)>")
 # HTML tags, the word times of WebVTT (<00:01.500>) and the overrides of SubStation that stray into SRT ({\an8}).
-_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*+\}")
 
 
 def read_srt(source: Source) -> list[Cue]:
