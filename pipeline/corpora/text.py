@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lpgnet.pipeline.common.files import parse_object
+from lpgnet.pipeline.common.spreadsheets import meant
 from lpgnet.pipeline.errors import PipelineError, shorten
 
 # UTF-32's little-endian mark begins with UTF-16's, so it stands first.
@@ -105,7 +106,8 @@ def named_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
     """Read the rows of a table by the names of its columns, each with the line at which it begins (from 1).
 
     The suffix of `path` tells the format: `.jsonl` holds a JSON object a line, `.tsv` is separated by tabs, anything
-    else by whichever of comma, semicolon and tab its header has most of. Cells of CSV and TSV are strings.
+    else by whichever of comma, semicolon and tab its header has most of. Cells of CSV and TSV are strings, without the
+    apostrophe that keeps a spreadsheet from running them.
 
     Raises:
         PipelineError: a row has too many or too few cells, a quote is not closed, the header has a column without a
@@ -153,7 +155,7 @@ def _cells(text: str, path: Path, *, delimiter: str) -> Iterator[tuple[int, list
         if cells is None:
             return
         if cells:
-            yield line, cells
+            yield line, [meant(cell) for cell in cells]
         line = reader.line_num + 1
 
 

