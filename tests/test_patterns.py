@@ -6,7 +6,6 @@ pattern: the beginning of something that matches, then a piece of it over and ov
 
 import ast
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, product, zip_longest
@@ -16,14 +15,12 @@ from re import _parser as parser  # type: ignore[attr-defined]
 
 import pytest
 
+from tests.growth import grows_too_fast
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("pipeline", "cache", "feature_extractors", "model", "lpgnet", "docs", "examples", "benchmarks")
 # Of the module `re` nothing else is called: a pattern has a name, by which this test finds how it is used.
 ALLOWED = {"compile", "escape"}
-# In characters. From the small to the largest, time grows 8 times where it is linear and 64 where it is quadratic.
-SMALL, LARGE, LARGEST = 1_500, 6_000, 12_000
-# What is quadratic takes much longer than this for a large text.
-NOISE_SECONDS = 3e-4
 
 
 @dataclass
@@ -144,27 +141,6 @@ def uses(found: Found) -> list[Callable[[str], object]]:
     if found.methods <= {"fullmatch", "match"}:
         return whole
     return [*whole, lambda text: sum(1 for _ in pattern.finditer(text))]
-
-
-def seconds(use: Callable[[str], object], text: str, repeats: int = 2) -> float:
-    """Processor time, the least of several."""
-    return min(_once(use, text) for _ in range(repeats))
-
-
-def _once(use: Callable[[str], object], text: str) -> float:
-    begun = time.process_time()
-    use(text)
-    return time.process_time() - begun
-
-
-def grows_too_fast(use: Callable[[str], object], make: Callable[[int], str]) -> bool:
-    """Whether time grows by much more than the text does; what looks so is looked at again with texts so long that it
-    cannot be chance."""
-    return (
-        _once(use, make(LARGE)) > NOISE_SECONDS
-        and seconds(use, make(LARGE)) > 2 * LARGE / SMALL * seconds(use, make(SMALL))
-        and seconds(use, make(LARGEST)) > 3 * LARGEST / SMALL * seconds(use, make(SMALL))
-    )
 
 
 def slow_text(found: Found) -> str | None:
