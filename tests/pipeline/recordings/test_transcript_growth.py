@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from tests.pipeline.recordings.test_transcripts import RTTM, TEXTS
 TEXTGRID = """File type = "ooTextFile"
 Object class = "TextGrid"
 0 4 <exists> 1
-"IntervalTier" "Ann ""A"" - words" 0 4 2
-0 1 "a ""word""" 1 4 ""
+"IntervalTier" "Ann - words" 0 4 2
+0 1 "a ""word" 1 4 ""
 """
 SAMPLES = {
     **{Path(name).suffix: text for name, text in TEXTS.items()},
@@ -33,8 +34,12 @@ CUE = "1\n00:00:01,000 --> 00:00:02,000\n"
 GRID = '"ooTextFile" "TextGrid" 0 1 <exists> '
 # What comes before a piece that is repeated, the piece, and what comes after.
 HOSTILE = [
-    *((".srt", CUE, piece, "") for piece in ("<v a", "<v.a", "{\\", "<", "</a", "&", "&#", "&#x", "A: ", "a\n", "-->")),
-    *((".srt", CUE + start, piece, end) for start, piece, end in (("<v", "\t", ""), ("&#", "1", ";"), ("&#", "0", ";"))),
+    *((".srt", CUE, piece, "") for piece in ("<v a", "<v.a", "{\\", "<", "</a", "&", "&#", "&#x")),
+    *((".srt", CUE, piece, "") for piece in ("A: ", "a\n", "-->")),
+    *(
+        (".srt", CUE + start, piece, end)
+        for start, piece, end in (("<v", "\t", ""), ("&#", "1", ";"), ("&#", "0", ";"))
+    ),
     *((".srt", "", piece, "") for piece in ("0:1 --> 0:2\n", "1\n", "1 --> 2\na\n", " ", "-")),
     *((".srt", start, "1", " --> 2\na\n") for start in ("", "0.", "0:0.")),
     *((".textgrid", GRID, piece, "") for piece in ('9999 "IntervalTier" "a" 0 1 1 0 1 "a" ', "1", '"', '""', "<a")),
@@ -49,10 +54,8 @@ HOSTILE = [
 
 def parse(suffix: str, text: str) -> None:
     source = Source(path=Path(f"a{suffix}"), text=text, recording="call")
-    try:
+    with suppress(PipelineError):
         usable_turns(FORMATS[suffix].read(source), source)
-    except PipelineError:
-        pass
 
 
 def repeated(start: str, piece: str, end: str) -> Callable[[int], str]:
@@ -74,7 +77,7 @@ def test_tiers_in_tiers() -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @given(data=st.data())
-@settings(max_examples=25)
+@settings(max_examples=60)
 def test_any_piece_of_a_transcript_over_and_over(suffix: str, data: st.DataObject) -> None:
     sample = SAMPLES[suffix]
     start = data.draw(st.integers(0, len(sample) - 1))
@@ -93,7 +96,8 @@ def test_references_to_characters_that_are_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("time", ["1e305", "1" + "0" * 300])
 def test_times_beyond_any_recording_are_left_out(tmp_path: Path, time: str) -> None:
     path = tmp_path / "a.rttm"
-    path.write_text(f"SPEAKER a 1 0 1 <NA> <NA> b\nSPEAKER a 1 {time} {time} <NA> <NA> b\nSPEAKER a 1 0 {time} <NA> <NA> b\n")
+    times = ("0 1", f"{time} {time}", f"0 {time}")
+    path.write_text("".join(f"SPEAKER a 1 {time} <NA> <NA> b\n" for time in times))
     transcript = read_transcript(path)
     assert len(transcript.turns) == 1
     assert "left out, a time beyond any recording: line 2, line 3" in transcript.warnings[0]
@@ -105,7 +109,7 @@ def test_counts_are_bounded(tmp_path: Path) -> None:
         read_transcript(tmp_path / "a.txt")
     words = [{"word": "a"}] * (transcripts.MOST_WORDS + 1)
     (tmp_path / "a.json").write_text(json.dumps([{"start": 0, "end": 1, "text": "a", "words": words}]))
-    with pytest.raises(PipelineError, match=r"a\.json: has 1000001 words with times for one recording; at most 1000000"):
+    with pytest.raises(PipelineError, match=r"a\.json: has 1000001 words with times for one recording"):
         read_transcript(tmp_path / "a.json")
     with (tmp_path / "a.srt").open("wb") as file:
         file.truncate(20 * 10**9)
