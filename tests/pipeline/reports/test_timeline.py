@@ -25,6 +25,7 @@ from lpgnet.pipeline.reports.config import PageConfig
 from lpgnet.pipeline.reports.page import clock, to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, tiers
 from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
+from tests.growth import grows_too_fast
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -262,6 +263,37 @@ def test_tiers_do_not_overlap() -> None:
     found = tiers(rows)
     assert sum(map(len, found.values())) == 8
     assert all(a.end <= b.start for tier in found.values() for a, b in itertools.pairwise(tier))
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9), st.sampled_from("AB")), min_size=1, max_size=30))
+def test_a_turn_is_in_the_first_tier_that_has_room(spans: list[tuple[int, int, str]]) -> None:
+    rows = [replace(row(0, "x", speaker), start=start, end=start + length) for start, length, speaker in spans]
+    expected: dict[str, list[TimelineRow]] = {}
+    for each in sorted(rows, key=lambda each: each.start):
+        names = itertools.chain([each.speaker], (f"{each.speaker} {number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in expected or expected[name][-1].end <= each.start)
+        expected.setdefault(name, []).append(each)
+    assert tiers(rows) == expected
+
+
+def test_tiers_of_all_speakers_have_names_of_their_own() -> None:
+    rows = [row(0, "x", start=0.0), row(1, "x", start=1.0), row(2, "x", "Ann 2", start=9.0)]
+    assert list(tiers(rows)) == ["Ann", "Ann 2", "Ann 2 (2)"]
+
+
+def test_tiers_take_no_more_time_than_they_have_turns() -> None:
+    def sort(text: str) -> None:
+        tiers([row(index, "x", start=index * 1e-4) for index in range(len(text))])
+
+    assert not grows_too_fast(sort, "x".__mul__)
+
+
+@pytest.mark.parametrize("form", ["textgrid", "eaf"])
+def test_tiers_are_bounded(form: str, tmp_path: Path) -> None:
+    rows = tuple(row(0, "x", f"Ann{' ' * index}") for index in range(1001))
+    with pytest.raises(PipelineError, match=r"need 1001 tiers.*; at most 1000 are written"):
+        write(Timeline("a", rows, None, 60.0), tmp_path, form)
+    write(Timeline("a", rows[1:], None, 60.0), tmp_path, form)
 
 
 def test_clock() -> None:
