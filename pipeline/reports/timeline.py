@@ -72,7 +72,7 @@ def write_timeline(
         PipelineError: the folder cannot be written.
     """
     paths = output_paths(folder, timeline.name, formats)
-    writers = {**FORMATS, "csv": partial(to_csv, raw=csv_raw)}
+    writers: dict[str, Callable[[Timeline], str]] = {**FORMATS, "csv": partial(to_csv, raw=csv_raw)}
     try:
         for form, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
