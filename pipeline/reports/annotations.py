@@ -24,7 +24,7 @@ def to_text_grid(timeline: Timeline) -> str:
     grid = textgrid.Textgrid(0.0, timeline.seconds)
     # praatio refuses a second tier of a name: one speaker may be called `Ann`, and another `Ann emotion`.
     names = Names()
-    for name, rows in _speaker_tiers(cut_to(timeline.rows, timeline.seconds)):
+    for name, rows in _speaker_tiers(timeline.name, cut_to(timeline.rows, timeline.seconds)):
         spoken = [row for row in rows if printable(row.text or "")]
         if spoken:
             grid.addTier(textgrid.IntervalTier(names.unused(name), _entries(spoken, _text), 0.0, timeline.seconds))
@@ -48,12 +48,12 @@ def _label(row: TimelineRow) -> str:
     return printable(row.label)
 
 
-def _speaker_tiers(rows: Sequence[TimelineRow]) -> Iterator[tuple[str, list[TimelineRow]]]:
+def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tuple[str, list[TimelineRow]]]:
     """A name that can be printed, and the turns, of each tier of a speaker."""
     found = tiers(rows)
     if len(found) > MOST_TIERS:
         raise PipelineError(
-            f"the turns need {len(found)} tiers, one a speaker and more where they overlap; at most {MOST_TIERS} are"
+            f"{recording}: needs {len(found)} tiers, one a speaker and more where they overlap; at most {MOST_TIERS} are"
             " written; check the transcript, or leave textgrid and eaf out of --formats"
         )
     for name, own in found.items():
@@ -72,7 +72,7 @@ def to_eaf(timeline: Timeline) -> str:
     if timeline.recording is not None:
         kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
         document.add_linked_file(timeline.recording.resolve().as_uri(), f"./{timeline.recording.name}", kind)
-    for name, rows in _speaker_tiers(timeline.rows):
+    for name, rows in _speaker_tiers(timeline.name, timeline.rows):
         for title, value in ((name, _text), (f"{name} {EMOTION}", _label)):
             # pympi-ling puts a second tier of a name in the first one's place.
             tier = names.unused(title)
