@@ -53,7 +53,7 @@ def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tupl
     found = tiers(rows)
     if len(found) > MOST_TIERS:
         raise PipelineError(
-            f"{recording}: needs {len(found)} tiers, one a speaker and more where they overlap; at most {MOST_TIERS} are"
+            f"{recording}: needs {len(found)} tiers, one a speaker and more for overlaps; at most {MOST_TIERS} are"
             " written; check the transcript, or leave textgrid and eaf out of --formats"
         )
     for name, own in found.items():
