@@ -243,6 +243,7 @@ class PredictionConfig:
         vad: what counts as speech
         turns: how long turns are
         page: the HTML page of a timeline
+        csv_raw: keep cells of CSV that a spreadsheet would run as a formula as they are, without an apostrophe before
         window: longer conversations are processed in windows of this many turns (turns)
         window_overlap: turns shared by successive windows, over which one fades into the next (turns)
         again: re-label recordings that are up to date
@@ -264,6 +265,7 @@ class PredictionConfig:
     vad: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
     turns: TurnsConfig = field(default_factory=TurnsConfig)
     page: PageConfig = field(default_factory=PageConfig)
+    csv_raw: bool = False
     window: Count = 400
     window_overlap: NonNegativeInt = 100
     again: bool = False
@@ -489,7 +491,7 @@ def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], sect
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _RESTRICTION = re.compile(r"conform to restriction (v\S+(?: and v\S+)*)")
 _GIVEN = re.compile(r"(?:Given value: |: )(\S+) (?:does not conform|$)|Given value: (\S+)$")
-_NO_NUMBER = re.compile(r"(?:literal for|convert string to) (int|float)[^:]*: (.*)$")
+_NO_NUMBER = re.compile(r"(?:literal for|convert string to) (int|float)(?:\(\) with base \d++)?: (.*)", re.DOTALL)
 _RELATIONS = {"v>=": "at least ", "v>": "above ", "v<=": "at most ", "v<": "below "}
 
 

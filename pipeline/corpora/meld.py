@@ -143,8 +143,8 @@ def _row(cells: Row, *, where: str) -> _Row:
             raise PipelineError(f"{where}: the table has no column '{name}'{did_you_mean(name, cells)}")
     ids = {name: str(cells[name]).strip() for name in ("Dialogue_ID", "Utterance_ID")}
     for name, value in ids.items():
-        if not (value.isascii() and value.isdigit()):
-            raise PipelineError(f"{where}: {name} '{value}' is not a number")
+        if not (value.isascii() and value.isdigit() and len(value) < 10):
+            raise PipelineError(f"{where}: {name} '{value[:40]}' is not a number")
     texts = {name: str(cells[name]).translate(_CONTROLS).strip() for name in _COLUMNS}
     return _Row(int(ids["Dialogue_ID"]), int(ids["Utterance_ID"]), texts)
 

@@ -9,9 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import TypeAlias
 
 from lpgnet.pipeline.common.files import parse_object
+from lpgnet.pipeline.common.spreadsheets import meant
 from lpgnet.pipeline.errors import PipelineError, shorten
 
 # UTF-32's little-endian mark begins with UTF-16's, so it stands first.
@@ -26,18 +28,25 @@ _MARKS = (
 Cell: TypeAlias = str | int | float | list[object] | dict[str, object] | None
 Row: TypeAlias = Mapping[str, Cell]
 
+# A table of a million utterances has less.
+MOST_BYTES = 2_000_000_000
 _DELIMITERS = ",;\t"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a whole file.
+def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
+    """Read a whole file of up to `most` bytes; of a pipe or a device nothing is read, as it may have no end.
 
     Raises:
-        PipelineError: the file is missing or cannot be read.
+        PipelineError: the file is missing, too large, no regular file, or cannot be read.
     """
     try:
+        status = path.stat()
+        if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):
+            raise PipelineError(f"{path}: is not a regular file")
+        if status.st_size > most:
+            raise PipelineError(f"{path}: has {status.st_size / 1e6:.0f} MB of text; at most {most / 1e6:.0f} are read")
         return path.read_bytes()
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file") from None
@@ -57,16 +66,20 @@ def read_utf8(path: Path) -> str:
         raise PipelineError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
-def read_any_text(path: Path) -> tuple[str, list[str]]:
+def read_any_text(path: Path, *, most: int = MOST_BYTES) -> tuple[str, list[str]]:
     """Read text of unknown encoding: by its byte order mark, else UTF-8, UTF-16 or, as a last resort, cp1252.
+
+    Args:
+        path: the file.
+        most: the most bytes that it may have.
 
     Returns:
         The text, line ends as they are, and a warning where the encoding was guessed.
 
     Raises:
-        PipelineError: the file is missing, or is not text in any of these.
+        PipelineError: the file is missing or too large, or is not text in any of these.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, most=most)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _unmarked(data)
     try:
         text = data.decode(encoding)
@@ -105,7 +118,8 @@ def named_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
     """Read the rows of a table by the names of its columns, each with the line at which it begins (from 1).
 
     The suffix of `path` tells the format: `.jsonl` holds a JSON object a line, `.tsv` is separated by tabs, anything
-    else by whichever of comma, semicolon and tab its header has most of. Cells of CSV and TSV are strings.
+    else by whichever of comma, semicolon and tab its header has most of. Cells of CSV and TSV are strings, without the
+    apostrophe that keeps a spreadsheet from running them.
 
     Raises:
         PipelineError: a row has too many or too few cells, a quote is not closed, the header has a column without a
@@ -153,7 +167,7 @@ def _cells(text: str, path: Path, *, delimiter: str) -> Iterator[tuple[int, list
         if cells is None:
             return
         if cells:
-            yield line, cells
+            yield line, [meant(cell) for cell in cells]
         line = reader.line_num + 1
 
 

@@ -19,7 +19,7 @@ from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_pat
 # Subfolder of the output folder for what each timeline was made from.
 STAMPS = ".made-from"
 # Raised whenever the same inputs give different outputs, so that all timelines are made again.
-OUTPUT_VERSION = 1
+OUTPUT_VERSION = 2
 # Fields that do not change what a timeline contains.
 _NOT_IN_STAMPS = ("recordings", "transcript", "out", "again", "device", "workers", "formats")
 
@@ -82,7 +82,8 @@ def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConf
     for choice in timeline.choices:
         say(choice)
     with pipeline.seconds.of("outputs"):
-        paths = write_timeline(timeline, Path(config.out), check_formats(config.formats), config.page)
+        formats = check_formats(config.formats)
+        paths = write_timeline(timeline, Path(config.out), formats, config.page, csv_raw=config.csv_raw)
     # Written last, so that an interrupted timeline is made again.
     write_stamp(_stamp_path(source, config), stamp)
     return Labelled(_name(source), timeline, paths)

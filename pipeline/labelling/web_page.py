@@ -82,7 +82,8 @@ class Labeller:
         )
         folder = Path(mkdtemp(dir=self.folder))
         formats = tuple(dict.fromkeys((*check_formats(self.config.prediction.formats), HTML)))
-        files = write_timeline(timeline, folder, formats, self.config.prediction.page)
+        settings = self.config.prediction
+        files = write_timeline(timeline, folder, formats, settings.page, csv_raw=settings.csv_raw)
         report = output_paths(folder, timeline.name, formats)[HTML].read_text(encoding="utf-8")
         return Served(report, files)
 

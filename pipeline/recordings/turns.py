@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -202,13 +203,17 @@ def join_tiny(turns: Sequence[TimedTurn], config: TurnsConfig) -> list[TimedTurn
     Returns:
         The turns in the same order.
     """
-    joined: list[TimedTurn] = []
+    groups: list[list[TimedTurn]] = []
+    # What the last group is as one turn, but for its words: put together once, they cost no more than they are long.
+    whole: TimedTurn | None = None
     for turn in turns:
-        if joined and _may_join(joined[-1], turn, config):
-            joined[-1] = _together(joined[-1], turn)
+        if whole and _may_join(whole, turn, config):
+            groups[-1].append(turn)
+            whole = replace(whole, end=turn.end)
         else:
-            joined.append(turn)
-    return joined
+            groups.append([turn])
+            whole = turn
+    return [_together(group) for group in groups]
 
 
 def _may_join(before: TimedTurn, after: TimedTurn, config: TurnsConfig) -> bool:
@@ -219,9 +224,12 @@ def _may_join(before: TimedTurn, after: TimedTurn, config: TurnsConfig) -> bool:
     return tiny and 0 <= pause <= config.max_pause and after.end - before.start <= config.max_turn
 
 
-def _together(before: TimedTurn, after: TimedTurn) -> TimedTurn:
-    text = " ".join(filter(None, (before.text, after.text))) or None
-    return replace(before, end=after.end, text=text, words=before.words + after.words)
+def _together(group: Sequence[TimedTurn]) -> TimedTurn:
+    if len(group) == 1:
+        return group[0]
+    text = " ".join(turn.text for turn in group if turn.text) or None
+    words = tuple(word for turn in group for word in turn.words)
+    return replace(group[0], end=group[-1].end, text=text, words=words)
 
 
 def split_long(turn: TimedTurn, max_turn: float) -> list[TimedTurn]:
@@ -241,13 +249,15 @@ def split_long(turn: TimedTurn, max_turn: float) -> list[TimedTurn]:
     n_parts = int(max(1, -(-(seconds - 1e-3) // max_turn)))
     if n_parts == 1:
         return [turn]
-    words = _words_with_starts(turn)
     borders = [round(start + seconds * part / n_parts, 3) for part in range(n_parts)] + [turn.end]
+    said: list[list[Word]] = [[] for _ in range(n_parts)]
+    for word, begin in _words_with_starts(turn):
+        # A rounded border may stand after the start of the first word.
+        said[max(0, bisect_right(borders, begin, hi=n_parts) - 1)].append(word)
     parts = []
-    for first, last in pairwise(borders):
-        said = [word for word, start in words if first <= start < last]
-        text = " ".join(word.text for word in said) or None
-        parts.append(replace(turn, start=first, end=last, text=text, words=tuple(said) if turn.words else ()))
+    for (first, last), words in zip(pairwise(borders), said, strict=True):
+        text = " ".join(word.text for word in words) or None
+        parts.append(replace(turn, start=first, end=last, text=text, words=tuple(words) if turn.words else ()))
     return parts
 
 

@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lpgnet.pipeline.reports.rows import NO_NAME, Timeline, TimelineRow, cut_to, printable, tiers
+from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.reports.rows import NO_NAME, Names, Timeline, TimelineRow, cut_to, printable, tiers
 
 EMOTION = "emotion"
+# Nobody looks at more, and the libraries go through all tiers for each.
+MOST_TIERS = 1000
 # pympi-ling raises a KeyError for a suffix that it does not know, mp3 and m4a among them.
 _MEDIA_TYPES = {".wav": "audio/x-wav", ".mp3": "audio/mpeg", ".mp4": "video/mp4", ".m4a": "audio/mp4"}
 
@@ -19,12 +22,13 @@ def to_text_grid(timeline: Timeline) -> str:
     from praatio import textgrid
 
     grid = textgrid.Textgrid(0.0, timeline.seconds)
-    for name, rows in _speaker_tiers(cut_to(timeline.rows, timeline.seconds)):
+    # praatio refuses a second tier of a name: one speaker may be called `Ann`, and another `Ann emotion`.
+    names = Names()
+    for name, rows in _speaker_tiers(timeline.name, cut_to(timeline.rows, timeline.seconds)):
         spoken = [row for row in rows if printable(row.text or "")]
         if spoken:
-            title = _unused(name, grid.tierNames)
-            grid.addTier(textgrid.IntervalTier(title, _entries(spoken, _text), 0.0, timeline.seconds))
-        title = _unused(f"{name} {EMOTION}", grid.tierNames)
+            grid.addTier(textgrid.IntervalTier(names.unused(name), _entries(spoken, _text), 0.0, timeline.seconds))
+        title = names.unused(f"{name} {EMOTION}")
         grid.addTier(textgrid.IntervalTier(title, _entries(rows, _label), 0.0, timeline.seconds))
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         path = Path(folder) / "a.TextGrid"
@@ -44,21 +48,15 @@ def _label(row: TimelineRow) -> str:
     return printable(row.label)
 
 
-def _unused(name: str, taken: Sequence[str]) -> str:
-    """A tier's name that no other has: praatio refuses a second one, and pympi-ling puts it in the first one's place.
-
-    Two speakers get there where one is called `Ann` and the other `Ann emotion`.
-    """
-    title, number = name, 1
-    while title in taken:
-        number += 1
-        title = f"{name} ({number})"
-    return title
-
-
-def _speaker_tiers(rows: Sequence[TimelineRow]) -> Iterator[tuple[str, list[TimelineRow]]]:
+def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tuple[str, list[TimelineRow]]]:
     """A name that can be printed, and the turns, of each tier of a speaker."""
-    for name, own in tiers(rows).items():
+    found = tiers(rows)
+    if len(found) > MOST_TIERS:
+        raise PipelineError(
+            f"{recording}: needs {len(found)} tiers, one a speaker and more for overlaps; at most {MOST_TIERS} are"
+            " written; check the transcript, or leave textgrid and eaf out of --formats"
+        )
+    for name, own in found.items():
         yield printable(name) or NO_NAME, own
 
 
@@ -68,14 +66,16 @@ def to_eaf(timeline: Timeline) -> str:
 
     document = Eaf(author="lpgnet")
     document.remove_tier("default")
+    names = Names()
     # In zones that are not whole hours from UTC pympi-ling writes 1800 for the minutes of the zone.
     document.adocument["DATE"] = datetime.now(UTC).isoformat(timespec="seconds")
     if timeline.recording is not None:
         kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
         document.add_linked_file(timeline.recording.resolve().as_uri(), f"./{timeline.recording.name}", kind)
-    for name, rows in _speaker_tiers(timeline.rows):
+    for name, rows in _speaker_tiers(timeline.name, timeline.rows):
         for title, value in ((name, _text), (f"{name} {EMOTION}", _label)):
-            tier = _unused(title, list(document.get_tier_names()))
+            # pympi-ling puts a second tier of a name in the first one's place.
+            tier = names.unused(title)
             document.add_tier(tier)
             for start, end, words in _entries(rows, value):
                 first = round(start * 1000)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from pathlib import Path
 
 NO_NAME = "speech"
@@ -78,14 +80,46 @@ def tiers(rows: Sequence[TimelineRow]) -> dict[str, list[TimelineRow]]:
 
     If turns of one speaker overlap, the later ones go to further tiers, `Ann 2` and so on.
     """
-    found: dict[str, list[TimelineRow]] = {}
+    lanes: dict[str, Lanes] = defaultdict(Lanes)
+    found: dict[tuple[str, int], list[TimelineRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.start):
         name = row.speaker or NO_NAME
-        index = 1
-        while (tier := name if index == 1 else f"{name} {index}") in found and found[tier][-1].end > row.start:
-            index += 1
-        found.setdefault(tier, []).append(row)
-    return found
+        found[name, lanes[name].take(row.start, row.end)].append(row)
+    names = Names()
+    return {names.unused(f"{name} {lane}" if lane > 1 else name): own for (name, lane), own in found.items()}
+
+
+class Lanes:
+    """Lanes for turns that overlap, numbered from 1: a turn takes the first one in which nothing is left."""
+
+    def __init__(self) -> None:
+        self._busy: list[tuple[float, int]] = []
+        self._free: list[int] = []
+
+    def take(self, start: float, end: float) -> int:
+        """Give the lane of a turn; turns come in the order of their starts."""
+        while self._busy and self._busy[0][0] <= start:
+            heappush(self._free, heappop(self._busy)[1])
+        lane = heappop(self._free) if self._free else len(self._busy) + 1
+        heappush(self._busy, (end, lane))
+        return lane
+
+
+class Names:
+    """Names that are told apart: of several that are alike, all but the first get a number."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: Counter[str] = Counter()
+
+    def unused(self, name: str) -> str:
+        """Give the name, or `name (2)` and so on where it is taken; it is taken from then on."""
+        title = name
+        while title in self._taken:
+            self._last[name] += 1
+            title = f"{name} ({self._last[name] + 1})"
+        self._taken.add(title)
+        return title
 
 
 def printable(text: str) -> str:

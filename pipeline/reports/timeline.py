@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from lpgnet.pipeline.common.files import write_atomically
@@ -55,17 +56,27 @@ def output_paths(folder: Path, name: str, formats: Sequence[str]) -> dict[str, P
     return {form: folder / f"{name}.{_SUFFIXES.get(form, form)}" for form in formats}
 
 
-def write_timeline(timeline: Timeline, folder: Path, formats: Sequence[str], page: PageConfig) -> list[Path]:
+def write_timeline(
+    timeline: Timeline, folder: Path, formats: Sequence[str], page: PageConfig, *, csv_raw: bool = False
+) -> list[Path]:
     """Write a timeline in each format, each file whole or not at all, and return their paths.
+
+    Args:
+        timeline: what is written.
+        folder: is made where there is none.
+        formats: as `check_formats` gives them.
+        page: settings of the HTML page.
+        csv_raw: keep cells of CSV that a spreadsheet would run as they are.
 
     Raises:
         PipelineError: the folder cannot be written.
     """
     paths = output_paths(folder, timeline.name, formats)
+    writers: dict[str, Callable[[Timeline], str]] = {**FORMATS, "csv": partial(to_csv, raw=csv_raw)}
     try:
         for form, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, to_html(timeline, path.parent, page) if form == HTML else FORMATS[form](timeline))
+            write_atomically(path, to_html(timeline, path.parent, page) if form == HTML else writers[form](timeline))
     except OSError as error:
         raise PipelineError(
             f"{error.filename or folder}: cannot be written ({error.strerror or error}); "

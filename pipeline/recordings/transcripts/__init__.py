@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from lpgnet.pipeline.recordings.transcripts.tiers import read_eaf, read_textgrid
 
 __all__ = ["FORMATS", "TimedTurn", "Transcript", "Turn", "Word", "find_transcript", "read_transcript"]
 
+# A day of talk has a third of these turns and words; a file with the words of a whole corpus has fewer bytes.
+MOST_TURNS, MOST_WORDS, MOST_BYTES = 100_000, 1_000_000, 200_000_000
 _CAPITALS = {".textgrid": ".TextGrid"}
 
 
@@ -61,15 +63,28 @@ def read_transcript(path: Path, *, recording: str | None = None) -> Transcript:
         Its turns in the order of their starts, and the warnings.
 
     Raises:
-        PipelineError: the file is missing, of an unknown format or wrong; names the file and the cue or line.
+        PipelineError: the file is missing, too large, of an unknown format or wrong; names the file and the cue or
+            line.
     """
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         raise PipelineError(f"{path}: is no known transcript format; known: {', '.join(FORMATS)}")
-    text, warnings = read_any_text(path)
+    text, warnings = read_any_text(path, most=MOST_BYTES)
     source = Source(path=path, text=text, recording=recording, warnings=warnings)
-    turns = usable_turns(form.read(source), source)
+    cues = form.read(source)
+    _check_counts(cues, source)
+    turns = usable_turns(cues, source)
     return Transcript(turns=turns, warnings=tuple(source.warnings), path=path, format=form.name)
+
+
+def _check_counts(cues: Sequence[Cue], source: Source) -> None:
+    """Refuse what no recording has, before models and reports are given it."""
+    n_words = sum(len(cue.turn.words) for cue in cues)
+    for what, count, most in (("turns", len(cues), MOST_TURNS), ("words with times", n_words, MOST_WORDS)):
+        if count > most:
+            raise PipelineError(
+                f"{source.path}: has {count} {what} for one recording; at most {most} are read; split the recording"
+            )
 
 
 def find_transcript(recording: Path) -> Path | None:

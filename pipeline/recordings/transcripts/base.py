@@ -13,6 +13,8 @@ from lpgnet.pipeline.errors import PipelineError, shorten
 
 # A pause of this many seconds between two words of one speaker ends a turn, where a format has words alone.
 TURN_GAP_SECONDS = 0.5
+# A year; the time of a cue beyond it is a mistake, and as a number of samples it may be none.
+MOST_SECONDS = 366 * 86_400
 _CLOCK = re.compile(r"(?P<sign>-?)(?:(?P<hours>\d{1,9}):)?(?P<minutes>\d{1,9}):(?P<seconds>\d{1,9}(?:[.,]\d+)?)")
 
 
@@ -180,15 +182,16 @@ def time_at(text: str, source: Source, where: str) -> float:
     """
     seconds = parse_time(text)
     if seconds is None:
-        raise source.error(where, f"'{text}' is not a time (83.5 or 00:01:23.500)")
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise source.error(where, f"'{shown}' is not a time (83.5 or 00:01:23.500)")
     return seconds
 
 
 def usable_turns(cues: Iterable[Cue], source: Source) -> tuple[Turn, ...]:
     """Give the turns in the order of their starts, without those that cannot be right; warnings go to the source.
 
-    Left out are cues with a negative time, cues that do not end after they start, and cues without words in a format
-    that has words. Overlapping ones stay.
+    Left out are cues with a time that is negative or over `MOST_SECONDS`, cues that do not end after they start, and
+    cues without words in a format that has words. Overlapping ones stay.
 
     Args:
         cues: as they stand in the file.
@@ -221,6 +224,8 @@ def _complaint(turn: Turn) -> str | None:
     if turn.start is not None and turn.end is not None:
         if min(turn.start, turn.end) < 0:
             return "negative time"
+        if max(turn.start, turn.end) > MOST_SECONDS:
+            return "a time beyond any recording"
         if turn.end <= turn.start:
             return "end is not after start"
     if turn.text is not None and not turn.text.strip():
@@ -292,7 +297,8 @@ def turns_from_words(words: Sequence[TimedWord], speaker: str | None) -> list[Tu
 
 # A name is one to three words before a colon and a space (or a full-width colon), in brackets or not.
 _NAMED = re.compile(
-    r"\s*-?\s*(?P<open>\[)?(?P<name>[^\W\d_][\w.'’-]*(?: [\w.'’-]+){0,2})(?(open)\])\s*(?::(?=\s|$)|：)(?P<words>.*)",
+    r"\s*+(?:-\s*+)?(?P<open>\[)?(?P<name>[^\W\d_][\w.'’-]*+(?: [\w.'’-]++){0,2}+)"
+    r"(?(open)\])\s*+(?::(?=\s|$)|：)(?P<words>.*)",
     re.DOTALL,
 )
 

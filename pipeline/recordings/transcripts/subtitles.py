@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, Turn, split_names, squeeze, time_at
 
 _TIMING = re.compile(r"\s*(?P<start>[-\d]\S*)\s*-->\s*(?P<end>\S+)(?:\s.*)?")
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
+# A tag has no bracket inside of it: with any, each of many tags that nothing closes would be read to the end.
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*+)?\s([^<>]++)>")
 # HTML tags, the word times of WebVTT (<00:01.500>) and the overrides of SubStation that stray into SRT ({\an8}).
-_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*+\}")
+_REFERENCE = re.compile(r"&#([0-9]{8,}+);?")
 
 
 def read_srt(source: Source) -> list[Cue]:
@@ -83,4 +85,6 @@ def _voices(text: str) -> Iterator[tuple[str | None, str]]:
 
 
 def _plain(text: str) -> str:
-    return squeeze(html.unescape(_MARKUP.sub("", text)))
+    # No character has a number of eight digits, and Python reads none of over 4,300.
+    short = _REFERENCE.sub(lambda match: f"&#{match[1].lstrip('0')[:8]};", _MARKUP.sub("", text))
+    return squeeze(html.unescape(short))

@@ -164,8 +164,8 @@ def read_eaf(source: Source) -> list[Cue]:
         PipelineError: it is not XML, declares a document type, or an annotation has no such time slot.
     """
     root = _parse_xml(source)
-    slots = {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
-    tiers = [_eaf_tier(tier, slots, source) for tier in root.iter("TIER") if tier.get("PARENT_REF") is None]
+    slots = {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in root.findall("TIME_ORDER/TIME_SLOT")}
+    tiers = [_eaf_tier(tier, slots, source) for tier in root.findall("TIER") if tier.get("PARENT_REF") is None]
     cues = _cues(tiers)
     if any(cue.turn.text for cue in cues):
         return cues
@@ -187,7 +187,7 @@ def _parse_xml(source: Source) -> ElementTree.Element:
 
 def _eaf_tier(tier: ElementTree.Element, slots: dict[str, str | None], source: Source) -> _Tier:
     name = tier.get("PARTICIPANT") or tier.get("TIER_ID") or ""
-    annotations = list(tier.iter("ALIGNABLE_ANNOTATION"))
+    annotations = tier.findall("ANNOTATION/ALIGNABLE_ANNOTATION")
     found = [_eaf_interval(annotation, slots, source) for annotation in annotations]
     lost = [a.get("ANNOTATION_ID", "?") for a, interval in zip(annotations, found, strict=True) if interval is None]
     if lost:

@@ -148,6 +148,7 @@ def test_sources_are_tables_and_the_folders_of_clips(root: Path) -> None:
         ),
         (f"{HEADER}\n1,a,b,joy,positive,x,0,{END}\n", "line 2: Dialogue_ID 'x' is not a number"),
         (f"{HEADER}\n1,a,b,joy,positive,0,-1,{END}\n", "line 2: Utterance_ID '-1' is not a number"),
+        (f"{HEADER}\n1,a,b,joy,positive,0,{'1' * 5000},{END}\n", f"line 2: Utterance_ID '{'1' * 40}' is not a number"),
         (f"{HEADER}\n1,a, b,c,joy,positive,0,0,{END}\n", "line 2: has 12 cells where the header has 11"),
         (f"{HEADER}\n", "has no rows"),
     ],

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lpgnet.pipeline.common.spreadsheets import harmless
 from lpgnet.pipeline.corpora import ReadCorpus, read_corpus, sources
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, UsageError
@@ -191,7 +192,7 @@ def test_roots_that_are_no_folder(tmp_path: Path) -> None:
 
 
 # Line breaks, quotes, separators and controls included; NUL is no text, and surrogates cannot be written.
-CELLS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+CELLS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12) | st.text("'=-1a\t")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -212,8 +213,18 @@ def test_what_is_written_is_read(tmp_path: Path, texts: list[str], start: float,
                 file, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",", quoting=csv.QUOTE_ALL
             )
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({**row, "text": harmless(row["text"]), "note": harmless(row["note"])} for row in rows)
     utterances = read_corpus("table", str(tmp_path), table=path.name).utterances
     assert [(u.start, u.end, u.text, u.extra["note"] or "") for u in utterances] == [
         (start, start + length, text, text) for text in texts
     ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [("'=1+1", "=1+1"), ("''=1+1", "'=1+1"), ("=1+1", "=1+1"), ("'tis", "'tis"), ("'-1.5", "'-1.5"), ("-1.5", "-1.5")],
+)
+def test_words_are_what_they_were_before_a_spreadsheet_was_spared_them(tmp_path: Path, cell: str, text: str) -> None:
+    assert [u.text for u in read(tmp_path, f"dialogue_id,text\nd,{cell}\n").utterances] == [text]
+    found = read(tmp_path, json.dumps({"dialogue_id": "d", "text": cell}), name="a.jsonl", table="a.jsonl").utterances
+    assert [u.text for u in found] == [cell]

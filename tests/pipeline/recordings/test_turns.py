@@ -16,6 +16,7 @@ from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.recordings.transcripts import TimedTurn
 from lpgnet.pipeline.recordings.transcripts.base import Word
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns, join_tiny, split_long
+from tests.growth import grows_too_fast
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo" / "recording"
 AUDIO_ALONE = TurnFinder(wants_words=False)
@@ -129,3 +130,17 @@ def test_nobody_speaks(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
     with pytest.raises(PipelineError, match=r"silence\.wav: nobody speaks"):
         find(tmp_path / "silence.wav", AUDIO_ALONE)
+
+
+def test_words_take_no_more_time_than_they_are_long() -> None:
+    """A turn with a word a second, split; and as many turns as fit, joined. The texts stand for their lengths."""
+
+    def split(text: str) -> None:
+        split_long(TimedTurn(0.0, float(len(text)), " ".join(text)), 1.0)
+
+    def joined(text: str) -> None:
+        turns = [TimedTurn(i * 1e-4, (i + 1) * 1e-4, "w", None, (Word("w"),)) for i in range(len(text))]
+        join_tiny(turns, TurnsConfig())
+
+    for use in (split, joined):
+        assert not grows_too_fast(use, "w".__mul__)

