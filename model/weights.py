@@ -39,7 +39,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     """
     own = {name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()}
     _refuse_not_finite(path, own)
-    notes = {"format": "pt", **(notes or {})}
+    notes = notes or {}
     part = path.with_name(f".{path.name}.part")
     try:
         save_file(own, part, metadata={**notes, DIGEST: _digest(own, notes)})
@@ -86,5 +86,5 @@ def _digest(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
     digest = hashlib.sha256(repr(sorted(notes.items())).encode())
     for name, values in sorted(tensors.items()):
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(values.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
