@@ -72,7 +72,7 @@ class Range:
 
 
 def _up_to(most: int, *, least: int = 1) -> Range:
-    return Range(needs=f"a whole number from {least} to {most}", least=least, most=most)
+    return Range(needs=f"a whole number of at least {least} and at most {most}", least=least, most=most)
 
 
 HiddenSize = Annotated[int, _up_to(LARGEST_HIDDEN_SIZE)]

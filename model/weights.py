@@ -65,7 +65,7 @@ def read_weights(path: Path) -> Weights:
         raise ModelError(f"{path}: cannot load it: {error}") from error
     digest = notes.pop(DIGEST, None)
     if digest is not None and digest != _digest(tensors, notes):
-        raise ModelError(f"{path}: is damaged: its content is not that which its digest is of")
+        raise ModelError(f"{path}: is damaged: it is not what was written; get it again, or train again")
     _refuse_not_finite(path, tensors)
     return Weights(tensors, notes, digest is not None)
 

@@ -8,15 +8,16 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from reprlib import repr as shown
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
 
-from lpgnet.feature_extractors import digest_file
+from lpgnet.feature_extractors import EncoderError, EncoderSpec, digest_file
 from lpgnet.model import EmotionConfig, EmotionModel, ModelError, build_model, load_model
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, write_atomically
@@ -30,9 +31,6 @@ from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, set_damaged_aside
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
 from lpgnet.pipeline.training.splits import Split
-
-if TYPE_CHECKING:
-    from lpgnet.feature_extractors import EncoderSpec
 
 INPUTS_FILE = "inputs.json"
 LOG_FILE = "metrics.jsonl"
@@ -127,6 +125,35 @@ def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
         "encoders": {name: corpus.specs[name].to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
     }
+
+
+def model_encoders(model: EmotionModel, folder: Path) -> dict[str, EncoderSpec]:
+    """Return what made the embeddings of each modality of a model, as its `config.json` says.
+
+    Raises:
+        PipelineError: an encoder is missing, or has a field that is none; names the file and the key.
+    """
+    described = model.config.encoders
+    return {
+        name: _read_spec(described.get(name), where=f"{folder / 'config.json'}: key 'encoders.{name}'")
+        for name in model.config.modality_names
+    }
+
+
+def _read_spec(values: dict[str, Any] | None, *, where: str) -> EncoderSpec:
+    if values is None:
+        raise PipelineError(f"{where} is missing: nothing says what embeds the model's inputs; train it again")
+    if differing := sorted({entry.name for entry in fields(EncoderSpec)} ^ values.keys()):
+        raise PipelineError(f"{where}: {shown(differing[0])} is missing or not known; train the model again")
+    try:
+        spec = EncoderSpec.from_dict(values)
+    except EncoderError as error:
+        raise PipelineError(f"{where}: {error}") from None
+    kinds = {"name": str, "fingerprint": str, "max_seconds": int | float | None, "trust_remote_code": bool}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(spec, name), kind):
+            raise PipelineError(f"{where}: {name} is {shown(getattr(spec, name))}; train the model again")
+    return spec
 
 
 def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, object]:
