@@ -154,14 +154,14 @@ def _open_part(folder: Path) -> tuple[Path, BinaryIO]:
         file = open(path, "xb")  # noqa: SIM115 - the caller's context closes it
         # A file system without locks still works; what a dead writer leaves there stays.
         with contextlib.suppress(OSError):
-            _lock(file, wait=True)
+            lock(file, wait=True)
         # Between creation and lock somebody may have taken the file for abandoned.
         if path.exists():
             return path, file
         file.close()
 
 
-def _lock(file: BinaryIO, *, wait: bool) -> None:
+def lock(file: BinaryIO, *, wait: bool) -> None:
     """Lock a file until it is closed or this process dies. On Windows its being open does that.
 
     Raises:
@@ -179,7 +179,7 @@ def _remove_if_abandoned(path: Path) -> bool:
     """
     try:
         with open(path, "rb+") as file:
-            _lock(file, wait=False)
+            lock(file, wait=False)
             ours = path.name.startswith(f".{machine_name()}-")
             if not ours and time.time() - path.stat().st_mtime < ABANDONED_SECONDS:
                 return False

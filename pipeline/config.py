@@ -249,6 +249,7 @@ class PredictionConfig:
         again: re-label recordings that are up to date
         audio_encoder: where to find the audio encoder if it has moved; its fingerprint must match the model's
         text_encoder: where to find the text encoder if it has moved; its fingerprint must match the model's
+        trust_remote_code: allow the model's encoders to run code that they come with
         device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
         workers: processes that decode and resample audio for the encoder; 0 uses the main process
     """
@@ -271,6 +272,7 @@ class PredictionConfig:
     again: bool = False
     audio_encoder: str | None = None
     text_encoder: str | None = None
+    trust_remote_code: bool = False
     device: str = "auto"
     workers: NonNegativeInt = 0
 

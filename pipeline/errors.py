@@ -14,6 +14,10 @@ class UsageError(PipelineError):
     """The command or its configuration is wrong (exit 2)."""
 
 
+class NotFiniteError(PipelineError):
+    """A model computes numbers that are not finite (exit 1)."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint such as `; did you mean 'audio'?`, or nothing when no known name is similar."""
     near = get_close_matches(name, list(known), n=1)

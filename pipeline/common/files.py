@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -144,3 +145,9 @@ def write_atomically(path: Path, text: str) -> None:
     # The same bytes on every system.
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to the first free of NAME~1, NAME~2, ..., and return its new path."""
+    moved = next(name for n in count(1) if not (name := path.with_name(f"{path.name}~{n}")).exists())
+    return path.rename(moved)

@@ -36,6 +36,7 @@ from lpgnet.pipeline.training.runs import (
     TrainingCost,
     best_folder,
     check_same_protocol,
+    model_encoders,
     run_inputs,
     training_cost,
 )
@@ -143,10 +144,10 @@ def check_encoders(model: EmotionModel, fingerprints: dict[str, str], *, folder:
     Raises:
         PipelineError: an encoder is different; names both.
     """
-    for name, spec in model.config.encoders.items():
-        if fingerprints.get(name) != spec["fingerprint"]:
+    for name, spec in model_encoders(model, folder).items():
+        if fingerprints.get(name) != spec.fingerprint:
             raise PipelineError(
-                f"{folder}: was trained on {name} embeddings from {spec['name']} ({spec['fingerprint'][:12]}), "
+                f"{folder}: was trained on {name} embeddings from {spec.name} ({spec.fingerprint[:12]}), "
                 f"but these are from another encoder ({fingerprints.get(name, 'none')[:12]}); "
                 f"set encoders.{name} to the encoder used in training, or train again"
             )

@@ -31,6 +31,7 @@ from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
 from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow
 from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
+from lpgnet.pipeline.training.runs import model_encoders
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder
@@ -108,12 +109,18 @@ class EmotionPipeline:
         model.to(torch.device(device))
         elsewhere = {"audio": config.audio_encoder, "text": config.text_encoder}
         encoders = {
-            modality: load_model_encoder(spec, folder / BUNDLED_ENCODERS / modality, elsewhere[modality], device)
-            for modality, spec in model.config.encoders.items()
+            modality: load_model_encoder(
+                spec,
+                folder / BUNDLED_ENCODERS / modality,
+                elsewhere.get(modality),
+                device,
+                trust_remote_code=config.trust_remote_code,
+            )
+            for modality, spec in model_encoders(model, folder).items()
             if config.modalities in ("all", modality)
         }
         if not encoders:
-            takes = ", ".join(model.config.encoders)
+            takes = ", ".join(model.config.modality_names)
             raise UsageError(f"key 'modalities': the model takes only {takes}, not {config.modalities}")
         return cls(model, encoders, device, config)
 
@@ -229,7 +236,7 @@ class EmotionPipeline:
 
     def _rows(self, utterances: Sequence[Utterance], root: str, *, about: str) -> list[TimelineRow]:
         """Make a row for every utterance of a dialogue, which errors call `about`."""
-        embeddings = {name: self._embed(name, utterances, root, about) for name in self.model.config.encoders}
+        embeddings = {name: self._embed(name, utterances, root, about) for name in self.model.config.modality_names}
         with self.seconds.of("model"):
             dialogue = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
             predictions = predict_in_windows(

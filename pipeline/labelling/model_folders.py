@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lpgnet.model import EmotionModel, load_model
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.training.runs import BEST_FOLDER
+from lpgnet.pipeline.training.runs import BEST_FOLDER, model_encoders
 
 if TYPE_CHECKING:
-    from lpgnet.feature_extractors import Encoder
+    from lpgnet.feature_extractors import Encoder, EncoderSpec
 
 # Subfolder of the model's folder for the encoders that `export --bundle_encoders` copies.
 BUNDLED_ENCODERS = "encoders"
@@ -34,30 +35,36 @@ def model_folder(folder: Path) -> Path:
     raise PipelineError(f"{folder}: has no trained model; name a run folder (work/NAME/runs/RUN) or an exported model")
 
 
-def load_model_encoder(spec: dict[str, Any], bundled: Path, elsewhere: str | None, device: str) -> Encoder:
+def load_model_encoder(
+    spec: EncoderSpec, bundled: Path, elsewhere: str | None, device: str, *, trust_remote_code: bool
+) -> Encoder:
     """Load an encoder of a model.
 
     Args:
-        spec: the encoder in the model's configuration.
+        spec: the encoder, as the model's configuration describes it.
         bundled: the folder of its copy, which need not exist.
         elsewhere: where the user says it is; takes precedence over the copy, and the copy over its name.
         device: the device to load it on.
+        trust_remote_code: whether the user lets it run code that it comes with; what the model's folder says of that
+            is no permission.
 
     Raises:
-        PipelineError: its fingerprint is not the one that the model was trained with.
+        PipelineError: its fingerprint is not the one that the model was trained with, or it needs that permission.
     """
     from lpgnet.feature_extractors import load_encoder, resolve_spec
 
-    name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else spec["name"])
-    settings = {key: spec[key] for key in ("modality", "layers", "pooling", "precision", "trust_remote_code")}
-    if spec["max_seconds"] is not None:
-        settings["max_seconds"] = spec["max_seconds"]
-    found = resolve_spec(name, **settings)
-    if found.fingerprint != spec["fingerprint"]:
+    name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else spec.name)
+    if spec.trust_remote_code and not trust_remote_code:
         raise PipelineError(
-            f"{name}: is not the {spec['modality']} encoder that the model was trained with ({spec['name']}): its "
-            f"fingerprint is {found.fingerprint[:12]}, not {spec['fingerprint'][:12]}; name the right one with "
-            f"--{spec['modality']}_encoder"
+            f"{name}: this {spec.modality} encoder runs code that it comes with; read that code, "
+            "then allow it with --trust_remote_code true"
+        )
+    found = resolve_spec(name, **asdict(spec.settings))
+    if found.fingerprint != spec.fingerprint:
+        raise PipelineError(
+            f"{name}: is not the {spec.modality} encoder that the model was trained with ({spec.name}): its "
+            f"fingerprint is {found.fingerprint[:12]}, not {spec.fingerprint[:12]}; name the right one with "
+            f"--{spec.modality}_encoder"
         )
     return load_encoder(found, device=device)
 
@@ -87,7 +94,7 @@ def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
 def _bundle(source: Path, folder: Path) -> None:
     from lpgnet.feature_extractors.checkpoint import find_checkpoint
 
-    for modality, spec in load_model(source).config.encoders.items():
-        family, _, name = spec["name"].partition(":")
+    for modality, spec in model_encoders(load_model(source), source).items():
+        family, _, name = spec.name.partition(":")
         if family == "hf":
-            shutil.copytree(find_checkpoint(name, spec["name"]).folder, folder / modality, dirs_exist_ok=True)
+            shutil.copytree(find_checkpoint(name, spec.name).folder, folder / modality, dirs_exist_ok=True)

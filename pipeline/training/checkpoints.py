@@ -1,19 +1,20 @@
-"""Checkpoints to resume from: one safetensors file an epoch, with the rest of the state as JSON in its header."""
+"""Checkpoints to resume from: one file an epoch, with a digest, and the state besides tensors as JSON in its header."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from lpgnet.pipeline.common.files import from_json, to_json
+from lpgnet.model.errors import ModelError
+from lpgnet.model.weights import Weights, read_weights, write_weights
+from lpgnet.pipeline.common.console import say
+from lpgnet.pipeline.common.files import from_json, set_aside, to_json
+from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
 CHECKPOINT_FOLDER = "checkpoints"
+# Where the newest is found damaged, the one before it costs an epoch instead of the whole run.
+KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,22 @@ class TrainingState:
     scheduler: LRScheduler
     scaler: GradScaler | None = None
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that is tensors, by name; the memory is shared with the training."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+        return tensors
+
 
 def save_checkpoint(folder: Path, state: TrainingState, progress: Progress) -> None:
-    """Write the state after an epoch, whole or not at all, then delete the checkpoint before it."""
+    """Write the state after an epoch, whole or not at all, then delete all checkpoints but the newest `KEPT`.
+
+    Raises:
+        ModelError: a number is not finite, or the file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     header = {
         "progress": to_json(progress),
@@ -80,36 +96,64 @@ def save_checkpoint(folder: Path, state: TrainingState, progress: Progress) -> N
         "groups": [_settings(group) for group in state.optimizer.state_dict()["param_groups"]],
         "scaler": state.scaler.state_dict() if state.scaler else None,
     }
-    path = folder / f"epoch-{progress.epoch:05d}.safetensors"
-    temporary = path.with_suffix(".partial")
-    save_file(_tensors(state), temporary, metadata={"state": json.dumps(header)})
-    os.replace(temporary, path)
-    for other in folder.glob("epoch-*.safetensors"):
-        if other != path:
-            other.unlink()
+    write_weights(
+        folder / f"epoch-{progress.epoch:05d}.safetensors", state.tensors(), notes={"state": json.dumps(header)}
+    )
+    for old in _checkpoints(folder)[:-KEPT]:
+        old.unlink()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.safetensors"))
 
 
 def _settings(group: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in group.items() if name != "params"}
 
 
-def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
-    if state.average is not None:
-        tensors |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
-    for index, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-    return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+def set_damaged_aside(folder: Path) -> bool:
+    """Rename the checkpoints that are not what was written, from the newest on until one is, and say so.
+
+    Returns:
+        Whether there is a checkpoint to resume from.
+    """
+    paths = _checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            _read(path)
+            return True
+        except ModelError as error:
+            say(f"train: {error}; it is now {set_aside(path).name}")
+    if paths:
+        say(f"train: {folder} has no sound checkpoint left; training starts anew")
+    return False
+
+
+def _read(path: Path) -> Weights:
+    weights = read_weights(path)
+    if not (weights.has_digest and "state" in weights.notes):
+        raise ModelError(f"{path}: is no checkpoint with a digest")
+    return weights
 
 
 def load_checkpoint(folder: Path, state: TrainingState) -> Progress:
-    """Restore the newest checkpoint in place and return its progress; a new Progress if there is no checkpoint."""
-    paths = sorted(folder.glob("epoch-*.safetensors"))
-    if not paths:
+    """Restore the newest checkpoint in place and return its progress; a new Progress if there is no checkpoint.
+
+    Raises:
+        ModelError: the checkpoint is damaged.
+        PipelineError: it is of a model or an optimizer with other parts.
+    """
+    if not (paths := _checkpoints(folder)):
         return Progress()
-    with safe_open(paths[-1], framework="pt") as file:
-        header = json.loads(file.metadata()["state"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    weights = _read(paths[-1])
+    try:
+        return _restore(state, weights.tensors, json.loads(weights.notes["state"]), where=str(paths[-1]))
+    except (RuntimeError, ValueError, KeyError) as error:
+        line = " ".join(str(error).split())
+        raise PipelineError(f"{paths[-1]}: does not fit this version: {line}; remove it to train anew") from error
+
+
+def _restore(state: TrainingState, tensors: dict[str, Tensor], header: dict[str, Any], *, where: str) -> Progress:
     state.model.load_state_dict(_under("model.", tensors))
     if state.average is not None:
         state.average.load_state_dict(_under("average.", tensors))
@@ -117,7 +161,7 @@ def load_checkpoint(folder: Path, state: TrainingState) -> Progress:
     state.scheduler.load_state_dict(header["scheduler"])
     if state.scaler and header["scaler"]:
         state.scaler.load_state_dict(header["scaler"])
-    return from_json(header["progress"], Progress, where=str(paths[-1]))
+    return from_json(header["progress"], Progress, where=where)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

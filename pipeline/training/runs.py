@@ -8,37 +8,37 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from itertools import count
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from reprlib import repr as shown
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
 
-from lpgnet.model import EmotionModel, build_model
+from lpgnet.feature_extractors import EncoderError, EncoderSpec, digest_file
+from lpgnet.model import EmotionConfig, EmotionModel, ModelError, build_model, load_model
 from lpgnet.pipeline.common.console import say
-from lpgnet.pipeline.common.files import from_json, parse_object, read_text, write_atomically
+from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
-from lpgnet.pipeline.errors import PipelineError, UsageError
-from lpgnet.pipeline.training.checkpoints import EpochLog
+from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
+from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, set_damaged_aside
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
 from lpgnet.pipeline.training.splits import Split
-
-if TYPE_CHECKING:
-    from lpgnet.feature_extractors import EncoderSpec
 
 INPUTS_FILE = "inputs.json"
 LOG_FILE = "metrics.jsonl"
 ENVIRONMENT_FILE = "environment.json"
 DONE_FILE = "done.json"
 BEST_FOLDER = "best"
+# What a finished run is for: none of it may have changed since.
+RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG_FILE)
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,35 @@ def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
     }
 
 
+def model_encoders(model: EmotionModel, folder: Path) -> dict[str, EncoderSpec]:
+    """Return what made the embeddings of each modality of a model, as its `config.json` says.
+
+    Raises:
+        PipelineError: an encoder is missing, or has a field that is none; names the file and the key.
+    """
+    described = model.config.encoders
+    return {
+        name: _read_spec(described.get(name), where=f"{folder / 'config.json'}: key 'encoders.{name}'")
+        for name in model.config.modality_names
+    }
+
+
+def _read_spec(values: dict[str, Any] | None, *, where: str) -> EncoderSpec:
+    if values is None:
+        raise PipelineError(f"{where} is missing: nothing says what embeds the model's inputs; train it again")
+    if differing := sorted({entry.name for entry in fields(EncoderSpec)} ^ values.keys()):
+        raise PipelineError(f"{where}: {shown(differing[0])} is missing or not known; train the model again")
+    try:
+        spec = EncoderSpec.from_dict(values)
+    except EncoderError as error:
+        raise PipelineError(f"{where}: {error}") from None
+    kinds = {"name": str, "fingerprint": str, "max_seconds": int | float | None, "trust_remote_code": bool}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(spec, name), kind):
+            raise PipelineError(f"{where}: {name} is {shown(getattr(spec, name))}; train the model again")
+    return spec
+
+
 def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, object]:
     """Return all that decides a run's outcome: a run with the same inputs is the same run."""
     values = asdict(config)
@@ -142,24 +171,80 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
 
 
 def is_done(folder: Path, inputs: Mapping[str, object]) -> bool:
-    """Tell whether the run in this folder was trained to its end from exactly these inputs."""
-    return is_fresh(folder / DONE_FILE, inputs) and (folder / BEST_FOLDER / "config.json").exists()
+    """Tell whether the run in this folder was trained to its end from exactly these inputs, and is as it was then."""
+    return is_fresh(folder / DONE_FILE, _finished(folder, inputs))
+
+
+def mark_done(folder: Path, inputs: Mapping[str, object]) -> None:
+    """Note that the run was trained to its end."""
+    write_stamp(folder / DONE_FILE, _finished(folder, inputs))
+
+
+def _finished(folder: Path, inputs: Mapping[str, object]) -> dict[str, object]:
+    return {**inputs, "results": _results(folder)}
+
+
+def _results(folder: Path) -> dict[str, str | None]:
+    paths = {name: folder / name for name in RESULTS}
+    return {name: digest_file(path) if path.is_file() else None for name, path in paths.items()}
 
 
 def open_run(folder: Path, inputs: Mapping[str, object], config: Config) -> None:
     """Prepare the run's folder: keep what the same run left there, and rename the folder of another run."""
     if folder.exists() and not is_fresh(folder / INPUTS_FILE, inputs):
-        moved = _free_name(folder)
-        folder.rename(moved)
+        moved = set_aside(folder)
         say(f"{folder} held a run with another configuration or other data; it is now {moved}")
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / DONE_FILE).exists():
+        _reopen(folder)
     write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
     write_atomically(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
     write_stamp(folder / INPUTS_FILE, inputs)
 
 
-def _free_name(folder: Path) -> Path:
-    return next(name for n in count(1) if not (name := folder.with_name(f"{folder.name}~{n}")).exists())
+def _reopen(folder: Path) -> None:
+    """Take a run up again that was done, but whose results are not what training wrote."""
+    try:
+        noted = parse_object(read_text(folder / DONE_FILE), where=str(folder / DONE_FILE))["results"]
+        changed = [name for name, digest in _results(folder).items() if digest != noted[name]]
+    except (PipelineError, KeyError, TypeError):
+        changed = [DONE_FILE]
+    say(f"train: {folder} was done, but since then {shorten(changed)} went away or changed; it is trained again")
+    if any(name.startswith(BEST_FOLDER) for name in changed):
+        _start_anew(folder)
+    (folder / DONE_FILE).unlink()
+
+
+def _start_anew(folder: Path) -> None:
+    # The best weights are in their folder alone, and no epoch after the checkpoint need be better.
+    for name in (CHECKPOINT_FOLDER, BEST_FOLDER):
+        if (folder / name).exists():
+            say(f"train: {folder / name} is now {set_aside(folder / name).name}")
+
+
+def is_resumable(folder: Path, model: EmotionConfig) -> bool:
+    """Tell whether the run can go on from a checkpoint, and say why not; what is damaged is renamed.
+
+    Args:
+        folder: of the run.
+        model: the configuration of the model that is trained.
+    """
+    if not set_damaged_aside(folder / CHECKPOINT_FOLDER):
+        return False
+    if problem := _problem(folder / BEST_FOLDER, model):
+        say(f"train: {problem}; training starts anew")
+        _start_anew(folder)
+        return False
+    return True
+
+
+def _problem(best: Path, model: EmotionConfig) -> str | None:
+    try:
+        found = load_model(best).config
+    except ModelError as error:
+        return str(error)
+    same = replace(found, calibration_temperature=model.calibration_temperature) == model
+    return None if same else f"{best / 'config.json'}: is not that of this run's model"
 
 
 def environment() -> dict[str, object]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +21,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lpgnet.model import EmotionModel
+from lpgnet.model.weights import are_finite
 from lpgnet.pipeline.common.console import progress_bar, say
 from lpgnet.pipeline.common.files import write_atomically
-from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.config import Config, TrainingConfig
-from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.errors import NotFiniteError, UsageError
 from lpgnet.pipeline.training.checkpoints import (
     CHECKPOINT_FOLDER,
     EpochLog,
@@ -34,12 +35,14 @@ from lpgnet.pipeline.training.checkpoints import (
     save_checkpoint,
 )
 from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate
+from lpgnet.pipeline.training.run_lock import run_lock
 from lpgnet.pipeline.training.runs import (
     BEST_FOLDER,
-    DONE_FILE,
     LOG_FILE,
     is_done,
+    is_resumable,
     make_model,
+    mark_done,
     open_run,
     run_inputs,
 )
@@ -99,6 +102,8 @@ def train_run(
 
     Raises:
         UsageError: the configuration does not fit the corpus.
+        NotFiniteError: the training diverged.
+        PipelineError: another process trains in the folder.
     """
     inputs = run_inputs(config, corpus, split)
     if is_done(folder, inputs):
@@ -107,13 +112,19 @@ def train_run(
         return
     if len(split.train) < accelerator.num_processes:
         raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
-    if accelerator.is_main_process:
-        open_run(folder, inputs, config)
-    accelerator.wait_for_everyone()
-    Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure).fit()
-    if accelerator.is_main_process:
-        write_stamp(folder / DONE_FILE, inputs)
-    accelerator.wait_for_everyone()
+    with _locked(folder, accelerator):
+        if accelerator.is_main_process:
+            open_run(folder, inputs, config)
+        accelerator.wait_for_everyone()
+        Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure).fit()
+        if accelerator.is_main_process:
+            mark_done(folder, inputs)
+        accelerator.wait_for_everyone()
+
+
+def _locked(folder: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Keep other trainings out of the folder; one process of a launch does that for all."""
+    return run_lock(folder) if accelerator.is_main_process else nullcontext()
 
 
 class Trainer:
@@ -139,6 +150,7 @@ class Trainer:
         self.folder = folder
         self.accelerator = accelerator
         self.steps_per_epoch = steps_per_epoch(len(split.train), self.recipe.batch_size, accelerator.num_processes)
+        _check_rate(self.recipe)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
@@ -148,6 +160,7 @@ class Trainer:
         self.scheduler = make_scheduler(optimizer, self.recipe, self.recipe.epochs * self.steps_per_epoch)
         if self.recipe.compile:
             self.model.compile()
+        self.state = TrainingState(self.raw_model, self.average, self.optimizer, self.scheduler, accelerator.scaler)
         self.progress = Progress()
 
     @property
@@ -156,19 +169,20 @@ class Trainer:
         return cast(EmotionModel, self.average.module) if self.average is not None else self.raw_model
 
     def fit(self) -> None:
-        """Train until the last epoch or until the development score has not risen for `patience` epochs."""
-        checkpoints = self.folder / CHECKPOINT_FOLDER
-        state = TrainingState(self.raw_model, self.average, self.optimizer, self.scheduler, self.accelerator.scaler)
-        self.progress = load_checkpoint(checkpoints, state)
-        if self.progress.epoch and self.accelerator.is_main_process:
-            say(f"train: resuming after epoch {self.progress.epoch} ({self.folder})")
+        """Train until the last epoch or until the development score has not risen for `patience` epochs.
+
+        Raises:
+            NotFiniteError: a loss, a gradient, a weight or a development prediction is not finite. Every process of a
+                launch raises it, and nothing of the epoch is saved.
+        """
+        self._resume()
         tracker = start_tracker(self.recipe.tracker, self.config.name, self.folder)
         with progress_bar("scores", unit="epochs", shown=self.accelerator.is_main_process) as bar:
             task = bar.add_task(self.folder.name, total=self.recipe.epochs, completed=self.progress.epoch, scores="")
             while not self._is_finished():
                 entry = self._epoch()
                 if self.accelerator.is_main_process:
-                    save_checkpoint(checkpoints, state, self.progress)
+                    save_checkpoint(self.folder / CHECKPOINT_FOLDER, self.state, self.progress)
                     self._write_log()
                 if tracker is not None:
                     tracker.log({"loss": entry.loss, **{f"dev/{k}": v for k, v in entry.dev.items()}}, step=entry.epoch)
@@ -179,6 +193,15 @@ class Trainer:
         if self.accelerator.is_main_process:
             best = self.progress
             say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
+
+    def _resume(self) -> None:
+        if self.accelerator.is_main_process:
+            is_resumable(self.folder, self.raw_model.config)
+        self.accelerator.wait_for_everyone()
+        self.progress = load_checkpoint(self.folder / CHECKPOINT_FOLDER, self.state)
+        if self.progress.epoch and self.accelerator.is_main_process:
+            say(f"train: resuming after epoch {self.progress.epoch} ({self.folder})")
+            self._write_log()
 
     def _is_finished(self) -> bool:
         done = self.progress
@@ -193,6 +216,7 @@ class Trainer:
         torch.manual_seed(_seed_of(self.recipe.seed, epoch, self.accelerator.process_index))
         self.model.train()
         losses = [self.step(dialogues) for dialogues in self.steps(epoch)]
+        self._check_weights()
         trained = perf_counter()
         development = self._measure_development()
         if development.score > self.progress.best_score:
@@ -220,6 +244,9 @@ class Trainer:
         """Make one optimizer step over this process's share of the dialogues and return the step's loss.
 
         The loss is divided by the counts of the whole step, so micro-batches and processes change nothing in it.
+
+        Raises:
+            NotFiniteError: the loss or the gradient is not finite.
         """
         share = dialogues[self.accelerator.process_index :: self.accelerator.num_processes]
         batches = [self._prepare(part) for part in _parts(share, self.recipe.micro_batches)]
@@ -228,7 +255,7 @@ class Trainer:
         loss = torch.zeros((), device=self.accelerator.device)
         for batch in batches:
             loss += self._accumulate(batch, counts, is_last=batch is batches[-1])
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
+        gradient = self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if not self.accelerator.optimizer_step_was_skipped:
@@ -236,7 +263,37 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.raw_model)
         self.progress.step += 1
-        return float(self.accelerator.reduce(loss, reduction="sum"))
+        return self._finite(self.accelerator.reduce(loss, reduction="sum"), gradient)
+
+    def _finite(self, loss: Tensor, gradient: Tensor) -> float:
+        """Return a step's loss, or raise; both numbers are the same in all processes, so all of them raise.
+
+        They come to the CPU in one transfer, when all of the step's work has been given to the device.
+        """
+        value, norm = map(float, torch.stack([loss, gradient]).tolist())
+        if not math.isfinite(value):
+            raise self._diverged(f"the loss is {value}")
+        if self.accelerator.optimizer_step_was_skipped:
+            # Half precision begins with a scale that is too large, and halves it at each step that it skips.
+            if self.accelerator.scaler.get_scale() < 1:
+                raise self._diverged("the gradient is beyond half precision")
+        elif not math.isfinite(norm):
+            raise self._diverged(f"the norm of the gradient is {norm}")
+        return value
+
+    def _check_weights(self) -> None:
+        """Refuse weights that the last step made not finite; processes may differ in the statistics of BatchNorm."""
+        wrong = (~are_finite(self.state.tensors())).float().to(self.accelerator.device)
+        if self.accelerator.reduce(wrong, reduction="sum").item():
+            raise self._diverged("the weights after it are not finite")
+
+    def _diverged(self, what: str) -> NotFiniteError:
+        half = " set training.mixed_precision to no," if self.accelerator.mixed_precision != "no" else ""
+        return NotFiniteError(
+            f"{self.folder}: training diverged in step {self.progress.step} (epoch {self.progress.epoch + 1}): {what}; "
+            f"lower training.learning_rate (it is {self.recipe.learning_rate:g}),{half} "
+            "or look for extreme values in the embeddings"
+        )
 
     def _accumulate(self, batch: DialogueBatch, counts: Tensor, *, is_last: bool) -> Tensor:
         """Add one micro-batch's gradients; processes exchange them with the last one only."""
@@ -257,9 +314,11 @@ class Trainer:
             # Every process has counted its own BatchNorm statistics; those of the first are the ones that are saved.
             for buffer in self.evaluated.buffers():
                 buffer.copy_(broadcast(buffer.clone()))
-        return self.measure(
-            self.evaluated, self.split.dev, self.config.classes, self.recipe.batch_size, self.accelerator
-        )
+        batch_size, classes = self.recipe.batch_size, self.config.classes
+        try:
+            return self.measure(self.evaluated, self.split.dev, classes, batch_size, self.accelerator)
+        except NotFiniteError as error:
+            raise self._diverged(f"afterwards, on the development split: {error}") from error
 
     def _save_best(self, temperature: float) -> None:
         if self.accelerator.is_main_process:
@@ -300,6 +359,15 @@ def _check_installed(tracker: str) -> None:
 def steps_per_epoch(dialogues: int, batch_size: int, processes: int) -> int:
     """Count steps of at most `batch_size` dialogues, but of one dialogue a process at least."""
     return min(-(-dialogues // max(batch_size, processes)), dialogues // processes)
+
+
+def _check_rate(recipe: TrainingConfig) -> None:
+    """Refuse what is beyond float32 in AdamW, which multiplies the rate by the decay, and by 10 in its first step."""
+    if 10 * recipe.learning_rate * max(1.0, recipe.weight_decay) > torch.finfo(torch.float32).max:
+        raise UsageError(
+            f"training.learning_rate {recipe.learning_rate:g} and training.weight_decay {recipe.weight_decay:g} "
+            "are beyond what can be computed with; lower them"
+        )
 
 
 def _moving_average(model: EmotionModel, decay: float) -> AveragedModel | None:
