@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
+from lpgnet.pipeline.common.workers import Workers
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.embeddings.plan import Problem, Request, Words
 from lpgnet.pipeline.errors import PipelineError
@@ -84,7 +83,7 @@ def embed(
     device: str,
     workers: int,
     batch_budget: int | None,
-) -> Iterator[tuple[Request, Embedding]]:
+) -> Generator[tuple[Request, Embedding], None, None]:
     """Embed requests chunk by chunk, in memory bounded by the chunk and not by the corpus.
 
     Args:
@@ -156,8 +155,7 @@ def _decode_chunks(
 ) -> Iterator[tuple[list[Request], list[Decoded]]]:
     """Yield each chunk with its decoded items; a file that cannot be decoded gives a Problem instead."""
     rate = encoder.sampling_rate
-    with ExitStack() as stack:
-        pool = _start_decoders(workers, stack) if rate is not None and workers > 0 else None
+    with Workers(workers) if rate is not None and workers > 0 else nullcontext() as pool:
         ahead: deque[tuple[list[Request], list[Future[Decoded]] | None]] = deque()
         for chunk in chunks:
             ahead.append((chunk, _submit(pool, chunk, rate)))
@@ -167,18 +165,7 @@ def _decode_chunks(
             yield _collect(*ahead.popleft(), rate, extraction)
 
 
-def _start_decoders(workers: int, stack: ExitStack) -> Executor:
-    # A fork of a process with torch's threads in it may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_stage)
-    stack.callback(pool.shutdown, cancel_futures=True)
-    return pool
-
-
-def _leave_interrupts_to_the_stage() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _submit(pool: Executor | None, chunk: list[Request], rate: int | None) -> list[Future[Decoded]] | None:
+def _submit(pool: Workers | None, chunk: list[Request], rate: int | None) -> list[Future[Decoded]] | None:
     return [pool.submit(decode, request, rate) for request in chunk] if pool else None
 
 
