@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lpgnet.pipeline.common.workers import Workers
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
-from lpgnet.pipeline.embeddings.plan import Problem, Request, Words
+from lpgnet.pipeline.embeddings.plan import Problem, Request, Words, why
 from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _count(request: Request, embedding: Embedding, extraction: Extraction) -> No
 def _encode(
     encoder: Encoder, pairs: list[tuple[Request, Item]], extraction: Extraction, batch_budget: int | None
 ) -> list[tuple[Request, Embedding]]:
-    """Encode a chunk; items that the encoder refuses become problems."""
+    """Encode a chunk; items that the encoder refuses, or fails on also where they are alone, become problems."""
     from lpgnet.feature_extractors import ItemError
 
     try:
@@ -131,6 +131,10 @@ def _encode(
         return [(request, embedding) for (request, _), embedding in zip(pairs, embeddings, strict=True)]
     except ItemError as error:
         bad = error.problems
+    except Exception as error:
+        if len(pairs) > 1:
+            return [one for pair in pairs for one in _encode(encoder, [pair], extraction, batch_budget)]
+        bad = {0: why(error)}
     extraction.problems += [Problem(pairs[index][0].utterance_id, why) for index, why in bad.items()]
     good = [pair for index, pair in enumerate(pairs) if index not in bad]
     return _encode(encoder, good, extraction, batch_budget)
@@ -193,5 +197,5 @@ def decode(request: Request, sampling_rate: int | None) -> Decoded:
         return TextItem(source.text, context=source.context)
     try:
         return read_segment(source, sampling_rate or source.sampling_rate)
-    except PipelineError as error:
-        return Problem(request.utterance_id, str(error))
+    except Exception as error:
+        return Problem(request.utterance_id, why(error))
