@@ -173,6 +173,23 @@ def test_the_good_of_a_chunk_are_embedded(encoder: Encoder, noise: Path, tmp_pat
     assert "no such audio file" in done.problems[1].message
 
 
+def test_what_an_encoder_fails_on_is_a_problem_of_its_own(
+    encoder: Encoder, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = encoder.encode
+
+    def without_memory_for_long_ones(items: list[np.ndarray], batch_budget: int | None = None) -> list[Embedding]:
+        if max(map(len, items)) > 2 * RATE:
+            raise RuntimeError("out of memory")
+        return real(items, batch_budget=batch_budget)
+
+    requests = [request_for(noise, RATE * seconds, seconds) for seconds in (1, 3, 2)]
+    monkeypatch.setattr(encoder, "encode", without_memory_for_long_ones)
+    embeddings, done = run_embed(encoder, requests)
+    assert list(embeddings) == ["u1", "u2"]
+    assert done.problems == [Problem("u3", "cannot be used (RuntimeError: out of memory)")]
+
+
 def test_padding_is_counted(encoder: Encoder, noise: Path) -> None:
     requests = [request_for(noise, samples, n) for n, samples in enumerate((RATE, 2 * RATE, 3 * RATE))]
     assert run_embed(encoder, requests, budget=0)[1].padding == 0
