@@ -179,7 +179,7 @@ class EmotionPipeline:
         Raises:
             PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
         """
-        if not recording.is_file():
+        if not recording.exists():
             raise PipelineError(f"{recording}: no such recording")
         with decodable(recording) as audio:
             info = describe(str(audio))
