@@ -27,7 +27,7 @@ def make_larger_than_memory(path: Path) -> None:
 
 
 SPECIAL: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pipe": (os.mkfifo, "cannot be read (it is a named pipe, and only regular files are read)"),
+    "pipe": (lambda path: os.mkfifo(path), "cannot be read (it is a named pipe, and only regular files are read)"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "cannot be read (it is a device"),
     "folder": (Path.mkdir, "cannot be read (it is a folder"),
     "link to itself": (lambda path: path.symlink_to(path), "cannot be read ("),

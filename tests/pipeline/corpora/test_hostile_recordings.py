@@ -47,7 +47,7 @@ def make_socket(path: Path) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pipe": (os.mkfifo, "it is a named pipe"),
+    "pipe": (lambda path: os.mkfifo(path), "it is a named pipe"),
     "socket": (make_socket, "it is a socket"),
     "folder": (Path.mkdir, "it is a folder"),
     "link to a device": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
