@@ -9,10 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
 from typing import TypeAlias
 
-from lpgnet.pipeline.common.files import parse_object
+from lpgnet.pipeline.common.files import is_address, parse_object, read_regular
 from lpgnet.pipeline.common.spreadsheets import meant
 from lpgnet.pipeline.errors import PipelineError, shorten
 
@@ -42,12 +41,7 @@ def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
         PipelineError: the file is missing, too large, no regular file, or cannot be read.
     """
     try:
-        status = path.stat()
-        if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):
-            raise PipelineError(f"{path}: is not a regular file")
-        if status.st_size > most:
-            raise PipelineError(f"{path}: has {status.st_size / 1e6:.0f} MB of text; at most {most / 1e6:.0f} are read")
-        return path.read_bytes()
+        return path.read_bytes() if is_address(str(path)) else read_regular(path, limit=most)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file") from None
     except OSError as error:

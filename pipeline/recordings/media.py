@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from lpgnet.pipeline.common.files import open_regular
+from lpgnet.pipeline.corpora.audio import MAX_RATE, MAX_RECORDING_HOURS, MIN_RATE
 from lpgnet.pipeline.errors import PipelineError
 
 EXTRA = "media"
 # After four bytes of length in MP4 and QuickTime; at the beginning of Matroska and WebM; after RIFF's header in AVI.
 _MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
+# FFmpeg's names of the same formats.
+_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 
 
 def needs_decoding(path: Path) -> bool:
@@ -27,7 +31,7 @@ def needs_decoding(path: Path) -> bool:
         True where it must be decoded by PyAV.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(12)
     except OSError:
         return False
@@ -57,6 +61,8 @@ def decodable(path: Path) -> Iterator[Path]:
 
 
 def _decode(path: Path, target: Path) -> None:
+    import soundfile
+
     try:
         import av
     except ImportError:
@@ -65,10 +71,13 @@ def _decode(path: Path, target: Path) -> None:
             "or convert it to wav or flac"
         ) from None
     try:
-        with av.open(str(path)) as container:
+        # By a stream and with these formats alone, so that no file makes FFmpeg open another.
+        with open_regular(path) as file, av.open(file, container_options=_OPTIONS) as container:
             _write(container, target, path)
     except av.error.FFmpegError as error:
         raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise PipelineError(f"{path}: cannot be decoded to {target.parent} ({error})") from None
 
 
 def _write(container: Any, target: Path, path: Path) -> None:
@@ -80,8 +89,12 @@ def _write(container: Any, target: Path, path: Path) -> None:
         raise PipelineError(f"{path}: has no audio track")
     stream = container.streams.audio[0]
     channels, rate = stream.channels, stream.rate
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise PipelineError(f"{path}: has a sampling rate of {rate} Hz, which is outside {MIN_RATE} to {MAX_RATE}")
     resampler = av.AudioResampler(format="s16", layout=stream.layout, rate=rate)
     with soundfile.SoundFile(str(target), "w", rate, channels, "PCM_16") as sound:
         for frame in container.decode(stream):
             for even in resampler.resample(frame):
                 sound.write(np.ascontiguousarray(even.to_ndarray().reshape(-1, channels)))
+            if sound.frames > MAX_RECORDING_HOURS * 3600 * rate:
+                raise PipelineError(f"{path}: lasts more than {MAX_RECORDING_HOURS} hours; cut it into parts")

@@ -1,6 +1,7 @@
 """New recordings to timelines, by the command and in Python: every way in, every format out, and every bad input."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,8 @@ BAD_RECORDINGS = {
     "no file": (lambda path: None, ["no such recording"]),
     "no samples": (lambda path: soundfile.write(path, np.zeros(0), 16_000), ["holds no samples"]),
 }
+if hasattr(os, "mkfifo"):
+    BAD_RECORDINGS["pipe"] = (os.mkfifo, ["it is a named pipe, and only regular files are read"])
 
 
 @pytest.mark.parametrize("kind", BAD_RECORDINGS)

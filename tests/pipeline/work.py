@@ -1,5 +1,6 @@
 """Work for other processes, in a module that imports little."""
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,3 +20,13 @@ def add_one_under_the_lock(folder: Path, counter: Path, times: int) -> None:
             number = int(counter.read_text()) if counter.exists() else 0
             counter.write_text(str(number + 1))
             done += 1
+
+
+def touch(file: Path) -> None:
+    file.touch()
+
+
+def begin_and_wait(file: Path) -> None:
+    """Tell by a file that the work has begun, and do nothing for a minute."""
+    file.touch()
+    time.sleep(60)
