@@ -349,9 +349,7 @@ def _shrink(store: FeatureStore, shard: Shard, indices: Sequence[int], *, dry_ru
     return shard.nbytes - sum((store.folder / name).stat().st_size for name in names)
 
 
-def _copy(
-    store: FeatureStore, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int
-) -> list[str]:
+def _copy(store: FeatureStore, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
     """Copy rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
     builder, names, seen = ShardBuilder(layout, store.fingerprint, size), list[str](), set[bytes]()
     for shard, indices in sources:

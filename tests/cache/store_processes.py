@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from store_rows import FINGERPRINT, row_key, row_values
 
 from lpgnet.cache import FeatureStore, StatCache, repair
@@ -126,6 +127,8 @@ def wait(process: int) -> int:
 
 def main() -> None:
     """Answers ["start", name, ...] with a process id and ["wait", id] with an exit code."""
+    # The first array takes seconds where pandas is installed: pyarrow imports it.
+    pa.array([1])
     for line in sys.stdin:
         command, *arguments = json.loads(line)
         print(start(*arguments) if command == "start" else wait(*arguments), flush=True)
