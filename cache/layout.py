@@ -73,7 +73,7 @@ class Layout:
         return DTYPES[self.dtype]
 
     def tag(self, fingerprint: str | None) -> bytes:
-        """Return what a row's digest covers besides the row, so that it is read in no other form and of no other encoder.
+        """Return what a row's digest covers besides the row, so that none is read in another form or store.
 
         Args:
             fingerprint: the encoder's; None in the previous format, which did not cover it.

@@ -18,8 +18,18 @@ import xxhash
 from store_rows import FINGERPRINT, row_key, row_values
 from test_faults import largest_file
 
-from lpgnet.cache import DamagedRowError, FeatureStore, StoreError, compact, export_rows, gc, import_rows
-from lpgnet.cache import info, repair, verify
+from lpgnet.cache import (
+    DamagedRowError,
+    FeatureStore,
+    StoreError,
+    compact,
+    export_rows,
+    gc,
+    import_rows,
+    info,
+    repair,
+    verify,
+)
 from lpgnet.cache.shards import ShardName
 
 Fill = Callable[..., FeatureStore]
