@@ -88,25 +88,36 @@ def _stores(options: Namespace) -> list[FeatureStore]:
 
 
 def _info(options: Namespace) -> int:
-    found_all = [info(store) for store in _stores(options)]
-    rows = []
-    for found in found_all:
-        hours = "-" if found.hours is None else f"{found.hours:.1f}"
-        name = str(found.description.get("name", "-"))
-        row = (name, found.fingerprint[:12], found.shards, found.rows, f"{found.bytes / 1e6:.1f}", hours)
-        rows.append((*row, _day(found.oldest_ns), _day(found.newest_ns), _flags(found), found.damaged))
-    columns = ("encoder", "fingerprint", "shards", "rows", "MB", "hours", "oldest", "newest", "flags", "damaged shards")
-    show_table(options.store, columns, rows)
-    if outdated := sum(found.outdated for found in found_all):
-        say(f"{outdated} shards are in the format of an earlier version: `lpgnet cache repair` converts them")
+    stores = [info(store) for store in _stores(options)]
+    columns = ("encoder", "fingerprint", "shards", "rows", "MB", "hours", "oldest", "newest", "damaged shards")
+    show_table(options.store, columns, map(_info_row, stores))
+    for store in stores:
+        if flags := _flags(store):
+            show(f"  {_short(store)}: {flags}")
+        if store.outdated:
+            say(
+                f"{_short(store)}: {store.outdated} shards are in the format of an earlier version; "
+                f"run `lpgnet cache repair --store {options.store}`, which converts them"
+            )
     return 0
 
 
-def _flags(found: StoreInfo) -> str:
+def _info_row(store: StoreInfo) -> tuple[object, ...]:
+    hours = "-" if store.hours is None else f"{store.hours:.1f}"
+    name = str(store.description.get("name", "-"))
+    row = (name, _short(store), store.shards, store.rows, f"{store.bytes / 1e6:.1f}", hours)
+    return (*row, _day(store.oldest_ns), _day(store.newest_ns), store.damaged)
+
+
+def _short(store: StoreInfo) -> str:
+    return store.fingerprint[:12]
+
+
+def _flags(store: StoreInfo) -> str:
     """Say how many rows are silent, clipped, ..., and of how many that is not known."""
-    counts = {name: count for name, count in found.flags.items() if name != "checked"}
-    counts["unknown"] = found.rows - found.flags["checked"]
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+    counts = {name: count for name, count in store.flags.items() if name != "checked"}
+    counts["with unknown flags"] = store.rows - store.flags["checked"]
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 def _day(nanoseconds: int | None) -> str:
