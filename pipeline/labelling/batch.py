@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -117,7 +118,14 @@ def _stamp_path(source: Source, config: PredictionConfig) -> Path:
 def _inputs(source: Source, config: PredictionConfig) -> list[Path]:
     """Return the files that a timeline is made from."""
     model = model_folder(Path(config.model or ""))
-    return [*source.files, model / "config.json", model / "model.safetensors"]
+    helpers = [_local_files(name) for name in (config.asr, config.aligner) if name]
+    return [*source.files, model / "config.json", model / "model.safetensors", *chain.from_iterable(helpers)]
+
+
+def _local_files(name: str) -> list[Path]:
+    """Return the files of a model that is named by its folder, such as `hf:models/whisper`; none of one on the hub."""
+    folder = Path(name.partition(":")[2])
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
 def _digests(files: Iterable[Path], config: PredictionConfig) -> dict[str, Digest]:

@@ -104,11 +104,16 @@ def test_plain_text_is_aligned(predict: Callable, tmp_path: Path) -> None:
     shutil.copy(RECORDING, tmp_path / "plain.flac")
     (tmp_path / "plain.txt").write_text("".join(f"{turn.speaker}: {turn.text}\n" for turn in turns))
     assert predict(tmp_path / "plain.flac")[0] == 1, "an aligner is needed"
-    code, _, err = predict(tmp_path / "plain.flac", "--aligner", CTC)
+    shutil.copytree(DEMO / "encoders" / "audio", tmp_path / "aligner")
+    aligner = f"hf:{tmp_path / 'aligner'}"
+    code, _, err = predict(tmp_path / "plain.flac", "--aligner", aligner)
     assert code == 0
     assert "forced alignment" in err
     rows = rows_of(tmp_path, "plain")
     assert [row["speaker"] for row in rows] == [turn.speaker for turn in turns]
+    assert "up to date" in predict(tmp_path / "plain.flac", "--aligner", aligner)[2]
+    edit_in_disguise(tmp_path / "aligner" / "config.json", "{\n ", "{ \n")
+    assert "up to date" not in predict(tmp_path / "plain.flac", "--aligner", aligner)[2], "the aligner has changed"
     near = [abs(row["start"] - turn.start) <= 0.2 for row, turn in zip(rows, turns, strict=True)]
     assert np.mean(near) >= 0.9
 
