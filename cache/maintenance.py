@@ -184,8 +184,8 @@ def repair(store: FeatureStore) -> RepairReport:
         _set_aside(store.folder, damage.shard)
         saved, suspects = saved + sound, suspects + lost
     store.refresh()
-    lost = sum(key is None or store.index.locate(key) is None for key in suspects)
-    return RepairReport(bad, saved, lost, len(found) - len(bad))
+    n_lost = sum(key is None or store.index.locate(key) is None for key in suspects)
+    return RepairReport(bad, saved, n_lost, len(found) - len(bad))
 
 
 def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) -> GcReport:

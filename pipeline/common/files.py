@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 Record = TypeVar("Record")
+_JSON_TYPES: tuple[type, ...] = (bool, int, float, str, list)
 _ADVICE = "delete it and run again the stage that writes it"
 # Deeper values end the program wherever they are walked; what the project writes and reads has less than ten levels.
 JSON_LEVELS = 64
@@ -77,25 +78,36 @@ def to_json(value: object) -> object:
 def _converter() -> Converter:
     # Imported late: a stage that has nothing to do reads no such file.
     from cattrs import Converter
-    from cattrs.cols import list_structure_factory
 
     converter = Converter(forbid_extra_keys=True)
-    for kind in (bool, int, float, str):
+    for kind in _JSON_TYPES[:-1]:
         converter.register_structure_hook(kind, _as_written)
-
-    @converter.register_structure_hook_factory(lambda kind: get_origin(kind) is list)
-    def _(kind: type, converter: Converter) -> Callable[[object, type], object]:
-        structure = list_structure_factory(kind, converter)
-        return lambda values, kind: structure(_as_written(values, list), kind)
-
+    converter.register_structure_hook_factory(_is_list, _list_hook)
     return converter
 
 
-def _as_written(value: object, kind: type) -> object:
-    """Make no text of a number, no list of a text and so on: JSON has all these types itself."""
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise TypeError(f"not {kind.__name__}")
-    return value
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _list_hook(kind: type, converter: Converter) -> Callable[[object, type], object]:
+    from cattrs.cols import list_structure_factory
+
+    structure = list_structure_factory(kind, converter)
+    return lambda values, kind: structure(_as_written(values, list), kind)
+
+
+def _as_written(value: Any, kind: type) -> Any:
+    """Make no text of a number, no list of a text and so on: JSON has all these types itself.
+
+    Args:
+        value: what JSON gave.
+        kind: one of `_JSON_TYPES`, or a range of numbers derived from it.
+    """
+    written = next(base for base in _JSON_TYPES if issubclass(kind, base))
+    if type(value) is not written and not (written is float and type(value) is int):
+        raise TypeError(f"not {written.__name__}")
+    return kind(value)
 
 
 def parse_object(line: str, *, where: str) -> dict[str, Any]:
