@@ -329,7 +329,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_transformers()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(hardware(device))
+    print(hardware(device), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_encoders(folder)

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import psutil
@@ -36,6 +36,8 @@ from lpgnet.pipeline.training.runs import LoadedCorpus, make_model
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import Trainer
 
+Device = Literal["cpu", "cuda"]
+Precision = Literal["no", "bf16", "fp16"]
 DIALOGUES, UTTERANCES, LABELLED = 151, 10_039, 5_531
 SIZES = {"text": (1, 768), "audio": (13, 768)}
 MODELS = {
@@ -106,39 +108,40 @@ def _dialogue(index: int, rows: slice, labels: np.ndarray, values: dict[str, tor
     )
 
 
-def make_trainer(name: str, corpus: LoadedCorpus, folder: Path) -> Trainer:
+def make_trainer(name: str, corpus: LoadedCorpus, folder: Path, device: Device, precision: Precision) -> Trainer:
     """Make the project's trainer on the whole corpus, without development data."""
-    training = TrainingConfig(device="cpu", tracker="none", epochs=1000)
+    training = TrainingConfig(device=device, mixed_precision=precision, tracker="none", epochs=1000)
     config = Config(labels={c: c for c in "abcd"}, model=MODELS[name], training=training)
     split = Split("none", corpus.dialogues, (), ())
-    return Trainer(
-        config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split), measure_development
-    )
+    accelerator = make_accelerator(device, precision)
+    return Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure_development)
 
 
 def timed(work: Callable[[], object]) -> Seconds:
-    """Measure the time of a call."""
+    """Measure the time of a call, to the end of what it started on a GPU."""
     clock, processor = perf_counter(), process_time()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return Seconds(perf_counter() - clock, process_time() - processor)
 
 
-def count_flops(model: EmotionModel, corpus: LoadedCorpus) -> float:
+def count_flops(model: EmotionModel, corpus: LoadedCorpus, device: torch.device) -> float:
     """Count FLOPs per utterance of one forward pass; plain attention is used, as its products can be counted."""
     dialogue = min(corpus.dialogues, key=lambda d: abs(len(d) - UTTERANCES / DIALOGUES))
-    batch = collate([dialogue])
+    batch = collate([dialogue]).to(device)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.eval()(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers)
     return counter.get_total_flops() / len(dialogue)
 
 
-def measure(corpus: LoadedCorpus, rounds: int, folder: Path) -> dict[str, Cost]:
+def measure(corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision) -> dict[str, Cost]:
     """Time every model; the rounds of all models take turns."""
-    trainers = {name: make_trainer(name, corpus, folder) for name in MODELS}
+    trainers = {name: make_trainer(name, corpus, folder, device, precision) for name in MODELS}
     costs = {}
     for name, trainer in trainers.items():
         model = trainer.raw_model
-        costs[name] = Cost(model.num_parameters(), count_flops(model, corpus), [], [], [])
+        costs[name] = Cost(model.num_parameters(), count_flops(model, corpus, trainer.accelerator.device), [], [], [])
         trainer.raw_model.train()
         trainer.step(next(trainer.steps(1)))  # the first call of anything is slower
     for epoch in range(rounds):
@@ -156,16 +159,19 @@ def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, epoch: in
     cost.inference.append(timed(lambda: predict_dialogues(trainer.raw_model, corpus.dialogues)))
 
 
-def training_memory(name: str) -> int:
-    """Measure bytes that two training steps need beyond the loaded corpus; call it in a fresh process."""
+def training_memory(name: str, device: Device, precision: Precision) -> int:
+    """Measure bytes that two training steps need beyond the loaded corpus; call it in a fresh process.
+
+    They are those of the GPU where one is used.
+    """
     corpus = make_corpus()
     with tempfile.TemporaryDirectory() as folder:
         before = psutil.Process().memory_info().rss
-        trainer = make_trainer(name, corpus, Path(folder))
+        trainer = make_trainer(name, corpus, Path(folder), device, precision)
         trainer.raw_model.train()
         for dialogues in list(trainer.steps(1))[:2]:
             trainer.step(dialogues)
-        return peak_memory() - before
+        return torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory() - before
 
 
 def peak_memory() -> int:
@@ -209,18 +215,22 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of every model")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where the models run")
+    parser.add_argument("--mixed_precision", choices=get_args(Precision), default="no", help="of training")
+    options = parser.parse_args()
+    rounds, device, precision = options.rounds, options.device, options.mixed_precision
     load = os.getloadavg()[0]
     corpus = make_corpus()
     with tempfile.TemporaryDirectory() as folder:
-        costs = measure(corpus, rounds, Path(folder))
+        costs = measure(corpus, rounds, Path(folder), device, precision)
     spawn = multiprocessing.get_context("spawn")
     for name in MODELS:
         with spawn.Pool(1) as pool:
-            costs[name] = replace(costs[name], memory=pool.apply(training_memory, (name,)))
+            costs[name] = replace(costs[name], memory=pool.apply(training_memory, (name, device, precision)))
     lengths = [len(dialogue) for dialogue in corpus.dialogues]
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
     print(
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, load before: {load:.1f}; "
+        f"{where}, mixed precision {precision}, torch {torch.__version__}, load before: {load:.1f}; "
         f"dialogues of {min(lengths)} to {max(lengths)} utterances; median of {rounds} rounds\n"
     )
     print_table(costs)

@@ -223,10 +223,10 @@ class FilterBankFrontEnd:
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         """Compute the last hidden states `(B, T, d)`."""
-        rate, waveforms = self.extractor.sampling_rate, _padded_waveforms(windows, self.minimum)
+        waveforms = _padded_waveforms(windows, self.minimum)
         counts = [self.frames.count(len(waveform)) for waveform in waveforms]
         rows = [
-            self.extractor(waveform, sampling_rate=rate, return_tensors="np")["input_features"][0][:count]
+            _extract(self.extractor, waveform, "np")["input_features"][0][:count]
             for waveform, count in zip(waveforms, counts, strict=True)
         ]
         mask = frame_mask(counts, max(counts), device).long() if min(counts) < max(counts) else None
@@ -250,8 +250,7 @@ class FixedLengthFrontEnd:
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         """Compute the last hidden states `(B, T, d)`."""
-        rate = self.extractor.sampling_rate
-        inputs = self.extractor(_padded_waveforms(windows, self.minimum), sampling_rate=rate, return_tensors="pt")
+        inputs = _extract(self.extractor, _padded_waveforms(windows, self.minimum), "pt")
         return last_hidden_state(self.model, input_features=inputs["input_features"].to(device))
 
 
@@ -269,8 +268,14 @@ class UnbatchedFrontEnd:
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         """Compute the last hidden states `(B, T, d)`."""
         (waveform,) = _padded_waveforms(windows, self.minimum)
-        inputs = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        inputs = _extract(self.extractor, waveform, "pt")
         return last_hidden_state(self.model, **{name: values.to(device) for name, values in inputs.items()})
+
+
+def _extract(extractor: FeatureExtractor, waveforms: np.ndarray | list[np.ndarray], tensors: str) -> Mapping[str, Any]:
+    """Compute a model's inputs in full precision: under autocast, spectra would be taken in bfloat16."""
+    with torch.autocast("cpu", enabled=False):
+        return extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors=tensors)
 
 
 def _padded_waveforms(windows: Sequence[WaveformWindow], minimum: int) -> list[np.ndarray]:

@@ -1,5 +1,8 @@
 """What a device can do: its bfloat16 instructions, and how much it takes at once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 # One sample's share of a base-size convolution stack's activations, with room for two layers at once.
@@ -33,3 +36,20 @@ def audio_budget(device: torch.device) -> int:
 def text_budget(device: torch.device) -> int:
     """Return the padded tokens in one batch."""
     return GPU_TOKENS if device.type == "cuda" else CPU_TOKENS
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute float32 as such: cuDNN's convolutions would cut their inputs to TF32's 10 bits, and batches would differ.
+
+    https://pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
+    """
+    kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lpgnet.feature_extractors.devices import full_float32
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Embedding, Item
 from lpgnet.feature_extractors.layer_hooks import LayerHooks, cast_to_bfloat16
@@ -164,7 +165,7 @@ class TorchEncoder(nn.Module):
                 layers[index] = pool(hidden, _span_mask(spans, hidden), self.spec.pooling)
 
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), full_float32(), autocast:
             self.hooks.run(lambda: self._forward([piece.content for piece in batch]), on_layer)
             return Pooled(torch.stack(layers, dim=1), spans)
 

@@ -43,3 +43,13 @@ def test_a_batch_that_memory_does_not_hold_is_halved(checkpoint: Checkpoints) ->
     room = 20_000
     with pytest.raises(EncoderError, match="no memory for one input of 24000 samples"):
         encoder.encode(waveforms, 10**9)
+
+
+def test_float32_is_full_while_an_encoder_runs_and_then_what_it_was(checkpoint: Checkpoints) -> None:
+    encoder, seen = load_encoder(f"hf:{checkpoint('wav2vec2_group')}"), []
+    kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    encoder.model.register_forward_hook(lambda *_: seen.append([kind.fp32_precision for kind in kinds]))
+    before = [kind.fp32_precision for kind in kinds]
+    encoder.encode([voice(4_000)])
+    assert seen == [["ieee", "ieee"]]
+    assert [kind.fp32_precision for kind in kinds] == before

@@ -233,7 +233,7 @@ def test_whisper_is_cut_at_its_own_limit(checkpoint: Checkpoints) -> None:
     assert embedding.n_frames == 50 * 3 * WHISPER_SECONDS
 
 
-@pytest.mark.parametrize("name", ["wav2vec2_group", "data2vec", "wav2vec2_bert"])
+@pytest.mark.parametrize("name", sorted(AUDIO))
 def test_bfloat16_is_close(name: str, checkpoint: Checkpoints) -> None:
     waveforms = [voice(16_000), voice(30_000, 1)]
     exact = load_encoder(f"hf:{checkpoint(name)}").encode(waveforms)

@@ -139,10 +139,12 @@ def test_lengths_are_tokens_with_context(checkpoint: Checkpoints) -> None:
     assert load_encoder(f"hf:{checkpoint('roberta')}").lengths(["a b", TextItem("a", ("b", "c d"))]) == [4, 9]
 
 
-def test_bfloat16_is_close(checkpoint: Checkpoints) -> None:
-    exact = load_encoder(f"hf:{checkpoint('roberta')}").encode(TEXTS)
-    for one, other in zip(
-        load_encoder(f"hf:{checkpoint('roberta')}", precision="bf16").encode(TEXTS), exact, strict=True
-    ):
+@pytest.mark.parametrize("name", sorted(TEXT))
+def test_bfloat16_is_close(name: str, checkpoint: Checkpoints) -> None:
+    half, exact = (
+        load_encoder(f"hf:{checkpoint(name)}", layers="last", precision=precision).encode(TEXTS)
+        for precision in ("bf16", "fp32")
+    )
+    for one, other in zip(half, exact, strict=True):
         a, b = one.values[0], other.values[0]
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.995

@@ -67,7 +67,9 @@ def make_config(kind: str = "lpgnet", *, model: dict[str, Any] | None = None, **
 
 def train(corpus: LoadedCorpus, config: Config, folder: Path, *, split: Split | None = None) -> None:
     """Train a run into the folder."""
-    train_run(config, corpus, split or make_split(corpus), folder, make_accelerator("cpu"), measure_development)
+    recipe = config.training
+    accelerator = make_accelerator(recipe.device, recipe.mixed_precision)
+    train_run(config, corpus, split or make_split(corpus), folder, accelerator, measure_development)
 
 
 def train_and_test(corpus: LoadedCorpus, config: Config, folder: Path, *, split: Split | None = None) -> RunResults:

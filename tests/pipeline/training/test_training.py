@@ -93,7 +93,8 @@ def make_trainer(config: Config, folder: Path, kind: type[Trainer] = Trainer) ->
     corpus = make_corpus("text", dialogues=24)
     split = make_split(corpus)
     folder.mkdir(exist_ok=True)
-    return kind(config, split, folder, make_accelerator("cpu"), make_model(config, corpus, split), measure_development)
+    accelerator = make_accelerator(config.training.device, config.training.mixed_precision)
+    return kind(config, split, folder, accelerator, make_model(config, corpus, split), measure_development)
 
 
 def gradients_of_a_step(config: Config, folder: Path) -> tuple[dict[str, Tensor], float]:
