@@ -1,6 +1,7 @@
 """Looking after stores: what they hold, whether it is sound, and keeping them small. Nothing here is needed to read."""
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def verify(store: FeatureStore) -> VerifyReport:
     store = _reopen(store)
     checked = (_check_shard(shard) or _check_index(store, shard) for shard in store.shards)
     closed = (_check_outdated(store, damage) if damage.outdated else damage for damage in store.damaged)
-    bad = [*closed, *_misnamed_shards(store), *filter(None, checked)]
+    bad = [*filter(None, closed), *_misnamed_shards(store), *filter(None, checked)]
     return VerifyReport(len(store.shards) + len(store.damaged), len(store), tuple(bad))
 
 
@@ -274,11 +275,13 @@ def _check_shard(shard: Shard) -> Damage | None:
     return None
 
 
-def _check_outdated(store: FeatureStore, damage: Damage) -> Damage:
-    """Find what else is wrong with a shard of an earlier version."""
+def _check_outdated(store: FeatureStore, damage: Damage) -> Damage | None:
+    """Find what else is wrong with a shard of an earlier version; None if it was converted meanwhile."""
     try:
         return _check_shard(Shard(store.folder / damage.shard, None)) or damage
-    except (StoreError, FileNotFoundError) as error:
+    except FileNotFoundError:
+        return None
+    except StoreError as error:
         return Damage(damage.shard, str(error), damage.rows)
 
 
@@ -299,10 +302,12 @@ def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
 def _misnamed_shards(store: FeatureStore) -> Iterator[Damage]:
     """Files that end as shards do but have no shard's name: nobody reads them."""
     for path in sorted(store.folder.glob("*.arrow")):
-        if path.is_symlink() or not path.is_file():
+        if path.is_file() and not path.is_symlink():
+            if not ShardName.parse(path.name):
+                yield Damage(path.name, "not a shard's name; nobody reads it", 0)
+        # What is not there any more was merged or converted meanwhile.
+        elif os.path.lexists(path):
             yield Damage(path.name, "a link or folder where a shard should be; nobody reads it", 0)
-        elif not ShardName.parse(path.name):
-            yield Damage(path.name, "not a shard's name; nobody reads it", 0)
 
 
 def _convert(store: FeatureStore, name: str) -> None:

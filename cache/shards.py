@@ -44,7 +44,7 @@ class Row:
         values: (layers, width), or (n_frames, layers, width) where frames are kept; read-only. A view of the
             memory map, float32 or float16 as stored, or a float32 copy of bfloat16.
         n_frames: encoder frames the values come from.
-        flags: bits, as the writer set them.
+        flags: bits, as the writer set them; the lowest are those of `FLAGS`.
     """
 
     values: np.ndarray

@@ -172,12 +172,13 @@ class FeatureStore:
 
     @property
     def description(self) -> dict[str, object]:
-        """What the first writer said of the encoder; empty when nobody has, or the file is damaged."""
+        """What the first writer said of the encoder; empty when nobody has, or the file is damaged or another's."""
         try:
             content = json.loads((self.folder / DESCRIPTION_NAME).read_bytes())
         except (OSError, ValueError, RecursionError):
             return {}
-        return content if isinstance(content, dict) else {}
+        own = isinstance(content, dict) and content.get("fingerprint", self.fingerprint) == self.fingerprint
+        return content if own else {}
 
     def frame_count(self) -> int:
         """Count the encoder frames behind the rows of all keys together."""
@@ -308,7 +309,7 @@ class StoreWriter:
             key: 16 bytes.
             values: floating point (layers, width), or (n_frames, layers, width); copied.
             n_frames: encoder frames the values come from.
-            flags: up to 32 bits of the caller's.
+            flags: the bits of `FLAGS` (see `flag_bits`), and up to 27 of the caller's above them.
 
         Raises:
             StoreError: a shape or number that does not fit, or the disk is full.

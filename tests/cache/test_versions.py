@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import xxhash
 from store_rows import FINGERPRINT, row_key, row_values
-from test_faults import largest_file
+from test_faults import KILLS, largest_file
 
 from lpgnet.cache import (
     DamagedRowError,
@@ -71,6 +71,14 @@ def test_a_shard_of_another_encoder_is_refused_and_its_rows_are_computed_again(f
     assert (len(report.set_aside), report.lost, report.converted) == (1, 4, 0) and not verify(store).bad
     assert all(np.array_equal(store[key].values, row_values(n + 50)) for n, key in enumerate(keys))
     assert right(FeatureStore(theirs.root, FINGERPRINT), numbers=range(4))
+
+
+def test_the_description_of_another_encoder_is_none(filled: Fill) -> None:
+    store = filled(range(1))
+    for fingerprint, known in ((FINGERPRINT, True), (OTHER, False)):
+        description = {"name": "made up", "fingerprint": fingerprint, "seconds_per_frame": 0.02}
+        (store.folder / "encoder.json").write_text(json.dumps(description))
+        assert store.description == (description if known else {})
 
 
 def test_the_digest_of_every_row_covers_the_encoder(filled: Fill) -> None:
@@ -193,7 +201,7 @@ def check_after_kill(store: FeatureStore, *, frames: bool) -> None:
 
 def test_conversions_beside_each_other_and_killed_at_random_moments(processes: Any, old: Path) -> None:
     rng = random.Random()
-    for _ in range(4):
+    for _ in range(KILLS):
         started = [processes.start("repair_until_step", old, FINGERPRINT, 0) for _ in range(3)]
         time.sleep(rng.uniform(0, 0.02))
         os.kill(started[0], signal.SIGKILL)
