@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from lpgnet.cache.errors import StoreError
 from lpgnet.cache.files import make_folder, part_file, publish, publish_bytes, readable_errors, sync_folder
-from lpgnet.cache.layout import Layout
+from lpgnet.cache.layout import FLAGS, Layout
 from lpgnet.cache.shards import Row
 from lpgnet.cache.store import DESCRIPTION_NAME, FeatureStore, StoreWriter
 
@@ -40,7 +40,7 @@ configs:
 ---
 # Utterance embeddings
 
-{rows} rows of form {shape}: `id`, `n_frames`, `flags` and `values`.
+{rows} rows of form {shape}: `id`, `n_frames`, `flags` ({flags}) and `values`.
 What the encoder was stands in `{description}`; its fingerprint is `{fingerprint}`.
 """
 
@@ -307,6 +307,7 @@ def _card(store: FeatureStore, rows: int) -> str:
     return _CARD.format(
         rows=rows,
         shape=store.shards[0].layout.shape,
+        flags=", ".join(f"{1 << bit}: {name}" for bit, name in enumerate(FLAGS)),
         description=DESCRIPTION_NAME,
         fingerprint=store.fingerprint,
     )

@@ -6,11 +6,11 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, get_origin
 
 from lpgnet.pipeline.errors import PipelineError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 Record = TypeVar("Record")
+_JSON_TYPES: tuple[type, ...] = (bool, int, float, str, list)
+_ADVICE = "delete it and run again the stage that writes it"
 # Deeper values end the program wherever they are walked; what the project writes and reads has less than ten levels.
 JSON_LEVELS = 64
 # Longer whole numbers are no floats (OverflowError), and from 4,300 digits on Python does not read or print them.
@@ -44,7 +46,12 @@ def read_json(path: Path, kind: type[Record]) -> Record:
     Raises:
         PipelineError: the file is missing or damaged; names the file and the field.
     """
-    return from_json(parse_object(read_text(path), where=str(path)), kind, where=str(path))
+    text = read_text(path)
+    try:
+        values = parse_object(text, where=str(path))
+    except PipelineError as error:
+        raise PipelineError(f"{error}; {_ADVICE}") from None
+    return from_json(values, kind, where=str(path))
 
 
 def from_json(values: object, kind: type[Record], *, where: str) -> Record:
@@ -58,8 +65,15 @@ def from_json(values: object, kind: type[Record], *, where: str) -> Record:
     try:
         return _converter().structure(values, kind)
     except Exception as error:
-        problems = "; ".join(transform_error(error, path=""))
-        raise PipelineError(f"{where}: {problems}; run again the stage that writes it") from None
+        problems = "; ".join(transform_error(error, path="", format_exception=_reason))
+        raise PipelineError(f"{where}: {problems}; {_ADVICE}") from None
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    from cattrs.v import format_exception
+
+    # What cattrs gets where an object should be has no keys.
+    return "expected an object" if isinstance(error, AttributeError) else format_exception(error, kind)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -77,7 +91,35 @@ def _converter() -> Converter:
     # Imported late: a stage that has nothing to do reads no such file.
     from cattrs import Converter
 
-    return Converter(forbid_extra_keys=True)
+    converter = Converter(forbid_extra_keys=True)
+    for kind in _JSON_TYPES[:-1]:
+        converter.register_structure_hook(kind, _as_written)
+    converter.register_structure_hook_factory(_is_list, _list_hook)
+    return converter
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _list_hook(kind: type, converter: Converter) -> Callable[[object, type], object]:
+    from cattrs.cols import list_structure_factory
+
+    structure = list_structure_factory(kind, converter)
+    return lambda values, kind: structure(_as_written(values, list), kind)
+
+
+def _as_written(value: Any, kind: type) -> Any:
+    """Make no text of a number, no list of a text and so on: JSON has all these types itself.
+
+    Args:
+        value: what JSON gave.
+        kind: one of `_JSON_TYPES`, or a range of numbers derived from it.
+    """
+    written = next(base for base in _JSON_TYPES if issubclass(kind, base))
+    if type(value) is not written and not (written is float and type(value) is int):
+        raise TypeError(f"not {written.__name__}")
+    return kind(value)
 
 
 def parse_object(line: str, *, where: str) -> dict[str, Any]:

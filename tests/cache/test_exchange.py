@@ -63,6 +63,7 @@ def test_a_folder_that_datasets_loads(
     for number in range(6):
         assert np.array_equal(np.array(rows[number]["values"]), row_values(number, frames=frames))
     assert json.loads((target / "encoder.json").read_text()) == {"name": "made up"}
+    assert "`flags` (1: checked, 2: silent, 4: clipped, 8: padded, 16: windowed)" in (target / "README.md").read_text()
 
 
 def write(file: Path, arrays: dict[str, np.ndarray]) -> Path:

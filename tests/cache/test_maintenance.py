@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from store_rows import FINGERPRINT, row_key, row_values
 
-from lpgnet.cache import FeatureStore, StoreError, compact, gc, info, list_stores, verify
+from lpgnet.cache import FLAGS, FeatureStore, StoreError, compact, flag_bits, gc, info, list_stores, verify
 from lpgnet.cache.index import Index, key_array
 
 Fill = Callable[..., FeatureStore]
@@ -34,6 +34,24 @@ def test_info_knows_hours_where_the_frame_period_is_described(tmp_path: Path) ->
     with store.writer({"seconds_per_frame": 0.02}) as writer:
         writer.add(row_key(1), row_values(1), n_frames=90_000)
     assert info(store).hours == 0.5
+
+
+def test_flags_are_counted_by_hand(tmp_path: Path) -> None:
+    """A row that stands behind another of its key counts for nothing, a bit of the caller's neither."""
+    stores = [FeatureStore(tmp_path, FINGERPRINT) for _ in range(2)]
+    for store, flags in zip(stores, (("checked", "silent"), ("checked", "clipped", "unheard of")), strict=True):
+        with store.writer({}) as writer:
+            writer.add(row_key(1), row_values(1), n_frames=3, flags=flag_bits(flags) | 1 << 31)
+    with stores[0].writer({}) as writer:
+        writer.add(row_key(2), row_values(2), n_frames=3, flags=0b01001)
+        writer.add(row_key(3), row_values(3), n_frames=3)
+    expected = {"checked": 2, "silent": 1, "clipped": 0, "padded": 1, "windowed": 0}
+    assert info(stores[1]).flags == expected and info(stores[1]).duplicates == 1
+
+
+def test_the_bits_of_flags_are_those_that_the_documents_name() -> None:
+    assert [flag_bits([name]) for name in ("checked", "silent", "clipped", "padded", "windowed")] == [1, 2, 4, 8, 16]
+    assert flag_bits([]) == 0 and flag_bits(FLAGS) == 31
 
 
 def test_info_of_nothing(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """The store is looked after by commands: damage is found and mended, what nobody needs goes, and sets are exchanged."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from safetensors.numpy import load_file
 
 from lpgnet.cache import FeatureStore, info
-from tests.e2e.workplace import Run, Workplace, fails, read_table
+from tests.e2e.workplace import ROOT, Run, Workplace, fails, read_table, write_table
 
 
 @pytest.fixture
@@ -81,6 +83,44 @@ def test_exported_embeddings_can_be_imported_and_trained_on(workplace: Workplace
     runs = workplace.folder / "work" / "small" / "runs"
     weights = [load_file(runs / name / "best" / "model.safetensors") for name in ("imported", "own")]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_what_is_known_of_the_sound_is_kept_counted_and_exchanged(
+    workplace: Workplace, run: Run, store: list[str]
+) -> None:
+    rows = read_table(workplace.corpus / "utterances.csv")
+    loud = np.sign(np.sin(np.arange(16000))).astype(np.float32)
+    sounds = {"silence": np.zeros(16000), "loud": loud, "click": np.full(40, 0.1)}
+    for name, sound in sounds.items():
+        soundfile.write(workplace.corpus / f"{name}.wav", sound, 16000, subtype="FLOAT")
+        times = {"start": "", "end": ""}
+        rows.append(rows[-1] | times | {"utterance_id": name, "audio": f"{name}.wav", "text": name})
+    write_table(workplace.corpus / "utterances.csv", rows)
+    for stage in ("prepare", "features"):
+        assert run(workplace.arguments(stage))[0] == 0
+    code, out, _ = run(["cache", "info", *store])
+    assert code == 0 and out.count(": 1 silent, 1 clipped, 1 padded\n") == 1 and "unknown" not in out
+
+    manifest = ["--manifest", str(workplace.folder / "work" / "small"), "--modality", "audio"]
+    file = workplace.folder / "audio.safetensors"
+    assert run(["cache", "export", str(file), *store, *manifest])[0] == 0
+    other = ["--store", str(workplace.folder / "other")]
+    code, _, err = run(["cache", "import", str(file), *other, *manifest])
+    assert code == 0, err
+    assert ": 1 silent, 1 clipped, 1 padded\n" in run(["cache", "info", *other])[1]
+
+
+def test_a_store_of_an_earlier_version(workplace: Workplace, run: Run, store: list[str]) -> None:
+    shutil.rmtree(store[1])
+    shutil.copytree(ROOT / "tests" / "data" / "store_version_1", store[1])
+    code, out, err = run(["cache", "info", *store])
+    assert code == 0 and err.count("2 shards are in the format of an earlier version; run `lpgnet cache repair") == 3
+    code, out, _ = run(["cache", "verify", *store])
+    assert code == 1 and out.count("`lpgnet cache repair` converts it") == 6
+    fails(run, ["cache", "compact", *store], "run `lpgnet cache repair --store")
+    code, out, _ = run(["cache", "repair", *store])
+    assert code == 0 and out.count("2 shards of an earlier version converted") == 3
+    assert run(["cache", "verify", *store])[0] == 0 and "with unknown flags" in run(["cache", "info", *store])[1]
 
 
 def test_a_file_with_code_in_it_is_refused(workplace: Workplace, run: Run, store: list[str]) -> None:

@@ -16,7 +16,7 @@ from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.timeline import check_formats, output_paths
-from tests.e2e.workplace import DEMO, ROOT, Run, Workplace
+from tests.e2e.workplace import DEMO, ROOT, Run, Workplace, edit_in_disguise
 
 RECORDING = DEMO / "recording" / "recording.flac"
 CONVERSATION = ROOT / "tests" / "data" / "conversation"
@@ -104,11 +104,16 @@ def test_plain_text_is_aligned(predict: Callable, tmp_path: Path) -> None:
     shutil.copy(RECORDING, tmp_path / "plain.flac")
     (tmp_path / "plain.txt").write_text("".join(f"{turn.speaker}: {turn.text}\n" for turn in turns))
     assert predict(tmp_path / "plain.flac")[0] == 1, "an aligner is needed"
-    code, _, err = predict(tmp_path / "plain.flac", "--aligner", CTC)
+    shutil.copytree(DEMO / "encoders" / "audio", tmp_path / "aligner")
+    aligner = f"hf:{tmp_path / 'aligner'}"
+    code, _, err = predict(tmp_path / "plain.flac", "--aligner", aligner)
     assert code == 0
     assert "forced alignment" in err
     rows = rows_of(tmp_path, "plain")
     assert [row["speaker"] for row in rows] == [turn.speaker for turn in turns]
+    assert "up to date" in predict(tmp_path / "plain.flac", "--aligner", aligner)[2]
+    edit_in_disguise(tmp_path / "aligner" / "config.json", "{\n ", "{ \n")
+    assert "up to date" not in predict(tmp_path / "plain.flac", "--aligner", aligner)[2], "the aligner has changed"
     near = [abs(row["start"] - turn.start) <= 0.2 for row, turn in zip(rows, turns, strict=True)]
     assert np.mean(near) >= 0.9
 
@@ -138,6 +143,14 @@ def test_a_folder_in_which_some_are_bad(predict: Callable, tmp_path: Path, short
     assert "up to date: 2 of 4" in err
     (folder / "a.srt").write_text(SRT.replace("yes", "no"))
     assert "up to date: 3 of 4" in predict(folder)[2], "another transcript makes one anew"
+    edit_in_disguise(folder / "c.srt", "yes", "yep")
+    assert "up to date: 3 of 4" in predict(folder)[2], "even one that kept its size and time"
+    times = (folder / "b.wav").stat()
+    soundfile.write(folder / "b.wav", -short[0], short[1])
+    os.utime(folder / "b.wav", ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.utime(folder / "a.wav", (1, 1))
+    assert "up to date: 3 of 4" in predict(folder)[2], "so does another recording, and another time alone does not"
+    assert "up to date: 4 of 4" in predict(folder)[2]
 
 
 def test_a_manifest(predict: Callable, tmp_path: Path, extracted: Workplace) -> None:

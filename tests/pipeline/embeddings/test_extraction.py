@@ -48,7 +48,7 @@ for seconds, count in ((0.3, 400), (0.3, 4000), (3600, 1)):
         Utterance("d", f"u{n}", "long.wav", n * 2.5, n * 2.5 + seconds, None, None, None, None, None, None, None)
         for n in range(count)
     ]
-    write_manifest(config.folder, Manifest(Corpus("c", recording, "table", "1"), tuple(turns)))
+    write_manifest(config.folder, Manifest(Corpus("c", recording, "table", 1), tuple(turns)))
     print("computed", fill_store(config)[0].extraction.computed, "embeddings")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
