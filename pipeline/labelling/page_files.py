@@ -53,6 +53,15 @@ class PageFiles:
         """Where libraries put their temporary files."""
         return self.folder / "scratch"
 
+    def is_upload(self, path: str) -> bool:
+        """Tell whether a path, which a request names, is that of an upload."""
+        # Of what is no path at all, such as one with a NUL, the system knows no file.
+        with suppress(ValueError):
+            file = Path(path)
+            inside = file.parent.parent == self.uploads and ".." not in file.parts
+            return inside and file.is_file() and not file.is_symlink() and not file.parent.is_symlink()
+        return False
+
     def own(self, session: str, folder: Path) -> None:
         """Note that a folder of uploads or results belongs to a session too."""
         if folder.parent in (self.uploads, self.results):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from lpgnet.pipeline.labelling.page_files import PageFiles
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,8 +18,10 @@ RESULTS = "/results"
 # All that the page asks for: Gradio serves much more, and would fetch files from other addresses.
 _ROUTES = re.compile(
     r"/|/theme\.css|/favicon\.ico|/(?:assets|static)/.+|/results/[^/]+/[^/]+"
-    r"|/gradio_api/(?:upload|upload_progress|queue/join|queue/data|cancel|reset|heartbeat/\w+|file=(?!\w+:).+)"
+    r"|/gradio_api/(?:upload|upload_progress|run/predict|queue/join|queue/data|cancel|reset|heartbeat/\w+)"
 )
+# The link to an upload.
+_UPLOAD = "/gradio_api/file="
 # Bodies of other requests than uploads are small (bytes).
 _LARGEST_BODY = 1_000_000
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(?::([0-9]{1,5}))?")
@@ -53,10 +57,12 @@ class Guard:
 
     Attributes:
         app: what it guards.
+        files: the uploads and results.
         allowed: names under which the page may be reached besides its address: `NAME` or `NAME:PORT`.
     """
 
     app: ASGIApp
+    files: PageFiles
     allowed: frozenset[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,9 +89,14 @@ class Guard:
             return Refusal(421, f"this page is not served under {name}; allow it with --allowed_hosts")
         if not all(self._is_own(_authority(origin), scope) for origin in origins):
             return Refusal(403, "this page takes no requests from other sites")
-        if not _ROUTES.fullmatch(scope["path"]):
+        if not self._is_served(scope["path"]):
             return Refusal(404, "there is no such page")
         return _body_refusal(scope, headers)
+
+    def _is_served(self, path: str) -> bool:
+        if path.startswith(_UPLOAD):
+            return self.files.is_upload(path.removeprefix(_UPLOAD))
+        return _ROUTES.fullmatch(path) is not None
 
     def _is_own(self, authority: str, scope: Scope) -> bool:
         """Tell whether `NAME:PORT` is this server: by the address of this connection, or as it was allowed."""

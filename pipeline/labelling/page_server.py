@@ -50,7 +50,7 @@ class PageServer:
         self.address = _address(config.host.strip("[]"), self._socket.getsockname()[1])
         app = _make_app(config, files, process)
         allowed = frozenset(name.lower() for name in config.allowed_hosts)
-        self._server = _uvicorn(Guard(app, allowed))
+        self._server = _uvicorn(Guard(app, files, allowed))
 
     def run(self) -> None:
         """Serve until `stop`, or until a signal, which then does what it would have done without the server."""
@@ -107,6 +107,7 @@ def _mount(gr: ModuleType, app: FastAPI, page: gradio.Blocks, config: ServeConfi
         path="/",
         max_file_size=round(config.max_megabytes * 1e6),
         allowed_paths=[],
+        show_error=False,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXTRA = "serve"
 # Recordings that may wait for the one that is labelled.
 MOST_WAITING = 16
+GONE = "This file is no longer on the server: add it again."
 # Local fonts only: the page makes no requests to other addresses.
 FONTS = ["system-ui", "sans-serif"]
 # Elements of the page that show the report, and the links to download files.
@@ -53,6 +54,8 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
     def label(request: Any, recording: str | None, transcript: str | None, progress: Any = bar) -> tuple[str, str]:
         if recording is None:
             raise gr.Error("Add a recording first.", print_exception=False)
+        if not all(files.is_upload(path) for path in (recording, transcript) if path is not None):
+            raise gr.Error(GONE, print_exception=False)
         own(request, recording)
         target = files.new_results(request.session_hash)
         job = Job(Path(recording), Path(transcript) if transcript else None, target)
@@ -67,7 +70,7 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
         return _frame(made[0]), _links(made)
 
     def own(request: Any, upload: str | None) -> None:
-        if upload:
+        if upload is not None:
             files.own(request.session_hash, Path(upload).parent)
 
     def end(request: Any) -> None:
@@ -85,8 +88,6 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
         button = gr.Button("Label", variant="primary", elem_id="label")
         # What they show is made here; Gradio's component for HTML would need the right to evaluate strings.
         report, links = (gr.Markdown(elem_id=name, sanitize_html=False, latex_delimiters=[]) for name in OUTPUTS)
-        for box in (recording, transcript):
-            box.upload(own, box, None, show_progress="hidden", api_visibility="private")
         button.click(
             label,
             [recording, transcript],
@@ -94,9 +95,25 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
             api_visibility="private",
             concurrency_limit=1,
         )
+        for box in (recording, transcript):
+            _take_uploads_only(box, files)
+            box.upload(own, box, None, queue=False, show_progress="hidden", api_visibility="private")
         page.unload(end)
-    page.queue(max_size=MOST_WAITING)
+    page.queue(max_size=MOST_WAITING, api_open=False)
     return page
+
+
+def _take_uploads_only(box: gradio.File, files: PageFiles) -> None:
+    """Refuse other files: Gradio would read any that a request names, and fetch what is at any address."""
+    gr = import_gradio()
+
+    async def check(path: str) -> str:
+        if not files.is_upload(path):
+            raise gr.Error(GONE, print_exception=False)
+        return path
+
+    # The one function through which Gradio takes in what a request names.
+    box.async_move_resource_to_block_cache = check
 
 
 def _frame(report: Path) -> str:
