@@ -21,7 +21,7 @@ from praatio import textgrid
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.config import PageConfig
-from lpgnet.pipeline.reports.page import clock, to_html
+from lpgnet.pipeline.reports.page import clock, playable_copy, to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, tiers
 from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
 
