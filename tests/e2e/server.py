@@ -91,7 +91,7 @@ class Server:
         """Label files and return what the page is told at the end."""
         session = session or secrets.token_hex(5)
         assert self.join(session, recording, transcript).status == 200
-        for line in self.ask(f"/gradio_api/queue/data?session_hash={session}").text.splitlines():
+        for line in self.ask(f"/gradio_api/queue/data?session_hash={session}").text.split("\n"):
             if '"process_completed"' in line:
                 output: dict[str, Any] = json.loads(line.removeprefix("data: "))["output"]
                 return output
