@@ -103,7 +103,7 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
     return page
 
 
-def _take_uploads_only(box: gradio.File, files: PageFiles) -> None:
+def _take_uploads_only(box: Any, files: PageFiles) -> None:
     """Refuse other files: Gradio would read any that a request names, and fetch what is at any address."""
     gr = import_gradio()
 

@@ -100,7 +100,7 @@ class Server:
     def end(self, signal_number: int) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(signal_number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=300)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def serving(model: Path, temporary: Path, *options: str) -> Iterator[Server]:
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, text=True)
     try:
-        wait_for(lambda: "serving at" in log.read_text() or process.poll() is not None, seconds=120)
+        wait_for(lambda: "serving at" in log.read_text() or process.poll() is not None, seconds=600)
         assert process.poll() is None, log.read_text()
         address = log.read_text().split("serving at ")[1].split()[0]
         yield Server(process, address, temporary)
@@ -123,7 +123,7 @@ def serving(model: Path, temporary: Path, *options: str) -> Iterator[Server]:
             process.wait()
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], *, seconds: float = 300) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not condition():

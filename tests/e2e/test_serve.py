@@ -296,7 +296,7 @@ def test_a_signal_removes_everything(trained: Path, tmp_path: Path, signals: lis
         wait_for(lambda: any((server.folder / "results").iterdir()))
         for name in signals:
             server.process.send_signal(getattr(signal, name))
-        assert server.process.wait(timeout=60) == code
+        assert server.process.wait(timeout=300) == code
         assert not list(server.temporary.glob("lpgnet*"))
         assert is_over(worker)
         assert "Traceback" not in (server.temporary / "log").read_text()
