@@ -39,28 +39,29 @@ def needs_decoding(path: Path) -> bool:
 
 
 @contextmanager
-def decodable(path: Path) -> Iterator[Path]:
+def decodable(path: Path, *, max_seconds: float = 3600.0 * MAX_RECORDING_HOURS) -> Iterator[Path]:
     """Give the file itself, or a temporary FLAC of its first audio track where libsndfile cannot read it.
 
     Args:
         path: a recording.
+        max_seconds: a container that says that it is longer is not decoded, one that turns out to be not to its end.
 
     Returns:
         A context manager that gives the path of a file that libsndfile reads.
 
     Raises:
-        PipelineError: PyAV is not installed, or the file has no audio track or is damaged.
+        PipelineError: PyAV is not installed, or the file has no audio track, is damaged or too long.
     """
     if not needs_decoding(path):
         yield path
         return
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         target = Path(folder) / f"{path.stem}.flac"
-        _decode(path, target)
+        _decode(path, target, max_seconds)
         yield target
 
 
-def _decode(path: Path, target: Path) -> None:
+def _decode(path: Path, target: Path, max_seconds: float) -> None:
     import soundfile
 
     try:
@@ -73,14 +74,14 @@ def _decode(path: Path, target: Path) -> None:
     try:
         # By a stream and with these formats alone, so that no file makes FFmpeg open another.
         with open_regular(path) as file, av.open(file, container_options=_OPTIONS) as container:
-            _write(container, target, path)
+            _write(container, target, path, max_seconds)
     except av.error.FFmpegError as error:
         raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
     except (OSError, soundfile.LibsndfileError) as error:
         raise PipelineError(f"{path}: cannot be decoded to {target.parent} ({error})") from None
 
 
-def _write(container: Any, target: Path, path: Path) -> None:
+def _write(container: Any, target: Path, path: Path, max_seconds: float) -> None:
     """The first audio track frame by frame, so that an hour needs no more memory than a second."""
     import av
     import soundfile
@@ -88,6 +89,7 @@ def _write(container: Any, target: Path, path: Path) -> None:
     if not container.streams.audio:
         raise PipelineError(f"{path}: has no audio track")
     stream = container.streams.audio[0]
+    _check_length((container.duration or 0) / av.time_base, path, max_seconds)
     channels, rate = stream.channels, stream.rate
     if not MIN_RATE <= rate <= MAX_RATE:
         raise PipelineError(f"{path}: has a sampling rate of {rate} Hz, which is outside {MIN_RATE} to {MAX_RATE}")
@@ -96,5 +98,9 @@ def _write(container: Any, target: Path, path: Path) -> None:
         for frame in container.decode(stream):
             for even in resampler.resample(frame):
                 sound.write(np.ascontiguousarray(even.to_ndarray().reshape(-1, channels)))
-            if sound.frames > MAX_RECORDING_HOURS * 3600 * rate:
-                raise PipelineError(f"{path}: lasts more than {MAX_RECORDING_HOURS} hours; cut it into parts")
+                _check_length(sound.frames / rate, path, max_seconds)
+
+
+def _check_length(seconds: float, path: Path, max_seconds: float) -> None:
+    if seconds > max_seconds:
+        raise PipelineError(f"{path}: lasts longer than the limit of {max_seconds / 60:g} min; cut it into parts")
