@@ -1,9 +1,11 @@
 """A Hugging Face checkpoint as files: found locally, in the hub's cache or on the hub, read without torch."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shown
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
 from lpgnet.feature_extractors.spec import DigestFile, JsonObject
@@ -17,6 +19,12 @@ VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab", "
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # Says where a checkpoint was and what wrote it, not what it computes.
 VOLATILE = frozenset({"_name_or_path", "transformers_version", "processor_class"})
+# Numbers of a config.json are bounded far beyond any encoder's, so that a hostile one takes no memory and no time:
+# encoders have up to some 130 blocks, each of which is an object; transformers makes a table of the labels.
+MOST_BLOCKS = 1024
+MOST_LABELS = 10**6
+LARGEST_NUMBER = 10**8
+_COUNTS_BLOCKS = re.compile(r"(?!.*(?:size|dim|width|vocab|channel)).*(?:layer|block|depth|group|repeat)")
 DEMO = {"audio": "hf:examples/demo/encoders/audio", "text": "hf:examples/demo/encoders/text"}
 
 
@@ -69,7 +77,28 @@ def find_checkpoint(model: str, name: str) -> Checkpoint:
     config = folder / "config.json"
     if not config.is_file():
         raise EncoderError(f"{name}: {folder} is no checkpoint, it has no config.json")
-    return Checkpoint(name, folder, read_json(name, config), _weights(folder, name))
+    content = read_json(name, config)
+    _refuse_absurd(name, config, content)
+    return Checkpoint(name, folder, content, _weights(folder, name))
+
+
+def _refuse_absurd(name: str, file: Path, content: JsonObject) -> None:
+    """Refuse a number that no encoder has, before anything is built of it."""
+    waiting: list[tuple[str, object]] = list(content.items())
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(key, inner) for inner in value]
+        elif isinstance(value, int) and abs(value) > (most := _most(key)):
+            raise EncoderError(f"{name}: {file}: {key[:60]} is {shown(value)}; no encoder has more than {most}")
+
+
+def _most(key: str) -> int:
+    if key == "num_labels":
+        return MOST_LABELS
+    return MOST_BLOCKS if _COUNTS_BLOCKS.match(key[:60]) else LARGEST_NUMBER
 
 
 def read_json(name: str, file: Path) -> JsonObject:

@@ -15,7 +15,7 @@ from reprlib import repr as shown
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from lpgnet.model.errors import ModelError
+from lpgnet.model.errors import ModelError, unwritable
 
 # What the values of a field are called to people.
 _KINDS: dict[Any, str] = {
@@ -351,7 +351,7 @@ def write_config(path: Path, config: EmotionConfig) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise ModelError(f"{path}: cannot be written: {error}; check its disk and its folder's permissions") from error
+        raise unwritable(path, error) from error
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from lpgnet.model.errors import ModelError
+from lpgnet.model.errors import ModelError, unwritable
 
 DIGEST = "digest"
 
@@ -42,11 +42,12 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     notes = notes or {}
     part = path.with_name(f".{path.name}.part")
     try:
-        save_file(own, part, metadata={**notes, DIGEST: _digest(own, notes)})
+        # Not by `save_file`, whose files none but their owner can read.
+        part.write_bytes(save(own, metadata={**notes, DIGEST: _digest(own, notes)}))
         os.replace(part, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         part.unlink(missing_ok=True)
-        raise ModelError(f"{path}: cannot be written: {error}; check its disk and its folder's permissions") from error
+        raise unwritable(path, error) from error
 
 
 def read_weights(path: Path) -> Weights:

@@ -288,14 +288,19 @@ class TrainingCost:
 
 
 def training_cost(folder: Path) -> TrainingCost | None:
-    """Read how long a run trained; None if its folder does not tell."""
+    """Read how long a run trained; None if its folder does not tell.
+
+    Raises:
+        PipelineError: a file that tells it is damaged; names file and field.
+    """
     log, made_with = folder / LOG_FILE, folder / ENVIRONMENT_FILE
     if not (log.exists() and made_with.exists()):
         return None
     seconds = [entry.train_seconds for entry in read_log(folder)]
     described = parse_object(read_text(made_with), where=str(made_with))
-    made = {name: described[name] for name in ("device", "threads", "processes")}
-    return TrainingCost(len(seconds), median(seconds), **made)
+    made = {name: described[name] for name in ("device", "threads", "processes") if name in described}
+    cost: dict[str, object] = {"epochs": len(seconds), "seconds_per_epoch": median(seconds), **made}
+    return from_json(cost, TrainingCost, where=str(made_with))
 
 
 def read_log(folder: Path) -> list[EpochLog]:
@@ -305,7 +310,8 @@ def read_log(folder: Path) -> list[EpochLog]:
         PipelineError: it is missing or damaged; names the line.
     """
     path = folder / LOG_FILE
-    lines = read_text(path).splitlines()
+    if not (lines := read_text(path).splitlines()):
+        raise PipelineError(f"{path}: is empty; run the train stage again")
     return [_entry(line, where=f"{path}, line {line_number}") for line_number, line in enumerate(lines, start=1)]
 
 
@@ -334,7 +340,8 @@ def check_same_protocol(folder: Path, inputs: Mapping[str, object]) -> None:
     trained = parse_object(read_text(path), where=str(path))
     asked = json.loads(json.dumps(inputs))
     differing = [name for name in ("labels", "splits", "fold", "data") if trained.get(name) != asked[name]]
-    if trained["training"]["drop_unlabelled"] != asked["training"]["drop_unlabelled"]:
+    training = trained.get("training")
+    if not isinstance(training, dict) or training.get("drop_unlabelled") != asked["training"]["drop_unlabelled"]:
         differing.append("training.drop_unlabelled")
     if differing:
         raise PipelineError(

@@ -135,6 +135,28 @@ def test_damaged_checkpoints_get_one_clear_line(
     assert "\n" not in str(caught.value) and folder.name in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000; no encoder has more than 1024"),
+        ({"encoder": {"num_layers": 2000}}, "num_layers is 2000; no encoder has more than 1024"),
+        ({"hidden_size": 10**9}, "hidden_size is 1000000000; no encoder has more than 100000000"),
+        ({"conv_dim": [8, 10**9]}, "conv_dim is 1000000000"),
+        ({"num_labels": 10**9}, "num_labels is 1000000000; no encoder has more than 1000000"),
+        ({"max_position_embeddings": 10**400}, "max_position_embeddings is 1000"),
+    ],
+)
+def test_absurd_numbers_are_refused_before_anything_is_built(
+    changes: dict[str, Any], message: str, copy: Callable[[str], Path]
+) -> None:
+    file = copy("roberta") / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    for ask in (resolve_spec, load_encoder):
+        with pytest.raises(EncoderError, match=message) as caught:
+            ask(f"hf:{file.parent}")
+        assert str(file) in str(caught.value) and len(str(caught.value)) < 3 * len(str(file)) + 200
+
+
 def test_remote_code_stays_off(copy: Callable[[str], Path], tmp_path: Path) -> None:
     folder = copy("roberta")
     trace = tmp_path / "it ran"

@@ -73,6 +73,19 @@ def test_one_number_that_changed_is_found(tmp_path: Path) -> None:
         read_weights(path)
 
 
+def test_a_folder_that_takes_nothing_is_named(tmp_path: Path) -> None:
+    """One that went away stands for a full disk and for permissions, which root does not lack."""
+    with pytest.raises(ModelError, match="cannot be written: No such file or directory; free some space"):
+        write_weights(tmp_path / "gone" / "x", {"a": torch.zeros(1)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files there have no modes")
+def test_whoever_may_read_the_folder_may_read_the_model(tmp_path: Path) -> None:
+    small_model().save_pretrained(tmp_path)
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 def test_a_model_is_saved_the_same_every_time(tmp_path: Path) -> None:
     model = small_model()
     for number in range(8):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.checkpoints import set_damaged_aside
-from tests.pipeline.tensors import make_config, make_corpus, train
+from lpgnet.pipeline.training.runs import check_same_protocol, run_inputs, training_cost
+from tests.pipeline.tensors import make_config, make_corpus, make_split, train
 from tests.pipeline.training.test_training import StoppedTrainer, make_trainer
 
 CONFIG = make_config(epochs=5, patience=5, modality_dropout=0.3)
@@ -162,3 +165,23 @@ def test_a_temperature_that_was_changed_is_no_result_of_training(tmp_path: Path)
     path.write_text(json.dumps(json.loads(before) | {"calibration_temperature": 0.5}))
     train(corpus, config, folder)
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"epoch": null}', "\x00", '{"epoch": "x"}'])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json"])
+def test_what_tells_of_a_training_is_read_or_refused_in_one_line(name: str, content: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(make_corpus("text", dialogues=24), make_config(epochs=1), folder)
+    (folder / name).write_text(content)
+    with pytest.raises(PipelineError, match=re.escape(str(folder / name))) as caught:
+        training_cost(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"training": null}', '{"training": 5, "labels": [], "fold": {}}', "[]", ""])
+def test_a_run_whose_inputs_are_damaged_is_not_measured(content: str, tmp_path: Path) -> None:
+    corpus, config = make_corpus("text", dialogues=24), make_config(epochs=1)
+    train(corpus, config, tmp_path / "run")
+    (tmp_path / "run" / "inputs.json").write_text(content)
+    with pytest.raises(PipelineError, match=re.escape(str(tmp_path / "run"))):
+        check_same_protocol(tmp_path / "run", run_inputs(config, corpus, make_split(corpus)))
