@@ -8,12 +8,13 @@ Each reader runs in a process of its own, so that a crash ends that reader only.
 `readers.py` by libFuzzer and by `mutations.py`; the ones that reached something new are kept in `build/fuzz/READER`
 and the next run begins with them. What `oracle.py` complains about is a find. It is made as small as a few seconds
 allow, and written to `tests/hostile/finds/READER`, where `test_damaged_files.py` tries it again in every run of the
-tests; of inputs that fail alike only the first is kept. A crash or a hang is written there as libFuzzer leaves it. At
-the end a table tells what was run: reader, executions, finds and seconds. The readers whose names are in `--skip` are
-left out. Linux only, and best in an environment of its own: atheris brings a libFuzzer that nothing else needs.
+tests; of inputs that fail alike only the first is kept. Where the process crashes or hangs, its last input is written
+there, and `build/fuzz/READER/log.txt` says where it was. A table tells what was run: reader, executions, finds and
+seconds. The readers whose names are in `--skip` are left out. Linux only, and best in an environment of its own: atheris brings a libFuzzer that nothing else needs.
 """
 
 import argparse
+import faulthandler
 import os
 import re
 import subprocess
@@ -24,12 +25,13 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import BinaryIO
 
 ROOT = Path(__file__).parents[2]
 FINDS = Path(__file__).parent / "finds"
-# Besides the readers' own imports and the last execution.
-GRACE_SECONDS = 120
+# The oracle stops what is slow; what does not return for so long hangs outside of Python.
+HANG_SECONDS = 60
+GRACE_SECONDS = 2 * HANG_SECONDS
 _STARTED = time.monotonic()
 _REPORT_SECONDS = 1.0
 _SMALLER_SECONDS = 5.0
@@ -69,27 +71,27 @@ def fuzz_apart(name: str, minutes: float, work: Path) -> int:
     """
     folder, finds = work / name, FINDS / name
     folder.mkdir(parents=True, exist_ok=True)
-    before, executions = set(finds.glob("*")), 0
+    before, executions, code = set(finds.glob("*")), 0, 0
     start, end = time.monotonic(), time.monotonic() + 60 * minutes
     while (left := end - time.monotonic()) > 1:
         (folder / "executions").write_text("0")
         command = [sys.executable, __file__, name, "--minutes", f"{left / 60:.3f}", "--work", str(work), "--here"]
         with (folder / "log.txt").open("ab") as log:
             code = _wait(command, left + GRACE_SECONDS, log)
-        executions += int((folder / "executions").read_text() or 0)
-        if code == 0 or (executions == 0 and not _keep_crashes(folder, finds)):
+        executions += (done := int((folder / "executions").read_text() or 0))
+        if code:
+            _keep_last(folder, finds, code)
+        if code == 0 or not done:
             break
-        _keep_crashes(folder, finds)
     found = set(finds.glob("*")) - before
-    ended = "" if code == 0 else f"  ended with {code}, see {folder / 'log.txt'}"
+    ended = f"  ended with {code}, see {folder / 'log.txt'}" if code else ""
     print(f"{name:<22}{executions:>12,}{len(found):>7}{time.monotonic() - start:>9.0f}{ended}", flush=True)
     return len(found)
 
 
-def _wait(command: list[str], seconds: float, log: Any) -> int:
-    with subprocess.Popen(
-        command, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ) as child:
+def _wait(command: list[str], seconds: float, log: BinaryIO) -> int:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment) as child:
         try:
             return child.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -97,14 +99,12 @@ def _wait(command: list[str], seconds: float, log: Any) -> int:
             return -9
 
 
-def _keep_crashes(folder: Path, finds: Path) -> int:
-    """Move what libFuzzer wrote when the process died to the finds."""
-    crashes = [path for path in folder.glob("*-*") if re.fullmatch(r"(crash|timeout|oom)-[0-9a-f]{40}", path.name)]
-    for path in crashes:
+def _keep_last(folder: Path, finds: Path, code: int) -> None:
+    """Copy the input that the process was reading when it died to the finds."""
+    if (folder / "last").exists():
+        data = (folder / "last").read_bytes()
         finds.mkdir(parents=True, exist_ok=True)
-        (finds / path.name[:20]).write_bytes(path.read_bytes())
-        path.unlink()
-    return len(crashes)
+        (finds / f"ended-with-{abs(code)}-{sha256(data).hexdigest()[:6]}").write_bytes(data)
 
 
 def search(name: str, seconds: float, work: Path) -> None:
@@ -117,6 +117,10 @@ def search(name: str, seconds: float, work: Path) -> None:
     """
     import atheris
 
+    folder = work / name
+    corpus, samples = folder / "corpus", folder / "samples"
+    for place in (corpus, samples):
+        place.mkdir(parents=True, exist_ok=True)
     with atheris.instrument_imports(include=["lpgnet"]):
         from tests.hostile.mutations import MOST_BYTES, mutate
         from tests.hostile.oracle import complaint
@@ -124,14 +128,12 @@ def search(name: str, seconds: float, work: Path) -> None:
 
         reader = make_reader(name)
         laid = reader.lay(Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-")))
+        (folder / "last").unlink(missing_ok=True)
+        (folder / "last").symlink_to(laid / reader.file)
         # What is imported late is imported now, and instrumented.
-        for sample in reader.samples:
+        for number, sample in enumerate(reader.samples):
+            (samples / str(number)).write_bytes(sample)
             print(name, "sample:", complaint(reader, laid, sample))
-    folder = work / name
-    corpus, _ = folder / "corpus", (folder / "samples").mkdir(parents=True, exist_ok=True)
-    corpus.mkdir(exist_ok=True)
-    for number, sample in enumerate(reader.samples):
-        (folder / "samples" / str(number)).write_bytes(sample)
     run = _Run(lambda data: complaint(reader, laid, data), folder / "executions", FINDS / name, seconds)
 
     def damage(data: bytes, most: int, seed: int) -> bytes:
@@ -139,7 +141,7 @@ def search(name: str, seconds: float, work: Path) -> None:
             return atheris.Mutate(data, most)  # type: ignore[no-any-return]
         return mutate((data, *reader.samples[:1], data), Random(seed))[:most]
 
-    options = ["-timeout=60", "-rss_limit_mb=0", f"-max_len={MOST_BYTES}", f"-artifact_prefix={folder}/"]
+    options = ["-rss_limit_mb=0", f"-max_len={MOST_BYTES}", f"-artifact_prefix={folder}/"]
     atheris.Setup([sys.argv[0], *options, str(corpus), str(folder / "samples")], run, custom_mutator=damage)
     atheris.Fuzz()
 
@@ -163,6 +165,7 @@ class _Run:
         if now > self._next_report:
             self._count_file.write_text(str(self._count))
             self._next_report = now + _REPORT_SECONDS
+            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
         if now > self._end:
             self._count_file.write_text(str(self._count))
             sys.stdout.flush()

@@ -77,8 +77,8 @@ def _end(data: bytes, draw: Random, samples: Sequence[bytes]) -> bytes:
 
 def _repeat(data: bytes, draw: Random, samples: Sequence[bytes]) -> bytes:
     start, end = _stretch(data, draw)
-    times = draw.choice((2, 5, 50, 5000))
-    return data[:start] + (data[start:end] * times)[:MOST_BYTES] + data[end:]
+    times = min(draw.choice((2, 5, 50, 5000)), MOST_BYTES // max(1, end - start) + 1)
+    return data[:start] + data[start:end] * times + data[end:]
 
 
 def _splice(data: bytes, draw: Random, samples: Sequence[bytes]) -> bytes:
