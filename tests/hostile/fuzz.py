@@ -10,7 +10,8 @@ and the next run begins with them. What `oracle.py` complains about is a find. I
 allow, and written to `tests/hostile/finds/READER`, where `test_damaged_files.py` tries it again in every run of the
 tests; of inputs that fail alike only the first is kept. Where the process crashes or hangs, its last input is written
 there, and `build/fuzz/READER/log.txt` says where it was. A table tells what was run: reader, executions, finds and
-seconds. The readers whose names are in `--skip` are left out. Linux only, and best in an environment of its own: atheris brings a libFuzzer that nothing else needs.
+seconds. The readers whose names are in `--skip` are left out. Linux only, and best in an environment of its own:
+atheris brings a libFuzzer that nothing else needs.
 """
 
 import argparse
