@@ -64,11 +64,15 @@ def _decode(path: Path, target: Path) -> None:
             f"{path}: is a video or MP4 audio, which needs the extra '{EXTRA}': pip install 'lpgnet[{EXTRA}]', "
             "or convert it to wav or flac"
         ) from None
+    import soundfile
+
     try:
-        with av.open(str(path)) as container:
+        # Titles and the like are not read, whichever encoding they have.
+        with av.open(str(path), metadata_errors="ignore") as container:
             _write(container, target, path)
-    except av.error.FFmpegError as error:
-        raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
+    except (av.error.FFmpegError, soundfile.LibsndfileError) as error:
+        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error.strerror
+        raise PipelineError(f"{path}: cannot be decoded ({reason}); copy or convert it again") from None
 
 
 def _write(container: Any, target: Path, path: Path) -> None:
@@ -79,9 +83,13 @@ def _write(container: Any, target: Path, path: Path) -> None:
     if not container.streams.audio:
         raise PipelineError(f"{path}: has no audio track")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise PipelineError(f"{path}: its audio track is of an unknown kind; copy or convert it again")
     channels, rate = stream.channels, stream.rate
     resampler = av.AudioResampler(format="s16", layout=stream.layout, rate=rate)
     with soundfile.SoundFile(str(target), "w", rate, channels, "PCM_16") as sound:
         for frame in container.decode(stream):
             for even in resampler.resample(frame):
                 sound.write(np.ascontiguousarray(even.to_ndarray().reshape(-1, channels)))
+    if sound.frames == 0:
+        raise PipelineError(f"{path}: its audio track holds no samples; copy or convert it again")

@@ -224,6 +224,16 @@ def _encoder(modality: str, file: str, *, load: bool = False) -> Reader:
     return Reader(file, lambda path: use(f"hf:{path.parent}"), (sample,), others, slow=load)
 
 
+def _encoder_index() -> Reader:
+    from lpgnet.feature_extractors import resolve_spec
+
+    others = {path.name: path.read_bytes() for path in (_ENCODERS / "text").glob("*.json")}
+    others["model-1.safetensors"] = (_ENCODERS / "text" / "model.safetensors").read_bytes()
+    sample = b'{"metadata": {"total_size": 8}, "weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}'
+    file = "model.safetensors.index.json"
+    return Reader(file, lambda path: resolve_spec(f"hf:{path.parent}"), (sample,), others)
+
+
 def _yaml() -> Reader:
     from lpgnet.pipeline.config import Config, parse_config
 
@@ -391,6 +401,7 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "model-weights": lambda: _model("model.safetensors"),
     "encoder-config": lambda: _encoder("audio", "config.json"),
     "encoder-preprocessor": lambda: _encoder("audio", "preprocessor_config.json"),
+    "encoder-index": _encoder_index,
     "encoder-text": lambda: _encoder("text", "config.json", load=True),
     "encoder-tokenizer": lambda: _encoder("text", "tokenizer_config.json", load=True),
     "encoder-audio": lambda: _encoder("audio", "config.json", load=True),
