@@ -129,12 +129,10 @@ def search(name: str, seconds: float, work: Path) -> None:
 
         reader = make_reader(name)
         laid = reader.lay(Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-")))
-        (folder / "last").unlink(missing_ok=True)
-        (folder / "last").symlink_to(laid / reader.file)
-        # What is imported late is imported now, and instrumented.
-        for number, sample in enumerate(reader.samples):
-            (samples / str(number)).write_bytes(sample)
-            print(name, "sample:", complaint(reader, laid, sample))
+    (folder / "last").unlink(missing_ok=True)
+    (folder / "last").symlink_to(laid / reader.file)
+    for number, sample in enumerate(reader.samples):
+        (samples / str(number)).write_bytes(sample)
     run = _Run(lambda data: complaint(reader, laid, data), folder / "executions", FINDS / name, seconds)
 
     def damage(data: bytes, most: int, seed: int) -> bytes:

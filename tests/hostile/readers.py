@@ -38,11 +38,14 @@ class Reader:
     slow: bool = False
 
     def lay(self, folder: Path) -> Path:
-        """Make the folder with all files but the input."""
+        """Make the folder with all its files, and read the valid inputs, so that what is imported late is imported."""
         (folder / self.file).parent.mkdir(parents=True, exist_ok=True)
         for name, content in self.beside.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
+        for sample in self.samples:
+            (folder / self.file).write_bytes(sample)
+            self.read(folder / self.file)
         return folder
 
 

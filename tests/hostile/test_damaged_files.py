@@ -11,26 +11,17 @@ import pytest
 from tests.hostile.budget import cases
 from tests.hostile.mutations import mutate
 from tests.hostile.oracle import complaint
-from tests.hostile.readers import READERS, Reader, make_reader
+from tests.hostile.readers import READERS, make_reader
 
 FINDS = sorted(path for path in (Path(__file__).parent / "finds").glob("*/*") if path.is_file())
 # Of all hostile cases together; a slow reader has a tenth of a fast one's.
 _SHARE = 0.7 / len(READERS)
 
 
-def laid(name: str, folder: Path) -> Reader:
-    """Make a reader, and read its valid inputs, so that what is imported late is imported."""
-    reader = make_reader(name)
-    reader.lay(folder)
-    for sample in reader.samples:
-        (folder / reader.file).write_bytes(sample)
-        reader.read(folder / reader.file)
-    return reader
-
-
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
-    reader = laid(name, tmp_path)
+    reader = make_reader(name)
+    reader.lay(tmp_path)
     for seed in range(cases(_SHARE / 10 if reader.slow else _SHARE)):
         data = mutate(reader.samples, Random(seed))
         assert complaint(reader, tmp_path, data) is None, f"{name}, seed {seed}"
@@ -38,5 +29,6 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("find", FINDS, ids=[f"{path.parent.name}-{path.name}" for path in FINDS])
 def test_what_once_broke_a_reader_no_longer_does(tmp_path: Path, find: Path) -> None:
-    reader = laid(find.parent.name, tmp_path)
+    reader = make_reader(find.parent.name)
+    reader.lay(tmp_path)
     assert complaint(reader, tmp_path, find.read_bytes()) is None
