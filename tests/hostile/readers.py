@@ -88,9 +88,11 @@ def _manifest(file: str, sample: str, **beside: str) -> Reader:
 
 
 def _features() -> Reader:
+    from lpgnet.feature_extractors import EncoderSpec
     from lpgnet.pipeline.embeddings.summaries import FEATURES_FILE, ModalitySummary, read_summaries, write_summaries
 
-    summary = ModalitySummary({"name": "hf:a", "layers": "all"}, {"hf:a": "fp32"}, 2, 3, ["u1"])
+    spec = EncoderSpec("hf:a", "text", "all", "mean", "fp32", None, None, False, _FINGERPRINT * 2)
+    summary = ModalitySummary(spec.to_dict(), {"hf:a": "fp32"}, 2, 3, ["u1"])
     sample = _written(FEATURES_FILE, lambda folder: write_summaries(folder, {"text": summary}))
     return Reader(FEATURES_FILE, lambda path: read_summaries(path.parent), (sample,))
 
