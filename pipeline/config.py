@@ -282,6 +282,7 @@ class ServeConfig:
         prediction: how recordings are labelled
         host: address to listen on; the default is reachable from this machine only
         port: port to listen on; 0 takes a free one
+        allowed_hosts: further names under which browsers may ask for the page, such as that of a proxy before it
         max_megabytes: reject larger files (megabytes)
         max_minutes: reject longer recordings (minutes)
     """
@@ -290,6 +291,7 @@ class ServeConfig:
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     host: str = "127.0.0.1"
     port: NonNegativeInt = 7860
+    allowed_hosts: list[str] = field(default_factory=list)
     max_megabytes: PositiveFloat = 200.0
     max_minutes: PositiveFloat = 120.0
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say
+from lpgnet.pipeline.common.processes import end_cleanly_when_terminated
 from lpgnet.pipeline.config import ServeConfig, check_prediction, parse_config
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
-from lpgnet.pipeline.labelling.web_page import Labeller, launch, make_page, temporary_files
+from lpgnet.pipeline.labelling.page_files import page_files
+from lpgnet.pipeline.labelling.page_process import labelling_process
+from lpgnet.pipeline.labelling.page_server import PageServer
 from lpgnet.pipeline.reports.timeline import check_formats
 
 
@@ -21,11 +22,11 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError("give --model RUN_OR_FOLDER")
     check_prediction(config.prediction)
     check_formats(config.prediction.formats)
-    with temporary_files() as folder:
-        labeller = Labeller(EmotionPipeline.from_config(replace(config.prediction, model=config.model)), config, folder)
-        page = make_page(labeller)
-        say(f"serving at {launch(page, config)} (press Ctrl-C to stop)")
-        page.block_thread()
+    end_cleanly_when_terminated()
+    with page_files() as files, labelling_process(config, files.scratch) as process:
+        server = PageServer(config, files, process)
+        say(f"serving at {server.address} (press Ctrl-C to stop)")
+        server.run()
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,28 +36,29 @@ def needs_decoding(path: Path) -> bool:
 
 
 @contextmanager
-def decodable(path: Path) -> Iterator[Path]:
+def decodable(path: Path, *, max_seconds: float = math.inf) -> Iterator[Path]:
     """Give the file itself, or a temporary FLAC of its first audio track where libsndfile cannot read it.
 
     Args:
         path: a recording.
+        max_seconds: a container that says that it is longer is not decoded, one that turns out to be not to its end.
 
     Returns:
         A context manager that gives the path of a file that libsndfile reads.
 
     Raises:
-        PipelineError: PyAV is not installed, or the file has no audio track or is damaged.
+        PipelineError: PyAV is not installed, or the file has no audio track, is damaged or too long.
     """
     if not needs_decoding(path):
         yield path
         return
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         target = Path(folder) / f"{path.stem}.flac"
-        _decode(path, target)
+        _decode(path, target, max_seconds)
         yield target
 
 
-def _decode(path: Path, target: Path) -> None:
+def _decode(path: Path, target: Path, max_seconds: float) -> None:
     try:
         import av
     except ImportError:
@@ -69,13 +71,13 @@ def _decode(path: Path, target: Path) -> None:
     try:
         # Titles and the like are not read, whichever encoding they have.
         with av.open(str(path), metadata_errors="ignore") as container:
-            _write(container, target, path)
+            _write(container, target, path, max_seconds)
     except (av.error.FFmpegError, soundfile.LibsndfileError) as error:
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error.strerror
         raise PipelineError(f"{path}: cannot be decoded ({reason}); copy or convert it again") from None
 
 
-def _write(container: Any, target: Path, path: Path) -> None:
+def _write(container: Any, target: Path, path: Path, max_seconds: float) -> None:
     """The first audio track frame by frame, so that an hour needs no more memory than a second."""
     import av
     import soundfile
@@ -85,11 +87,18 @@ def _write(container: Any, target: Path, path: Path) -> None:
     stream = container.streams.audio[0]
     if stream.codec_context is None:
         raise PipelineError(f"{path}: its audio track is of an unknown kind; copy or convert it again")
+    _check_length((container.duration or 0) / av.time_base, path, max_seconds)
     channels, rate = stream.channels, stream.rate
     resampler = av.AudioResampler(format="s16", layout=stream.layout, rate=rate)
     with soundfile.SoundFile(str(target), "w", rate, channels, "PCM_16") as sound:
         for frame in container.decode(stream):
             for even in resampler.resample(frame):
                 sound.write(np.ascontiguousarray(even.to_ndarray().reshape(-1, channels)))
+                _check_length(sound.frames / rate, path, max_seconds)
     if sound.frames == 0:
         raise PipelineError(f"{path}: its audio track holds no samples; copy or convert it again")
+
+
+def _check_length(seconds: float, path: Path, max_seconds: float) -> None:
+    if seconds > max_seconds:
+        raise PipelineError(f"{path}: lasts longer than the limit of {max_seconds / 60:g} min")

@@ -72,7 +72,9 @@ def to_eaf(timeline: Timeline) -> str:
     document.adocument["DATE"] = datetime.now(UTC).isoformat(timespec="seconds")
     if timeline.recording is not None:
         kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
-        document.add_linked_file(timeline.recording.resolve().as_uri(), f"./{timeline.recording.name}", kind)
+        relative = f"./{timeline.recording.name}"
+        address = relative if timeline.beside else timeline.recording.resolve().as_uri()
+        document.add_linked_file(address, relative, kind)
     for name, rows in _speaker_tiers(timeline.rows):
         for title, value in ((name, _text), (f"{name} {EMOTION}", _label)):
             tier = _unused(title, list(document.get_tier_names()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from lpgnet.pipeline.corpora.audio import describe, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.recordings.media import needs_decoding
+from lpgnet.pipeline.recordings.media import decodable, needs_decoding
 from lpgnet.pipeline.reports.config import PageConfig
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.templates import templates
@@ -30,6 +31,8 @@ _PLAYED = {
 }
 # Formats that libsndfile does not decode but browsers do.
 _CONTAINERS = {".m4a": "audio/mp4", ".mp4": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm"}
+# What browsers play, by the suffix of a playable copy.
+PLAYED_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg", **_CONTAINERS}
 _COMPRESSED_RATE = 24_000
 
 
@@ -50,7 +53,7 @@ def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
         summary=[_summary(timeline, speaker) for speaker in timeline.speakers()],
         data=asdict(_page_data(timeline)),
         audio=_audio(timeline.recording, folder, config),
-        embedded=timeline.recording is not None and _is_small(timeline.recording, config),
+        embedded=timeline.recording is not None and is_embedded(timeline.recording, config),
         style=_style_of,
         clock=clock,
     )
@@ -139,7 +142,8 @@ def _mean_weights(rows: Sequence[TimelineRow]) -> dict[str, float]:
     return {name: sum(row.modality_weights[name] for row in rows) / len(rows) for name in rows[0].modality_weights}
 
 
-def _is_small(recording: Path, config: PageConfig) -> bool:
+def is_embedded(recording: Path, config: PageConfig) -> bool:
+    """Tell whether a recording is small enough to be part of the page."""
     return recording.stat().st_size <= config.embed_megabytes * 1e6
 
 
@@ -147,33 +151,61 @@ def _audio(recording: Path | None, folder: Path, config: PageConfig) -> str | No
     """Return the address of the sound for the page's player: its data, or a relative link."""
     if recording is None:
         return None
-    if not _is_small(recording, config):
+    if not is_embedded(recording, config):
         return quote(os.path.relpath(recording.resolve(), folder.resolve()).replace(os.sep, "/"))
     kind, content = _playable(recording)
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def playable_copy(recording: Path, folder: Path, name: str) -> Path:
+    """Put a recording into a folder in a form that browsers play: as it is where they play that, else compressed.
+
+    Args:
+        recording: an audio or video file.
+        folder: where the copy goes.
+        name: its name, without a suffix.
+
+    Raises:
+        PipelineError: the recording cannot be read.
+    """
+    kind = _played_type(recording)
+    suffix = next((suffix for suffix, played in PLAYED_TYPES.items() if played == kind), ".ogg")
+    copy = folder / f"{name}{suffix}"
+    if kind is None:
+        copy.write_bytes(_compressed(recording))
+    else:
+        shutil.copyfile(recording, copy)
+    return copy
+
+
 def _playable(recording: Path) -> tuple[str, bytes]:
     """Return the media type and content of the recording in a form that browsers play."""
+    kind = _played_type(recording)
+    return (kind, recording.read_bytes()) if kind else ("audio/ogg", _compressed(recording))
+
+
+def _played_type(recording: Path) -> str | None:
+    """Return the media type of the recording if browsers play it, else None."""
     import soundfile
 
     if needs_decoding(recording):
-        return _CONTAINERS.get(recording.suffix.lower(), "video/webm"), recording.read_bytes()
+        return _CONTAINERS.get(recording.suffix.lower())
     found = soundfile.info(str(recording))
     kind, codings = _PLAYED.get(found.format, ("", ()))
-    if found.subtype in codings:
-        return kind, recording.read_bytes()
-    return "audio/ogg", _compressed(recording)
+    return kind if found.subtype in codings else None
 
 
 def _compressed(recording: Path) -> bytes:
     """Return the recording mixed down and compressed to Ogg Opus."""
     import soundfile
 
-    segment = segment_of(str(recording), describe(str(recording)), start=None, end=None, channel=None)
     target = io.BytesIO()
     try:
-        with soundfile.SoundFile(target, "w", _COMPRESSED_RATE, 1, format="OGG", subtype="OPUS") as sound:
+        with (
+            decodable(recording) as audio,
+            soundfile.SoundFile(target, "w", _COMPRESSED_RATE, 1, format="OGG", subtype="OPUS") as sound,
+        ):
+            segment = segment_of(str(audio), describe(str(audio)), start=None, end=None, channel=None)
             for block in read_blocks(segment, _COMPRESSED_RATE, seconds=30.0):
                 sound.write(block)
     except soundfile.LibsndfileError as error:

@@ -54,6 +54,7 @@ class Timeline:
         seconds: duration of the recording.
         choices: lines that say how the turns were found.
         model: folder of the model.
+        beside: the recording is to be found beside the outputs, so that their links name it without a folder.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Timeline:
     seconds: float
     choices: tuple[str, ...] = ()
     model: str = ""
+    beside: bool = False
 
     @property
     def classes(self) -> list[str]:

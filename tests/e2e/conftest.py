@@ -1,12 +1,17 @@
 """A reduced demo corpus and tiny checkpoints, on which the commands themselves are run."""
 
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lpgnet.pipeline import cli
 from tests.e2e.workplace import DEMO, Run, Workplace, reduce_corpus, write_config
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +88,34 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return code, captured.out, captured.err
 
     return run_command
+
+
+def missing(what: str) -> None:
+    """Skip where something is not installed, but not in continuous integration."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing; the browser tests must run here")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("the Python package playwright")
+    if not CHROMIUM.exists():
+        missing(str(CHROMIUM))
+    with sync_playwright() as playwright:
+        options = ["--autoplay-policy=no-user-gesture-required", "--no-sandbox"]
+        # In the C locale Chromium opens no file whose path has an umlaut.
+        settings = {**os.environ, "LC_ALL": "C.UTF-8"}
+        instance = playwright.chromium.launch(executable_path=str(CHROMIUM), args=options, env=settings)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture(scope="session")
+def trained(extracted: Workplace) -> Path:
+    """The folder of a run that is trained."""
+    assert cli.main(extracted.arguments("train", "--run", "trained")) == 0
+    return extracted.folder / "work" / "small" / "runs" / "trained"

@@ -4,14 +4,17 @@ import csv
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo"
+RECORDING = DEMO / "recording" / "recording.flac"
 DIALOGUES_PER_SESSION = 3
 
 # Runs a command in this process: its exit code, standard output and standard error.
@@ -93,3 +96,11 @@ def fails(run: Run, arguments: list[str], *fragments: str, code: int = 1) -> str
     for fragment in fragments:
         assert fragment in err, f"{fragment!r} is not in {err!r}"
     return err
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait until an expression is true; Playwright's own wait evaluates strings, which the report's policy forbids."""
+    deadline = time.monotonic() + 30
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(20)

@@ -79,3 +79,30 @@ def test_what_libsndfile_reads_is_read_as_it_is(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     with decodable(tmp_path / "a.wav") as audio:
         assert audio == tmp_path / "a.wav"
+
+
+def test_a_container_that_says_it_is_too_long_is_not_decoded(tmp_path: Path) -> None:
+    path = write_container(tmp_path / "call.m4a", "aac", seconds=90.0)
+    content = bytearray(path.read_bytes())
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    content[start:end] = bytes(end - start)
+    path.write_bytes(content)
+    problem = r"call\.m4a: lasts longer than the limit of 1 min"
+    with pytest.raises(PipelineError, match=problem), decodable(path, max_seconds=60):
+        pass
+    with pytest.raises(PipelineError, match="cannot be decoded"), decodable(path, max_seconds=120):
+        pass
+
+
+def test_a_container_that_says_nothing_is_decoded_to_the_limit(tmp_path: Path) -> None:
+    """Its length may be missing or wrong."""
+    path = write_container(tmp_path / "call.mkv", "ac3", seconds=90.0)
+    content = path.read_bytes()
+    # Matroska's element of the duration, a number of 8 bytes, becomes one that is to be skipped.
+    assert content.count(b"\x44\x89\x88") == 1
+    path.write_bytes(content.replace(b"\x44\x89\x88", b"\x44\x88\x88"))
+    problem = r"call\.mkv: lasts longer than the limit of 1 min"
+    with pytest.raises(PipelineError, match=problem), decodable(path, max_seconds=60):
+        pass
+    with decodable(path, max_seconds=91) as audio:
+        assert soundfile.info(audio).duration == pytest.approx(90.0, abs=0.1)

@@ -21,7 +21,7 @@ from praatio import textgrid
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.config import PageConfig
-from lpgnet.pipeline.reports.page import clock, to_html
+from lpgnet.pipeline.reports.page import clock, playable_copy, to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, tiers
 from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
 
@@ -211,6 +211,17 @@ def test_what_browsers_do_not_play_is_compressed(timeline: Timeline, tmp_path: P
     path = tmp_path / "telephone.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 8000 * 2), 8000, subtype=subtype)
     assert 'src="data:audio/ogg;base64,' in to_html(replace(timeline, recording=path), tmp_path, PageConfig())
+
+
+def test_a_playable_copy(timeline: Timeline, tmp_path: Path) -> None:
+    """As it is where browsers play that, under the suffix of what it is; else compressed."""
+    waveform = np.random.default_rng(0).normal(0, 0.1, 8000 * 2)
+    for name, subtype, suffix in (("a.rec", "PCM_16", ".wav"), ("b.wav", "ALAW", ".ogg"), ("c.csv", "ULAW", ".ogg")):
+        soundfile.write(tmp_path / name, waveform, 8000, subtype=subtype, format="WAV")
+        copy = playable_copy(tmp_path / name, tmp_path, "call")
+        assert copy == tmp_path / f"call{suffix}"
+        assert (copy.read_bytes() == (tmp_path / name).read_bytes()) == (suffix == ".wav")
+        assert soundfile.info(copy).duration == pytest.approx(2.0, abs=0.1)
 
 
 def test_formats_by_name() -> None:

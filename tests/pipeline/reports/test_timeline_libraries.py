@@ -96,6 +96,13 @@ def test_pympi_knows_few_kinds_of_media() -> None:
     assert [media.get("MIME_TYPE") for media in root.iter("MEDIA_DESCRIPTOR")] == ["audio/mp4"]
 
 
+def test_an_eaf_that_goes_elsewhere_with_its_recording_names_no_folder() -> None:
+    document = to_eaf(replace(timeline(row("one"), recording=Path("/srv/secret/call.wav")), beside=True))
+    media = next(ElementTree.fromstring(document.encode()).iter("MEDIA_DESCRIPTOR"))
+    assert (media.get("MEDIA_URL"), media.get("RELATIVE_MEDIA_URL")) == ("./call.wav", "./call.wav")
+    assert "secret" not in document
+
+
 @pytest.fixture
 def kolkata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Local time five hours and a half from UTC."""
