@@ -35,7 +35,7 @@ class Checkpoint:
         for file in map(self.folder.joinpath, PREPROCESSORS):
             settings = read_json(self.name, file) if file.is_file() else {}
             settings = settings.get("feature_extractor", settings)
-            if isinstance(settings, dict) and "sampling_rate" in settings:
+            if "sampling_rate" in settings:
                 return {key: value for key, value in settings.items() if key not in VOLATILE}
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +72,6 @@ _EXTRA = {
     "StartTime": "start_time",
     "EndTime": "end_time",
 }
-_NUMBER = re.compile(r"[0-9]{1,9}")
 _COLUMNS = (*_TEXTS, "Dialogue_ID", "Utterance_ID", *_EXTRA)
 # Bytes of cp1252 that were once decoded as Latin-1 stand as C1 controls in old copies of the tables.
 _CONTROLS = {code: bytes([code]).decode("cp1252", errors="ignore") or chr(code) for code in range(0x80, 0xA0)}
@@ -145,7 +143,7 @@ def _row(cells: Row, *, where: str) -> _Row:
             raise PipelineError(f"{where}: the table has no column '{name}'{did_you_mean(name, cells)}")
     ids = {name: str(cells[name]).strip() for name in ("Dialogue_ID", "Utterance_ID")}
     for name, value in ids.items():
-        if not _NUMBER.fullmatch(value):
+        if not (value.isascii() and value.isdigit()):
             raise PipelineError(f"{where}: {name} '{value}' is not a number")
     texts = {name: str(cells[name]).translate(_CONTROLS).strip() for name in _COLUMNS}
     return _Row(int(ids["Dialogue_ID"]), int(ids["Utterance_ID"]), texts)

@@ -209,8 +209,11 @@ def training_cost(folder: Path) -> TrainingCost | None:
         return None
     seconds = [entry.train_seconds for entry in read_log(folder)]
     described = json.loads(read_text(made_with))
-    made = {name: described[name] for name in ("device", "threads", "processes")}
-    return TrainingCost(len(seconds), median(seconds), **made)
+    if not {"device", "threads", "processes"} <= described.keys():
+        return None
+    return TrainingCost(
+        len(seconds), median(seconds), str(described["device"]), described["threads"], described["processes"]
+    )
 
 
 def read_log(folder: Path) -> list[EpochLog]:
