@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_type_hint
 import yaml
 
 from lpgnet.model import CONFIG_TYPES, ModelError
+from lpgnet.pipeline.common.files import read_regular
 from lpgnet.pipeline.common.ranges import (
     Count,
     Folds,
@@ -38,11 +39,13 @@ class CorpusConfig:
     Attributes:
         reader: the corpus's layout: iemocap, meld or table
         root: folder or fsspec address that holds the corpus
+        follow_links: follow links in that folder that lead out of it, as to another disk
         options: further settings of the reader, such as the table's file and columns
     """
 
     reader: str = "table"
     root: str = "."
+    follow_links: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -426,12 +429,12 @@ def _values_of(option: str, arguments: Sequence[str]) -> Iterator[str]:
 
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_regular(path).decode("utf-8"))
     except FileNotFoundError:
         known = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise UsageError(f"{path}: no such config file{did_you_mean(str(path), known)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
+        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

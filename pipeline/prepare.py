@@ -9,7 +9,7 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.stamps import is_fresh, stat_of, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.corpora import compare_counts, read_corpus, sources
+from lpgnet.pipeline.corpora import compare_counts, read_corpus, refuse_links, sources
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Corpus, Manifest, count_by, write_manifest
 from lpgnet.pipeline.errors import shorten
 
@@ -42,6 +42,8 @@ def prepare(config: Config) -> None:
 
 def _inputs(config: Config) -> dict[str, object]:
     files = sources(config.corpus.reader, config.corpus.root, **config.corpus.options)
+    if not config.corpus.follow_links:
+        refuse_links(files, config.corpus.root)
     return {"corpus": asdict(config.corpus), "name": config.name, "sources": stat_of(files)}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from lpgnet.pipeline.errors import PipelineError
 
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
 
 
 Record = TypeVar("Record")
+# More than the manifest of a million utterances has, and less than memory (bytes).
+MAX_TEXT_BYTES = 2**30
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def read_json(path: Path, kind: type[Record]) -> Record:
@@ -78,16 +89,68 @@ def parse_object(line: str, *, where: str) -> dict[str, Any]:
     return values
 
 
+def is_address(root: str) -> bool:
+    """Tell whether a root is an fsspec address such as `memory://corpus` rather than a local folder."""
+    return "://" in root
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a local file for reading; files that people name are opened here and nowhere else.
+
+    What is no regular file may give nothing for ever (a pipe), give for ever (a device), or act when it is opened.
+
+    Raises:
+        OSError: there is none, it is no regular file or it may not be read; `strerror` says so in words.
+    """
+    try:
+        _check_regular(os.stat(path), path)
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller's context closes it
+    except ValueError:
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+    try:
+        # The name may mean another file by now.
+        _check_regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_regular(found: os.stat_result, path: Path | str) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "special")
+        raise OSError(errno.EINVAL, f"it is {kind}, and only regular files are read", str(path))
+
+
+def read_regular(path: Path | str, *, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """Read a whole local file, as long as it says that it is: the kernel's own files say 0 and may never end.
+
+    Raises:
+        OSError: as `open_regular` does, or it has more than `limit` bytes.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, and at most {limit:,} are read", str(path))
+        return file.read(size)
+
+
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file.
 
     Raises:
-        PipelineError: the file is missing or is not UTF-8.
+        PipelineError: the file is missing, cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file; run the stage that writes it first") from None
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 

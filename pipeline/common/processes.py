@@ -6,20 +6,32 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from lpgnet.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from accelerate import Accelerator
 
 Item = TypeVar("Item")
 PROC = Path("/proc")
+# Who started this process, asked as early as can be: a parent that is gone is another one.
+PARENT = os.getppid()
+# How often a process that shares no pipe with its parent looks whether it is still there (seconds).
+PARENT_SECONDS = 0.5
+# What the launchers leave in the environment of the processes that they start.
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
+# Of Linux's sys/prctl.h: the signal that the kernel sends when the parent is gone.
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
 
+    _end_with_launcher()
     kind = device_kind(device)
     if mixed_precision == "fp16" and kind != "cuda":
         raise UsageError("training.mixed_precision fp16 needs a CUDA GPU; on other devices use bf16 or no")
@@ -140,6 +153,39 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     if accelerator.num_processes != launch.size:
         raise UsageError(f"the launcher started {launch.size} processes, accelerate sees {accelerator.num_processes}")
     return accelerator
+
+
+def _end_with_launcher() -> None:
+    """End when the launcher is gone: the other processes that this one works with ended with it, or wait for it."""
+    if any(name in os.environ for name in LAUNCHERS):
+        end_with_parent()
+
+
+def end_with_parent(pipe: Connection | None = None) -> None:
+    """Let this process end as soon as its parent is gone: a parent that is killed cannot end its processes.
+
+    Args:
+        pipe: the end for reading of one whose other end the parent alone holds: it may also close it to end this
+            process. None asks the system for the parent.
+    """
+    Thread(target=_end_when_gone, args=(pipe,), daemon=True).start()
+    if sys.platform == "linux":
+        import ctypes
+
+        # The kernel ends even a process whose threads all wait for a library that holds the interpreter.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # It tells of no parent that was gone before.
+        if os.getppid() != PARENT:
+            os._exit(1)
+
+
+def _end_when_gone(pipe: Connection | None) -> None:
+    if pipe is not None:
+        pipe.poll(None)
+    else:
+        while os.getppid() == PARENT:
+            time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def end_cleanly_when_terminated() -> None:

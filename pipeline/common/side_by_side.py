@@ -5,16 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
-from multiprocessing.connection import wait
-from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
-
-import torch
 
 from lpgnet.pipeline.common import console
 from lpgnet.pipeline.common.processes import device_kind
+from lpgnet.pipeline.common.workers import Workers
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -24,6 +21,8 @@ Item = TypeVar("Item")
 
 def default_workers(device: str) -> int:
     """Return one worker for each GPU, or for each CPU core that this process may use."""
+    import torch
+
     kind = device_kind(device)
     if kind != "cpu":
         return torch.cuda.device_count() if kind == "cuda" else 1
@@ -33,6 +32,8 @@ def default_workers(device: str) -> int:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute in one thread, as a worker process does."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -54,40 +55,28 @@ def run_side_by_side(work: Callable[[Item], None], items: Sequence[Item], *, wor
     Yields:
         Each item when it is done.
     """
-    context = multiprocessing.get_context("spawn")
-    slots = context.SimpleQueue()
+    slots = multiprocessing.get_context("spawn").SimpleQueue()
     for slot in range(workers):
         slots.put(slot)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(slots,)) as pool:
+    with Workers(workers, _set_up, slots) as pool:
         futures = {pool.submit(work, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
 
 
-def _start_worker(slots: SimpleQueue[int]) -> None:
+def _set_up(slots: SimpleQueue[int]) -> None:
+    import torch
+
     torch.set_num_threads(1)
     console.messages.quiet = True
-    Thread(target=_end_with_parent, daemon=True).start()
     _take_gpu(slots.get())
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is gone: a parent that is killed cannot end its workers."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _take_gpu(slot: int) -> None:
     """Let this process see one GPU only; call it before CUDA starts."""
+    import torch
+
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
     if names:

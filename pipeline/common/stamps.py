@@ -17,7 +17,7 @@ def stat_of(paths: Iterable[Path]) -> dict[str, list[int]]:
 def _stat(path: Path) -> list[int]:
     try:
         stat = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return [-1, -1]
     return [stat.st_size, round(stat.st_mtime * 1e6)]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpgnet.pipeline.corpora import iemocap, meld, table
-from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
 from lpgnet.pipeline.corpora.manifest import Utterance, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
 
-__all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "read_corpus", "sources"]
+__all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "read_corpus", "refuse_links", "sources"]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from lpgnet.cache import file_digest
+from lpgnet.pipeline.common.files import is_address, open_regular
 from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -21,6 +23,25 @@ END_TOLERANCE = 0.05
 
 # Decoded at once, so that of a long segment only one block has all its channels at the file's rate in memory (seconds).
 BLOCK_SECONDS = 60.0
+# The same where channels are many or the rate is high (samples of all channels).
+BLOCK_SAMPLES = 2**24
+
+# Rates of speech that is worth resampling: below, a second of file would become minutes of waveform (Hz).
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+
+# Two days and nights in one file, or 16 GiB; a longer one would be digested and searched for speech for hours.
+MAX_RECORDING_HOURS, MAX_RECORDING_BYTES = 48, 2**34
+
+# An utterance is in memory as a whole, a gigabyte at 16 kHz if it is this long.
+MAX_UTTERANCE_HOURS = 4
+
+# Bytes of a sample where it is stored as it is.
+_SAMPLE_BYTES = {
+    "PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8
+}  # fmt: skip
+_COMPRESSED = ("FLAC", "OGG", "MPEG")
+# The most that a byte of a compressed file stands for: a FLAC frame of silence has 65,535 samples in some 10 bytes.
+_SAMPLES_PER_BYTE = 2**13
 
 # libsndfile says so in its log when a header announces more than the file holds.
 _TRUNCATED = "(should be "
@@ -63,20 +84,48 @@ class Segment:
         return (self.end - self.start) / self.sampling_rate
 
 
-def is_address(root: str) -> bool:
-    """Tell whether a root is an fsspec address such as `memory://corpus` rather than a local folder."""
-    return "://" in root
+def without_local_scheme(root: str) -> str:
+    """Return the local folder that `file:///folder` means, and any other root as it is."""
+    return root.removeprefix("file://").removeprefix("local://")
 
 
-def locate(root: str, audio: str) -> str:
+def locate(root: str, audio: str, *, follow_links: bool = True) -> str:
     """Return the file or address of a manifest's `audio`.
+
+    Args:
+        root: folder or address of the corpus.
+        audio: path relative to it.
+        follow_links: allow links that lead out of the root; the owner of the corpus laid them.
 
     Raises:
         PipelineError: the path leaves the root.
     """
+    root = without_local_scheme(root)
     if audio.startswith("/") or ".." in audio.split("/") or is_address(audio):
         raise PipelineError(f"audio '{audio}' leaves the corpus root; give a path relative to {root}")
-    return f"{root.rstrip('/')}/{audio}" if is_address(root) else os.path.join(root, audio)
+    if is_address(root):
+        return f"{root.rstrip('/')}/{audio}"
+    file = os.path.join(root, audio)
+    if not follow_links:
+        refuse_link(file, root)
+    return file
+
+
+def refuse_link(file: str, root: str) -> None:
+    """Refuse a local file that a link leads out of the root.
+
+    Raises:
+        PipelineError: one does, or no file can have this name.
+    """
+    try:
+        inside = Path(os.path.realpath(file)).is_relative_to(os.path.realpath(without_local_scheme(root)))
+    except ValueError:
+        raise PipelineError(f"{file}: cannot be read (no file can have this name)") from None
+    if not inside:
+        raise PipelineError(
+            f"{file}: a link leads out of {root}; copy the file there, or for a corpus of your own set "
+            "corpus.follow_links to true"
+        )
 
 
 @contextmanager
@@ -88,7 +137,7 @@ def open_binary(file: str) -> Iterator[BinaryIO]:
         with fsspec.open(file, "rb") as stream:
             yield stream
     else:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             yield stream
 
 
@@ -102,7 +151,7 @@ def open_audio(file: str) -> Iterator[soundfile.SoundFile]:
     import soundfile
 
     try:
-        with _decodable(file) as source, soundfile.SoundFile(source) as sound:
+        with _decodable(file) as source, soundfile.SoundFile(source, closefd=False) as sound:
             yield sound
     except FileNotFoundError:
         raise PipelineError(f"{file}: no such audio file") from None
@@ -113,15 +162,21 @@ def open_audio(file: str) -> Iterator[soundfile.SoundFile]:
 
 
 @contextmanager
-def _decodable(file: str) -> Iterator[str | BinaryIO]:
-    """Give libsndfile a local file by its path, which is several times faster than a Python stream."""
+def _decodable(file: str) -> Iterator[str | int | BinaryIO]:
+    """Give libsndfile a local file by its descriptor, which is several times faster than a Python stream.
+
+    On Windows by its path: descriptors are no business of the system there.
+    """
     with open_binary(file) as stream:
-        yield stream if is_address(file) else file
+        yield stream if is_address(file) else file if os.name == "nt" else stream.fileno()
 
 
 def _why_unreadable(file: str, reason: str) -> str:
-    with open_binary(file) as stream:
-        head = stream.read(12)
+    try:
+        with open_binary(file) as stream:
+            head = stream.read(12)
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
     if not head:
         return "is empty; record or copy it again"
     if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3":
@@ -135,16 +190,39 @@ def describe(file: str) -> AudioInfo:
     """Read a recording's header and digest its content.
 
     Raises:
-        PipelineError: the file is missing, empty, truncated or no audio.
+        PipelineError: the file is missing, empty, truncated or no audio, or its header says what cannot be.
     """
-    with open_audio(file) as sound:
-        if sound.frames == 0:
-            raise PipelineError(f"{file}: holds no samples; record or copy it again")
-        if _TRUNCATED in _data_line(sound.extra_info):
-            raise PipelineError(f"{file}: is truncated: it holds fewer samples than its header says; copy it again")
-        rate, frames, channels = sound.samplerate, sound.frames, sound.channels
-    with open_binary(file) as stream:
-        return AudioInfo(file_digest(stream), rate, frames, channels)
+    with open_audio(file) as sound, open_binary(file) as stream:
+        problem = _problem_of(sound, stream.seek(0, os.SEEK_END))
+        if problem:
+            raise PipelineError(f"{file}: {problem}")
+        stream.seek(0)
+        return AudioInfo(file_digest(stream), sound.samplerate, sound.frames, sound.channels)
+
+
+def _problem_of(sound: soundfile.SoundFile, size: int) -> str | None:
+    """Say what is wrong with the header of a file of `size` bytes, or None."""
+    if sound.frames == 0:
+        return "holds no samples; record or copy it again"
+    if _TRUNCATED in _data_line(sound.extra_info) or sound.frames > _most_frames(sound, size):
+        return "is truncated: it holds fewer samples than its header says; copy it again"
+    if not MIN_RATE <= sound.samplerate <= MAX_RATE:
+        return (
+            f"has a sampling rate of {sound.samplerate} Hz, which is outside {MIN_RATE} to {MAX_RATE}; export it again"
+        )
+    hours = sound.frames / sound.samplerate / 3600
+    if hours > MAX_RECORDING_HOURS or size > MAX_RECORDING_BYTES:
+        return (
+            f"has {hours:.0f} hours in {size:,} bytes, and at most {MAX_RECORDING_HOURS} hours and"
+            f" {MAX_RECORDING_BYTES:,} bytes are read; cut it into parts"
+        )
+    return None
+
+
+def _most_frames(sound: soundfile.SoundFile, size: int) -> int:
+    """Samples of each channel that a file of `size` bytes can hold."""
+    sample = None if sound.format in _COMPRESSED else _SAMPLE_BYTES.get(sound.subtype)
+    return size // (sample * sound.channels) if sample else size * _SAMPLES_PER_BYTE
 
 
 def _data_line(log: str) -> str:
@@ -160,6 +238,9 @@ def segment_of(file: str, info: AudioInfo, *, start: float | None, end: float | 
     Raises:
         PipelineError: the times or the channel do not lie in the file.
     """
+    for name, time in (("start", start), ("end", end)):
+        if time is not None and not 0 <= time * info.sampling_rate < float("inf"):
+            raise PipelineError(f"has {time} s as its {name} in {file}, which is no time in a recording")
     first = 0 if start is None else round(start * info.sampling_rate)
     last = info.n_samples if end is None else round(end * info.sampling_rate)
     if last - info.n_samples > END_TOLERANCE * info.sampling_rate:
@@ -181,8 +262,13 @@ def read_segment(segment: Segment, sampling_rate: int) -> np.ndarray:
         A float32 waveform `(samples,)` at `sampling_rate`.
 
     Raises:
-        PipelineError: the file cannot be decoded there, or holds NaN or infinite samples.
+        PipelineError: the file cannot be decoded there, holds NaN or infinite samples, or the segment is too long.
     """
+    if segment.seconds > MAX_UTTERANCE_HOURS * 3600:
+        raise PipelineError(
+            f"{segment.file}: its utterance lasts {segment.seconds / 3600:.1f} hours, and at most"
+            f" {MAX_UTTERANCE_HOURS} are read at once; give it a start and an end, or cut it into turns"
+        )
     blocks = list(read_blocks(segment, sampling_rate, seconds=BLOCK_SECONDS))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
@@ -212,13 +298,15 @@ def read_blocks(segment: Segment, sampling_rate: int, *, seconds: float) -> Iter
     Raises:
         PipelineError: as `read_segment` does.
     """
-    size = max(1, round(seconds * segment.sampling_rate))
     stream = None
     if segment.sampling_rate != sampling_rate:
         import soxr
 
         stream = soxr.ResampleStream(segment.sampling_rate, sampling_rate, 1, dtype="float32", quality="HQ")
     with open_audio(segment.file) as sound:
+        if sound.samplerate != segment.sampling_rate or (segment.channel or 0) >= sound.channels:
+            raise PipelineError(f"{segment.file}: has changed since it was looked at; run again when it is complete")
+        size = max(1, min(round(seconds * segment.sampling_rate), BLOCK_SAMPLES // sound.channels))
         sound.seek(segment.start)
         for start in range(segment.start, segment.end, size):
             block = _read_mono(sound, replace(segment, start=start, end=min(start + size, segment.end)))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import cast
 
+from lpgnet.pipeline.common.files import is_address
+from lpgnet.pipeline.corpora.audio import refuse_link, without_local_scheme
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, shorten
 
@@ -37,7 +39,8 @@ def corpus_root(root: str) -> Path:
     Raises:
         PipelineError: there is no such folder, or nothing here reads such addresses.
     """
-    folder = _remote(root) if "://" in root else Path(root).expanduser()
+    root = without_local_scheme(root)
+    folder = _remote(root) if is_address(root) else Path(root).expanduser()
     if not folder.is_dir():
         raise PipelineError(f"{root}: no such folder; set corpus.root to the folder that holds the corpus")
     return folder
@@ -50,6 +53,17 @@ def _remote(root: str) -> Path:
         return cast(Path, UPath(root))
     except (ValueError, ImportError) as error:
         raise PipelineError(f"{root}: cannot be opened ({error}); copy or mount the corpus") from None
+
+
+def refuse_links(files: Iterable[Path], root: str) -> None:
+    """Refuse files of a local corpus that links lead out of its root.
+
+    Raises:
+        PipelineError: there is one; names it.
+    """
+    if not is_address(without_local_scheme(root)):
+        for file in files:
+            refuse_link(str(file), root)
 
 
 def inside_root(audio: str, *, where: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from lpgnet.pipeline.common.files import parse_object
+from lpgnet.pipeline.common.files import is_address, parse_object, read_regular
 from lpgnet.pipeline.errors import PipelineError, shorten
 
 # UTF-32's little-endian mark begins with UTF-16's, so it stands first.
@@ -38,7 +38,7 @@ def read_bytes(path: Path) -> bytes:
         PipelineError: the file is missing or cannot be read.
     """
     try:
-        return path.read_bytes()
+        return path.read_bytes() if is_address(str(path)) else read_regular(path)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file") from None
     except OSError as error:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
+from lpgnet.pipeline.common.workers import Workers
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
-from lpgnet.pipeline.embeddings.plan import Problem, Request, Words
+from lpgnet.pipeline.embeddings.plan import Problem, Request, Words, why
 from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def embed(
     device: str,
     workers: int,
     batch_budget: int | None,
-) -> Iterator[tuple[Request, Embedding]]:
+) -> Generator[tuple[Request, Embedding], None, None]:
     """Embed requests chunk by chunk, in memory bounded by the chunk and not by the corpus.
 
     Args:
@@ -124,7 +123,7 @@ def _count(request: Request, embedding: Embedding, extraction: Extraction) -> No
 def _encode(
     encoder: Encoder, pairs: list[tuple[Request, Item]], extraction: Extraction, batch_budget: int | None
 ) -> list[tuple[Request, Embedding]]:
-    """Encode a chunk; items that the encoder refuses become problems."""
+    """Encode a chunk; items that the encoder refuses, or fails on also where they are alone, become problems."""
     from lpgnet.feature_extractors import ItemError
 
     try:
@@ -132,6 +131,10 @@ def _encode(
         return [(request, embedding) for (request, _), embedding in zip(pairs, embeddings, strict=True)]
     except ItemError as error:
         bad = error.problems
+    except Exception as error:
+        if len(pairs) > 1:
+            return [one for pair in pairs for one in _encode(encoder, [pair], extraction, batch_budget)]
+        bad = {0: why(error)}
     extraction.problems += [Problem(pairs[index][0].utterance_id, why) for index, why in bad.items()]
     good = [pair for index, pair in enumerate(pairs) if index not in bad]
     return _encode(encoder, good, extraction, batch_budget)
@@ -156,8 +159,7 @@ def _decode_chunks(
 ) -> Iterator[tuple[list[Request], list[Decoded]]]:
     """Yield each chunk with its decoded items; a file that cannot be decoded gives a Problem instead."""
     rate = encoder.sampling_rate
-    with ExitStack() as stack:
-        pool = _start_decoders(workers, stack) if rate is not None and workers > 0 else None
+    with Workers(workers) if rate is not None and workers > 0 else nullcontext() as pool:
         ahead: deque[tuple[list[Request], list[Future[Decoded]] | None]] = deque()
         for chunk in chunks:
             ahead.append((chunk, _submit(pool, chunk, rate)))
@@ -167,18 +169,7 @@ def _decode_chunks(
             yield _collect(*ahead.popleft(), rate, extraction)
 
 
-def _start_decoders(workers: int, stack: ExitStack) -> Executor:
-    # A fork of a process with torch's threads in it may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_stage)
-    stack.callback(pool.shutdown, cancel_futures=True)
-    return pool
-
-
-def _leave_interrupts_to_the_stage() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _submit(pool: Executor | None, chunk: list[Request], rate: int | None) -> list[Future[Decoded]] | None:
+def _submit(pool: Workers | None, chunk: list[Request], rate: int | None) -> list[Future[Decoded]] | None:
     return [pool.submit(decode, request, rate) for request in chunk] if pool else None
 
 
@@ -206,5 +197,5 @@ def decode(request: Request, sampling_rate: int | None) -> Decoded:
         return TextItem(source.text, context=source.context)
     try:
         return read_segment(source, sampling_rate or source.sampling_rate)
-    except PipelineError as error:
-        return Problem(request.utterance_id, str(error))
+    except Exception as error:
+        return Problem(request.utterance_id, why(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -137,7 +138,8 @@ def _extract(
     )
     bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters", shown=shown)
     description = prepared.store.description or spec.to_dict() | _frame_length(encoder)
-    with prepared.store.writer(description, dtype=config.dtype) as writer, bar:
+    # Closed where writing fails, so that no process goes on decoding.
+    with closing(pairs), prepared.store.writer(description, dtype=config.dtype) as writer, bar:
         task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
         started = flushed = perf_counter()
         for request, embedding in pairs:

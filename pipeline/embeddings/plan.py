@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lpgnet.cache import FeatureStore, StatCache, audio_key, text_key
-from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, describe, is_address, locate, segment_of
+from lpgnet.cache import FeatureStore, StatCache, StoreError, audio_key, text_key
+from lpgnet.pipeline.common.files import is_address
+from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, describe, locate, segment_of
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError
 
@@ -64,10 +65,13 @@ class Plan:
 DescribedFile = tuple[str, AudioInfo] | str
 
 
-def plan_audio(utterances: Sequence[Utterance], root: str, stat_cache: StatCache | None) -> Plan:
+def plan_audio(
+    utterances: Sequence[Utterance], root: str, stat_cache: StatCache | None, *, follow_links: bool = True
+) -> Plan:
     """Find the audio that each utterance needs; a file that the stat cache knows is not read again."""
     spoken = [utterance for utterance in utterances if utterance.audio is not None]
-    files = _describe_all({str(utterance.audio) for utterance in spoken}, root, stat_cache)
+    audios = {str(utterance.audio) for utterance in spoken}
+    files = _describe_all(audios, root, stat_cache, follow_links=follow_links)
     return _plan(_audio_request(utterance, files[str(utterance.audio)]) for utterance in spoken)
 
 
@@ -83,18 +87,26 @@ def _audio_request(utterance: Utterance, described: DescribedFile) -> Request | 
     file, info = described
     try:
         segment = segment_of(file, info, start=utterance.start, end=utterance.end, channel=utterance.channel)
-    except PipelineError as error:
-        return Problem(utterance.utterance_id, str(error))
-    key = audio_key(info.digest, segment.start, segment.end, segment.channel)
+        key = audio_key(info.digest, segment.start, segment.end, segment.channel)
+    except Exception as error:
+        return Problem(utterance.utterance_id, why(error))
     return Request(utterance.utterance_id, key, segment)
 
 
-def _describe_all(audios: Iterable[str], root: str, stat_cache: StatCache | None) -> dict[str, DescribedFile]:
+def why(error: Exception) -> str:
+    """Say what is wrong with one utterance, whatever it is: the others must not suffer for it."""
+    known = isinstance(error, PipelineError | StoreError)
+    return str(error) if known else f"cannot be used ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+
+
+def _describe_all(
+    audios: Iterable[str], root: str, stat_cache: StatCache | None, *, follow_links: bool
+) -> dict[str, DescribedFile]:
     """Describe each file of the corpus, or say why it cannot be used."""
     files, described = {}, {}
     for audio in sorted(audios):
         try:
-            files[audio] = locate(root, audio)
+            files[audio] = locate(root, audio, follow_links=follow_links)
         except PipelineError as error:
             described[audio] = str(error)
     found = _describe_files(files.values(), stat_cache)
@@ -109,18 +121,28 @@ def _describe_files(files: Iterable[str], stat_cache: StatCache | None) -> dict[
     """Call `describe_or_problem` for each file; a local file that has not changed is not read again."""
     found = sorted(set(files))
     local = [file for file in found if stat_cache and not is_address(file) and os.path.isfile(file)]
-    known = stat_cache.lookup_many(map(Path, local), describe_or_problem) if stat_cache else []
-    # What was wrong may have passed (a disk that was not there), so a problem is never taken from the cache.
-    values = {file: value for file, value in zip(local, known, strict=True) if "problem" not in value}
+    values = _look_up(stat_cache, local) if stat_cache else {}
     return values | {file: describe_or_problem(Path(file), file) for file in found if file not in values}
+
+
+def _look_up(stat_cache: StatCache, files: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Describe files through the cache, one by one where one of them goes away or changes meanwhile."""
+    try:
+        found = stat_cache.lookup_many(map(Path, files), describe_or_problem)
+    except StoreError as error:
+        if len(files) == 1:
+            return {files[0]: {"problem": str(error)}}
+        return {file: value for one in files for file, value in _look_up(stat_cache, [one]).items()}
+    # What was wrong may have passed (a disk that was not there), so a problem is never taken from the cache.
+    return {file: value for file, value in zip(files, found, strict=True) if "problem" not in value}
 
 
 def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
     """Describe a recording in a form that the stat cache keeps."""
     try:
         return asdict(describe(file or str(path)))
-    except PipelineError as error:
-        return {"problem": str(error)}
+    except Exception as error:
+        return {"problem": why(error)}
 
 
 def plan_text(utterances: Sequence[Utterance], context_turns: int) -> Plan:
@@ -157,10 +179,18 @@ def plan_imported(utterances: Sequence[Utterance], store: FeatureStore) -> Plan:
 
 
 def make_plan(
-    modality: str, utterances: Sequence[Utterance], *, root: str, stat_cache: StatCache, context_turns: int
+    modality: str,
+    utterances: Sequence[Utterance],
+    *,
+    root: str,
+    stat_cache: StatCache,
+    context_turns: int,
+    follow_links: bool = True,
 ) -> Plan:
     """Call `plan_audio` or `plan_text`."""
-    return plan_audio(utterances, root, stat_cache) if modality == "audio" else plan_text(utterances, context_turns)
+    if modality == "text":
+        return plan_text(utterances, context_turns)
+    return plan_audio(utterances, root, stat_cache, follow_links=follow_links)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
         root=manifest.corpus.root,
         stat_cache=stat_cache,
         context_turns=config.encoders.text.context_turns,
+        follow_links=config.corpus.follow_links,
     )
     return Prepared(spec, FeatureStore(root, spec.fingerprint), plan)
 

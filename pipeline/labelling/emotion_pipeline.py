@@ -18,7 +18,7 @@ from lpgnet.model import EmotionModel, load_model
 from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.common.processes import resolve_device
 from lpgnet.pipeline.config import PredictionConfig, check_prediction, renamed
-from lpgnet.pipeline.corpora.audio import describe
+from lpgnet.pipeline.corpora.audio import describe, locate
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, Utterance
 from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.embeddings.plan import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
@@ -179,7 +179,7 @@ class EmotionPipeline:
         Raises:
             PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
         """
-        if not recording.is_file():
+        if not recording.exists():
             raise PipelineError(f"{recording}: no such recording")
         with decodable(recording) as audio:
             info = describe(str(audio))
@@ -193,9 +193,11 @@ class EmotionPipeline:
 
     def _label_dialogue(self, source: DialogueSource) -> Timeline:
         """Label a manifest's dialogue; utterances in separate files are placed one after another."""
+        # Whoever made the manifest may be another than the owner of what its links lead to.
+        files = {u.audio: locate(source.root, u.audio, follow_links=False) for u in source.utterances if u.audio}
         rows = self._rows(source.utterances, source.root, about=source.name)
-        files = {utterance.audio for utterance in source.utterances}
-        recording = Path(source.root) / str(files.pop()) if len(files) == 1 else None
+        whole = len({utterance.audio for utterance in source.utterances}) == 1
+        recording = Path(next(iter(files.values()))) if whole and files else None
         if recording is not None and recording.is_file():
             seconds = describe(str(recording)).seconds
         else:

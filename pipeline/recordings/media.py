@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from lpgnet.pipeline.common.files import open_regular
+from lpgnet.pipeline.corpora.audio import MAX_RATE, MAX_RECORDING_HOURS, MIN_RATE
 from lpgnet.pipeline.errors import PipelineError
 
 EXTRA = "media"
 # After four bytes of length in MP4 and QuickTime; at the beginning of Matroska and WebM; after RIFF's header in AVI.
 _MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
+# FFmpeg's names of the same formats.
+_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 
 
 def needs_decoding(path: Path) -> bool:
@@ -28,7 +31,7 @@ def needs_decoding(path: Path) -> bool:
         True where it must be decoded by PyAV.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(12)
     except OSError:
         return False
@@ -36,7 +39,7 @@ def needs_decoding(path: Path) -> bool:
 
 
 @contextmanager
-def decodable(path: Path, *, max_seconds: float = math.inf) -> Iterator[Path]:
+def decodable(path: Path, *, max_seconds: float = MAX_RECORDING_HOURS * 3600) -> Iterator[Path]:
     """Give the file itself, or a temporary FLAC of its first audio track where libsndfile cannot read it.
 
     Args:
@@ -59,6 +62,8 @@ def decodable(path: Path, *, max_seconds: float = math.inf) -> Iterator[Path]:
 
 
 def _decode(path: Path, target: Path, max_seconds: float) -> None:
+    import soundfile
+
     try:
         import av
     except ImportError:
@@ -66,15 +71,17 @@ def _decode(path: Path, target: Path, max_seconds: float) -> None:
             f"{path}: is a video or MP4 audio, which needs the extra '{EXTRA}': pip install 'lpgnet[{EXTRA}]', "
             "or convert it to wav or flac"
         ) from None
-    import soundfile
-
     try:
-        # Titles and the like are not read, whichever encoding they have.
-        with av.open(str(path), metadata_errors="ignore") as container:
+        # By a stream and with these formats alone, so that no file makes FFmpeg open another; titles are not read.
+        with (
+            open_regular(path) as file,
+            av.open(file, container_options=_OPTIONS, metadata_errors="ignore") as container,
+        ):
             _write(container, target, path, max_seconds)
-    except (av.error.FFmpegError, soundfile.LibsndfileError) as error:
-        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error.strerror
-        raise PipelineError(f"{path}: cannot be decoded ({reason}); copy or convert it again") from None
+    except av.error.FFmpegError as error:
+        raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise PipelineError(f"{path}: cannot be decoded to {target.parent} ({error})") from None
 
 
 def _write(container: Any, target: Path, path: Path, max_seconds: float) -> None:
@@ -89,6 +96,8 @@ def _write(container: Any, target: Path, path: Path, max_seconds: float) -> None
         raise PipelineError(f"{path}: its audio track is of an unknown kind; copy or convert it again")
     _check_length((container.duration or 0) / av.time_base, path, max_seconds)
     channels, rate = stream.channels, stream.rate
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise PipelineError(f"{path}: has a sampling rate of {rate} Hz, which is outside {MIN_RATE} to {MAX_RATE}")
     resampler = av.AudioResampler(format="s16", layout=stream.layout, rate=rate)
     with soundfile.SoundFile(str(target), "w", rate, channels, "PCM_16") as sound:
         for frame in container.decode(stream):

@@ -1,6 +1,8 @@
 """Bad input gets one clear line and exit code 1, and what was done is kept."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +54,57 @@ def test_a_bad_file_is_reported_with_its_utterances_and_can_be_skipped(
     fails(run, workplace.arguments("train"), "run the features stage") if kind == "truncated" else None
     assert run(workplace.arguments("features", "--features.on_error", "skip"))[0] == 0
     assert run(workplace.arguments("train"))[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_hostile_rows_are_their_own_problem_alone(workplace: Workplace, run: Run, tmp_path: Path, workers: str) -> None:
+    first = read_table(workplace.corpus / "utterances.csv")[0]["audio"]
+    bad = dict.fromkeys(damage_audio(workplace, replace_by_pipe), "named pipe")
+    others = [n for n, row in enumerate(read_table(workplace.corpus / "utterances.csv")) if row["audio"] != first]
+    bad[edit(workplace, others[0], audio="audio/a\0b.wav")] = "no file can have this name"
+    bad[edit(workplace, others[1], start="1e305", end="")] = "no time in a recording"
+    bad[edit(workplace, others[2], audio="audio/memory.wav")] = "memory.wav"
+    bad[edit(workplace, others[3], audio="audio")] = "it is a folder"
+    (workplace.corpus / "audio" / "memory.wav").symlink_to("/proc/self/mem")
+    assert run(workplace.arguments("prepare"))[0] == 0
+    options = ["--features.store", str(tmp_path / "another"), "--features.workers", workers]
+    err = fails(run, workplace.arguments("features", *options), f"{len(bad)} utterances could not be embedded")
+    for name, message in bad.items():
+        assert any(f"bad utterance {name}: " in line and message in line for line in err.splitlines()), (name, message)
+    skip = [*options, "--features.on_error", "skip"]
+    code, out, _ = run(workplace.arguments("features", *skip))
+    assert code == 0 and "computed" not in out, "the others were cached"
+    assert run(workplace.arguments("train", *skip))[0] == 0
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_links_to_another_disk_are_followed_for_a_corpus_of_ones_own(
+    workplace: Workplace, run: Run, tmp_path: Path
+) -> None:
+    (workplace.corpus / "audio").rename(tmp_path / "disk")
+    (workplace.corpus / "audio").symlink_to(tmp_path / "disk")
+    code, out, _ = run(workplace.arguments("features"))
+    assert code == 0 and "computed" not in out
+    refusal = ["a link leads out of", "corpus.follow_links"]
+    fails(run, workplace.arguments("features", "--corpus.follow_links", "false"), "bad utterance", *refusal)
+    assert run(workplace.arguments("train"))[0] == 0
+    model = str(workplace.folder / "work" / "small" / "runs" / "default")
+    manifest = str(workplace.folder / "work" / "small")
+    for modalities in ("all", "text"):
+        predict = ["predict", manifest, "--model", model, "--out", str(tmp_path / "out"), "--modalities", modalities]
+        code, out, _ = run(predict)
+        assert code == 1 and out.count("a link leads out of") >= 9
+    table = workplace.corpus / "utterances.csv"
+    table.rename(tmp_path / "elsewhere.csv")
+    table.symlink_to(tmp_path / "elsewhere.csv")
+    assert run(workplace.arguments("prepare"))[0] == 0
+    fails(run, workplace.arguments("prepare", "--corpus.follow_links", "false"), "utterances.csv", *refusal)
 
 
 def test_the_good_utterances_of_a_bad_corpus_are_cached(workplace: Workplace, run: Run, tmp_path: Path) -> None:

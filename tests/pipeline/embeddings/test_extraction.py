@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +53,10 @@ for seconds, count in ((0.3, 400), (0.3, 4000), (3600, 1)):
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
-# Embeds a minute and then what a pipe never gives, and is ended by a signal meanwhile.
+# Embeds a minute and then what a server never gives, and is ended by a signal meanwhile.
 ENDED = """
 import signal, sys
+from contextlib import closing
 from lpgnet.cache import FeatureStore
 from lpgnet.feature_extractors import load_encoder
 from lpgnet.pipeline.corpora.audio import Segment
@@ -64,13 +68,14 @@ if __name__ == "__main__":
     # A process that is started in the background of a shell ignores interrupts, and so do its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_cleanly_when_terminated()
-    folder, minute, pipe = sys.argv[1:]
-    sources = [Segment(file, 0, 61 * 16000, 0, 16000) for file in (minute, pipe)]
+    folder, *files = sys.argv[1:]
+    sources = [Segment(file, 0, 61 * 16000, 0, 16000) for file in files]
     requests = [Request(str(n), bytes([n] * 16), source) for n, source in enumerate(sources)]
     encoder = load_encoder("librosa:prosody")
     try:
-        with FeatureStore(folder, "0" * 32).writer({}) as writer:
-            for request, e in embed(encoder, requests, Extraction(), device="cpu", workers=1, batch_budget=None):
+        pairs = embed(encoder, requests, Extraction(), device="cpu", workers=2, batch_budget=None)
+        with closing(pairs), FeatureStore(folder, "0" * 32).writer({}) as writer:
+            for request, e in pairs:
                 writer.add(request.key, e.values, n_frames=e.n_frames)
                 print("embedded", flush=True)
     except KeyboardInterrupt:
@@ -114,7 +119,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, long_recording: Pa
     assert hour - few < 1000
 
 
-def request_for(path: Path, samples: int, number: int = 0, start: int = 0) -> Request:
+def request_for(path: Path | str, samples: int, number: int = 0, start: int = 0) -> Request:
     return Request(f"u{number}", number.to_bytes(16, "big"), Segment(str(path), start, start + samples, 0, RATE))
 
 
@@ -168,6 +173,23 @@ def test_the_good_of_a_chunk_are_embedded(encoder: Encoder, noise: Path, tmp_pat
     assert "no such audio file" in done.problems[1].message
 
 
+def test_what_an_encoder_fails_on_is_a_problem_of_its_own(
+    encoder: Encoder, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = encoder.encode
+
+    def without_memory_for_long_ones(items: list[np.ndarray], batch_budget: int | None = None) -> list[Embedding]:
+        if max(map(len, items)) > 2 * RATE:
+            raise RuntimeError("out of memory")
+        return real(items, batch_budget=batch_budget)
+
+    requests = [request_for(noise, RATE * seconds, seconds) for seconds in (1, 3, 2)]
+    monkeypatch.setattr(encoder, "encode", without_memory_for_long_ones)
+    embeddings, done = run_embed(encoder, requests)
+    assert list(embeddings) == ["u1", "u2"]
+    assert done.problems == [Problem("u3", "cannot be used (RuntimeError: out of memory)")]
+
+
 def test_padding_is_counted(encoder: Encoder, noise: Path) -> None:
     requests = [request_for(noise, samples, n) for n, samples in enumerate((RATE, 2 * RATE, 3 * RATE))]
     assert run_embed(encoder, requests, budget=0)[1].padding == 0
@@ -209,53 +231,79 @@ def test_the_mean_of_many_frames_is_not_lost_in_rounding() -> None:
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Path:
-    """A file that is opened and never read to its end."""
-    path = tmp_path / "pipe.wav"
-    os.mkfifo(path)
-    return path
+def server() -> Iterator[socket.socket]:
+    """Takes connections and never answers, so that a decoder waits for half a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
 
 
-def release_reader(pipe: Path) -> bool:
-    """Let whoever waits for the pipe's other end go on, to find nothing in it; False where nobody waits."""
-    try:
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return True
+def address(server: socket.socket) -> str:
+    return f"ftp://127.0.0.1:{server.getsockname()[1]}/a.wav"
 
 
-def test_a_decoder_that_dies_is_told(encoder: Encoder, pipe: Path) -> None:
+def test_a_decoder_that_dies_is_told(encoder: Encoder, server: socket.socket) -> None:
     def kill_it() -> None:
-        while not (decoders := [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]):
-            time.sleep(0.01)
+        server.accept()
+        decoders = [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
         decoders[0].kill()
 
     killer = threading.Thread(target=kill_it)
     killer.start()
     with pytest.raises(PipelineError, match=r"a decoding process ended.*features\.workers"):
-        run_embed(encoder, [request_for(pipe, RATE)], workers=1)
+        run_embed(encoder, [request_for(address(server), RATE)], workers=1)
     killer.join()
+
+
+@contextmanager
+def embedding(folder: Path, *files: object) -> Iterator[subprocess.Popen[str]]:
+    """A process that embeds files and is the first of a group of processes."""
+    script = folder / "ended.py"
+    script.write_text(ENDED)
+    command = [sys.executable, str(script), str(folder / "store"), *map(str, files)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        yield process
+        process.kill()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_embedded_survives_an_end_by_signal(
-    noise: Path, pipe: Path, tmp_path: Path, signal_number: signal.Signals
+    noise: Path, server: socket.socket, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
-    script = tmp_path / "ended.py"
-    script.write_text(ENDED)
-    command = [sys.executable, str(script), str(tmp_path / "store"), str(noise), str(pipe)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout
-    assert process.stderr
-    assert process.stdout.readline() == "embedded\n"
-    os.killpg(process.pid, signal_number)
-    while process.poll() is None:
-        release_reader(pipe)
-        time.sleep(0.01)
-    errors = process.stderr.read()
-    assert process.returncode == 128 + signal_number, errors
+    with embedding(tmp_path, noise, address(server)) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "embedded\n"
+        os.killpg(process.pid, signal_number)
+        errors = process.stderr.read()
+        assert process.wait() == 128 + signal_number, errors
     assert "Traceback" not in errors, errors
     assert len(FeatureStore(tmp_path / "store", "0" * 32)) == 1
+
+
+def test_decoders_end_when_the_stage_is_killed(server: socket.socket, tmp_path: Path) -> None:
+    with embedding(tmp_path, address(server), address(server)) as process:
+        taken = [server.accept(), server.accept()]
+        children = psutil.Process(process.pid).children()
+        assert len(children) >= len(taken)
+        process.kill()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+
+
+def test_ctrl_c_while_decoders_start_shows_no_traceback(server: socket.socket, tmp_path: Path) -> None:
+    with embedding(tmp_path, address(server)) as process:
+        while not any(is_importing(child) for child in psutil.Process(process.pid).children()):
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stderr
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait() == 130
+
+
+def is_importing(process: psutil.Process) -> bool:
+    """Whether it is a decoder that has begun to run, and not yet to decode."""
+    with suppress(psutil.Error):
+        return "spawn_main" in " ".join(process.cmdline()) and process.cpu_times().user > 0.05
+    return False

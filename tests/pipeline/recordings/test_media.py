@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.recordings import media
 from lpgnet.pipeline.recordings.media import decodable, needs_decoding
 
 
@@ -72,6 +73,20 @@ def test_a_video_without_sound(tmp_path: Path) -> None:
             container.mux(picture.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(picture.encode())
     with pytest.raises(PipelineError, match="has no audio track"), decodable(tmp_path / "mute.mp4"):
+        pass
+
+
+def test_a_container_without_end(m4a: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "MAX_RECORDING_HOURS", 1 / 3600)
+    with pytest.raises(PipelineError, match="lasts more than"), decodable(m4a):
+        pass
+
+
+def test_a_container_of_another_format_than_it_begins_like(tmp_path: Path) -> None:
+    """FFmpeg reads lists of further files; none of them is opened."""
+    pytest.importorskip("av", reason="the extra 'media' is not installed")
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftyp\n#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n")
+    with pytest.raises(PipelineError, match=r"a\.mp4: cannot be decoded"), decodable(tmp_path / "a.mp4"):
         pass
 
 
