@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,12 +40,13 @@ def needs_decoding(path: Path) -> bool:
 
 
 @contextmanager
-def decodable(path: Path, *, max_seconds: float = MAX_RECORDING_HOURS * 3600) -> Iterator[Path]:
+def decodable(path: Path, *, max_seconds: float = math.inf) -> Iterator[Path]:
     """Give the file itself, or a temporary FLAC of its first audio track where libsndfile cannot read it.
 
     Args:
         path: a recording.
-        max_seconds: a container that says that it is longer is not decoded, one that turns out to be not to its end.
+        max_seconds: a container that says that it is longer is not decoded, one that turns out to be not to its end;
+            `MAX_RECORDING_HOURS` holds for all of them.
 
     Returns:
         A context manager that gives the path of a file that libsndfile reads.
@@ -57,7 +59,7 @@ def decodable(path: Path, *, max_seconds: float = MAX_RECORDING_HOURS * 3600) ->
         return
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         target = Path(folder) / f"{path.stem}.flac"
-        _decode(path, target, max_seconds)
+        _decode(path, target, min(max_seconds, MAX_RECORDING_HOURS * 3600))
         yield target
 
 

@@ -78,7 +78,7 @@ def test_a_video_without_sound(tmp_path: Path) -> None:
 
 def test_a_container_without_end(m4a: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media, "MAX_RECORDING_HOURS", 1 / 3600)
-    with pytest.raises(PipelineError, match="lasts more than"), decodable(m4a):
+    with pytest.raises(PipelineError, match="lasts longer than"), decodable(m4a):
         pass
 
 
