@@ -18,9 +18,9 @@ import argparse
 import faulthandler
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -128,7 +128,8 @@ def search(name: str, seconds: float, work: Path) -> None:
         from tests.hostile.readers import make_reader
 
         reader = make_reader(name)
-        laid = reader.lay(Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-")))
+        shutil.rmtree(folder / "laid", ignore_errors=True)
+        laid = reader.lay(folder / "laid")
     (folder / "last").unlink(missing_ok=True)
     (folder / "last").symlink_to(laid / reader.file)
     for number, sample in enumerate(reader.samples):
@@ -174,7 +175,10 @@ class _Run:
         small = self._smaller(data, found)
         print("FIND", found, small[:200], flush=True)
         self._finds.mkdir(parents=True, exist_ok=True)
-        (self._finds / file_name(found)).write_bytes(small)
+        name = file_name(found)
+        if (self._finds / name).exists():
+            name += f"-{sha256(small).hexdigest()[:6]}"
+        (self._finds / name).write_bytes(small)
 
     def _smaller(self, data: bytes, found: str) -> bytes:
         """Leave out what the same complaint does not need, in halves, quarters, ... for some seconds."""
