@@ -1,9 +1,9 @@
 """Shards: immutable Arrow IPC streams of rows, built in memory, published whole, read through a memory map.
 
 A shard is a schema, one record batch and Arrow's end mark, so `datasets.Dataset.from_file`, pyarrow and polars
-open it. Here only the schema is left to Arrow. Where the columns lie follows from the number of rows and the
-layout, and every row carries a digest; so neither a damaged nor a forged record batch can move a number or make
-this reader allocate memory.
+open it. Here Arrow only writes: its parser can crash on damaged bytes (pyarrow 26 does). The layout and the number of
+rows are read from the metadata, where the columns lie follows from both, and every row carries a digest; so neither a
+damaged nor a forged schema or record batch can move a number or make this reader allocate memory.
 """
 
 import json
@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -27,13 +27,15 @@ from lpgnet.cache.layout import Layout, row_digest
 SHARD_BYTES = 64 * 2**20
 _NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}-([1-9][0-9]{0,11})-([0-9a-f]{32})\.arrow")
 _METADATA = b"lpgnet.shard"
+# Arrow's stream: every message begins with a mark and the size of its metadata; a size of 0 ends it.
+_MARK = b"\xff\xff\xff\xff"
+_END = _MARK + bytes(4)
+# Those of a schema take less than one kilobyte.
+_METADATA_BYTES = 2**16
 # Version 2 says which encoder the rows are of, in the metadata and in every row's digest. A repair rewrites version 1.
 _VERSION, _PREVIOUS = 2, 1
 # What bytes that are no shard can raise on the way through Arrow, JSON and numpy.
-_UNREADABLE = (
-    *(StoreError, OSError, pa.ArrowException, ValueError, KeyError),
-    *(TypeError, AttributeError, StopIteration, RecursionError),
-)
+_UNREADABLE = (StoreError, OSError, pa.ArrowException, ValueError, KeyError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,20 +329,38 @@ class _DigestingSink:
 
 def _open(buffer: pa.Buffer, fingerprint: str | None) -> tuple[Layout, int, int, pa.Buffer]:
     """Read the layout, the numbers of rows and of stored frames, and the body of the record batch."""
-    reader = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer))
-    schema = pa.ipc.read_schema(reader.read_next_message())
-    form = json.loads((schema.metadata or {})[_METADATA])
+    schema, end = _message(buffer, 0)
+    form = _form(schema)
     _check_origin(form.pop("version"), form.pop("fingerprint", None), fingerprint)
     rows, frames = form.pop("rows"), form.pop("stored_frames")
     if type(rows) is not int or type(frames) is not int or rows < 1 or frames < 0:
         raise ValueError("its counts are not counts")
     layout = Layout(**form)
-    if (frames and not layout.frames) or not schema.equals(_schema(layout)):
-        raise ValueError("its columns are not a shard's")
-    message = reader.read_next_message()
-    if message.type != "record batch":
-        raise ValueError("its rows are missing")
-    return layout, rows, frames, message.body
+    if frames and not layout.frames:
+        raise ValueError("its rows have frames and have none")
+    _, start = _message(buffer, end)
+    if start + len(_END) > buffer.size or bytes(memoryview(buffer)[-len(_END) :]) != _END:
+        raise ValueError("it is cut off")
+    return layout, rows, frames, buffer[start : buffer.size - len(_END)]
+
+
+def _message(buffer: pa.Buffer, start: int) -> tuple[bytes, int]:
+    """Return the metadata of the message that starts there, and where they end, which is where its body starts."""
+    head = bytes(memoryview(buffer)[start : start + 8])
+    size = int.from_bytes(head[4:], "little")
+    if not head.startswith(_MARK) or not 0 < size <= _METADATA_BYTES:
+        raise ValueError("it is not a stream of messages")
+    end = start + len(head) + size
+    return bytes(memoryview(buffer)[start + len(head) : end]), end
+
+
+def _form(schema: bytes) -> dict[str, Any]:
+    """Find what `ShardBuilder` says of the shard in a schema's metadata, in which every text follows its length."""
+    start = schema.find(b'{"version"')
+    if start < 4 or _METADATA not in schema:
+        raise ValueError("it does not say what its rows are")
+    size = int.from_bytes(schema[start - 4 : start], "little")
+    return dict(json.loads(schema[start : start + size]))
 
 
 def _check_origin(version: object, found: object, fingerprint: str | None) -> None:
@@ -353,7 +373,7 @@ def _check_origin(version: object, found: object, fingerprint: str | None) -> No
         raise ValueError(f"its rows are those of another encoder, {str(found)[:16]}")
 
 
-def _schema(layout: Layout, form: Mapping[str, object] | None = None) -> pa.Schema:
+def _schema(layout: Layout, form: Mapping[str, object]) -> pa.Schema:
     columns = {
         "key": pa.binary(KEY_BYTES),
         "n_frames": pa.int64(),
@@ -361,7 +381,7 @@ def _schema(layout: Layout, form: Mapping[str, object] | None = None) -> pa.Sche
         "digest": pa.uint64(),
         "values": layout.arrow_type(),
     }
-    return pa.schema(columns, metadata={_METADATA: json.dumps(form)} if form else None)
+    return pa.schema(columns, metadata={_METADATA: json.dumps(form)})
 
 
 def _column_bytes(layout: Layout, rows: int, frames: int) -> list[int]:

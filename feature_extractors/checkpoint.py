@@ -126,12 +126,15 @@ def _weights(folder: Path, name: str) -> tuple[Path, ...]:
 
 
 def _shards(index: Path, name: str) -> tuple[Path, ...]:
-    shards = sorted(set(read_json(name, index).get("weight_map", {}).values()))
-    files = tuple(index.parent / shard for shard in shards)
-    missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
-        raise EncoderError(f"{name}: {index} names weights that are not there: {', '.join(missing) or 'none at all'}")
-    return files
+    names = read_json(name, index).get("weight_map")
+    shards = sorted({str(shard) for shard in names.values()}) if isinstance(names, dict) else []
+    # Looked up among the folder's names, so that none of them leads out of it.
+    present = {file.name for file in index.parent.iterdir()}
+    missing = [shard for shard in shards if shard not in present]
+    if missing or not shards:
+        listed = ", ".join(ascii(shard)[1:-1] for shard in missing[:3]) or "none at all"
+        raise EncoderError(f"{name}: {index} names weights that are not there: {listed}")
+    return tuple(index.parent / shard for shard in shards)
 
 
 def _hub_folder(model: str, name: str) -> Path:

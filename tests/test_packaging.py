@@ -22,8 +22,8 @@ LIBRARY = ("lpgnet", "pipeline", "feature_extractors", "model", "cache")
 NOT_IMPORTED_YET = {"datasets"}
 # Modules that type checkers bring along.
 TYPES_ONLY = {"_typeshed"}
-# Its license is not everybody's: its tests hold with and without it.
-NOT_IN_DEV = {"opensmile"}
+# The license of one is not everybody's: its tests hold with and without it. The other is for Linux, and no test's.
+NOT_IN_DEV = {"opensmile", "atheris"}
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def decodable(path: Path, *, max_seconds: float = 3600.0 * MAX_RECORDING_HOURS) 
 
     Args:
         path: a recording.
-        max_seconds: a container that says that it is longer is not decoded, one that turns out to be not to its end.
+        max_seconds: a container that says that it is longer is not decoded, one that turns out to be not to its end;
+            `MAX_RECORDING_HOURS` holds for all of them.
 
     Returns:
         A context manager that gives the path of a file that libsndfile reads.
@@ -57,7 +58,7 @@ def decodable(path: Path, *, max_seconds: float = 3600.0 * MAX_RECORDING_HOURS) 
         return
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         target = Path(folder) / f"{path.stem}.flac"
-        _decode(path, target, max_seconds)
+        _decode(path, target, min(max_seconds, MAX_RECORDING_HOURS * 3600))
         yield target
 
 
@@ -72,8 +73,11 @@ def _decode(path: Path, target: Path, max_seconds: float) -> None:
             "or convert it to wav or flac"
         ) from None
     try:
-        # By a stream and with these formats alone, so that no file makes FFmpeg open another.
-        with open_regular(path) as file, av.open(file, container_options=_OPTIONS) as container:
+        # By a stream and with these formats alone, so that no file makes FFmpeg open another; titles are not read.
+        with (
+            open_regular(path) as file,
+            av.open(file, container_options=_OPTIONS, metadata_errors="ignore") as container,
+        ):
             _write(container, target, path, max_seconds)
     except av.error.FFmpegError as error:
         raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
@@ -89,6 +93,8 @@ def _write(container: Any, target: Path, path: Path, max_seconds: float) -> None
     if not container.streams.audio:
         raise PipelineError(f"{path}: has no audio track")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise PipelineError(f"{path}: its audio track is of an unknown kind; copy or convert it again")
     _check_length((container.duration or 0) / av.time_base, path, max_seconds)
     channels, rate = stream.channels, stream.rate
     if not MIN_RATE <= rate <= MAX_RATE:
@@ -99,6 +105,8 @@ def _write(container: Any, target: Path, path: Path, max_seconds: float) -> None
             for even in resampler.resample(frame):
                 sound.write(np.ascontiguousarray(even.to_ndarray().reshape(-1, channels)))
                 _check_length(sound.frames / rate, path, max_seconds)
+    if sound.frames == 0:
+        raise PipelineError(f"{path}: its audio track holds no samples; copy or convert it again")
 
 
 def _check_length(seconds: float, path: Path, max_seconds: float) -> None:
