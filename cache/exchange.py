@@ -154,7 +154,10 @@ class _Source:
 def _import_errors(file: Path) -> Iterator[None]:
     from safetensors import SafetensorError
 
-    wrong = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError)
+    wrong = (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
+        *(EOFError, zipfile.BadZipFile, NotImplementedError),
+    )
     try:
         yield
     except StoreError:

@@ -165,7 +165,7 @@ class FeatureStore:
         """What the first writer said of the encoder; empty when nobody has, or the file is damaged."""
         try:
             content = json.loads((self.folder / DESCRIPTION_NAME).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 

@@ -76,7 +76,7 @@ def read_json(name: str, file: Path) -> JsonObject:
     """Read a JSON object, or raise an `EncoderError` that names the file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"{name}: {file} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise EncoderError(f"{name}: {file} holds no JSON object")

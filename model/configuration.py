@@ -279,7 +279,7 @@ def read_config(path: Path) -> EmotionConfig:
         model_type = str(values.get("model_type"))
     except FileNotFoundError as error:
         raise ModelError(f"{path.parent}: no config.json there: give the folder of a trained model") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
         raise ModelError(f"{path}: not a readable configuration: {error}") from error
     try:
         return config_type(model_type).from_dict({k: v for k, v in values.items() if k not in FURTHER_KEYS})

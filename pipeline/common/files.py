@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 
 Record = TypeVar("Record")
+# Deeper values end the program wherever they are walked; what the project writes and reads has less than ten levels.
+JSON_LEVELS = 64
+# Longer whole numbers are no floats (OverflowError), and from 4,300 digits on Python does not read or print them.
+JSON_DIGITS = 300
 
 
 def read_json(path: Path, kind: type[Record]) -> Record:
@@ -68,15 +73,56 @@ def parse_object(line: str, *, where: str) -> dict[str, Any]:
     """Parse one JSON object; `where` names the file and the line in errors.
 
     Raises:
-        PipelineError: the line is not a JSON object.
+        PipelineError: the line is not a JSON object, or exceeds the bounds of `parse_json`.
     """
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise PipelineError(f"{where}: is not JSON ({error.msg} at column {error.colno})") from None
+    values = parse_json(line, where=where)
     if not isinstance(values, dict):
         raise PipelineError(f"{where}: is not a JSON object")
     return values
+
+
+def parse_json(text: str, *, where: str, several_lines: bool = False) -> Any:
+    """Parse JSON that anybody may have written; `where` names the file in errors, which add the line if several.
+
+    Raises:
+        PipelineError: it is not JSON, has more than `JSON_LEVELS` levels, or a whole number of more than `JSON_DIGITS`
+            digits.
+    """
+    too_deep = PipelineError(f"{where}: is nested too deeply; at most {JSON_LEVELS} levels are read")
+    try:
+        value = json.loads(text, parse_int=_whole_number)
+    except json.JSONDecodeError as error:
+        place = f"{where}, line {error.lineno}" if several_lines else where
+        raise PipelineError(f"{place}: is not JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise too_deep from None
+    except ValueError as error:
+        raise PipelineError(f"{where}: {error}") from None
+    if _is_deep(text, value):
+        raise too_deep
+    return value
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > JSON_DIGITS:
+        raise ValueError(f"has a number of {len(digits)} digits; at most {JSON_DIGITS} are read")
+    return int(digits)
+
+
+def _is_deep(text: str, value: object) -> bool:
+    """Tell whether a value has more than `JSON_LEVELS` levels, without going into it as deeply as it does."""
+    if text.count("[") + text.count("{") <= JSON_LEVELS:
+        return False
+    level = [value]
+    for _ in range(JSON_LEVELS):
+        level = [inner for outer in level for inner in _inside(outer)]
+    return any(isinstance(inner, dict | list) for inner in level)
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def read_text(path: Path) -> str:

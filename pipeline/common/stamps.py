@@ -26,7 +26,7 @@ def is_fresh(stamp: Path, inputs: Mapping[str, object]) -> bool:
     """Tell whether the stamp was written for exactly these inputs."""
     try:
         return bool(json.loads(stamp.read_text(encoding="utf-8")) == json.loads(json.dumps(inputs)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

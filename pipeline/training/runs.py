@@ -208,7 +208,7 @@ def training_cost(folder: Path) -> TrainingCost | None:
     if not (log.exists() and made_with.exists()):
         return None
     seconds = [entry.train_seconds for entry in read_log(folder)]
-    described = json.loads(read_text(made_with))
+    described = parse_object(read_text(made_with), where=str(made_with))
     made = {name: described[name] for name in ("device", "threads", "processes")}
     return TrainingCost(len(seconds), median(seconds), **made)
 

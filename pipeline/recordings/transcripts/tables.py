@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from lpgnet.pipeline.common.files import parse_json
 from lpgnet.pipeline.corpora.text import named_rows
 from lpgnet.pipeline.errors import PipelineError, did_you_mean, shorten
 from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, Turn, Word, split_names, squeeze, time_at
@@ -96,12 +96,7 @@ def read_json(source: Source) -> list[Cue]:
     Raises:
         PipelineError: it is not JSON, or a segment is wrong; names the segment.
     """
-    try:
-        content = json.loads(source.text)
-    except json.JSONDecodeError as error:
-        raise source.error(f"line {error.lineno}", f"is not JSON ({error.msg})") from None
-    except RecursionError:
-        raise PipelineError(f"{source.path}: is nested too deeply to be a transcript") from None
+    content = parse_json(source.text, where=str(source.path), several_lines=True)
     segments = content
     if isinstance(content, dict):
         segments = content.get("segments", content.get("chunks"))
