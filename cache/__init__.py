@@ -3,6 +3,7 @@
 from lpgnet.cache.errors import DamagedRowError, MissingRowError, StoreError
 from lpgnet.cache.exchange import ExportReport, ImportReport, export_rows, import_rows
 from lpgnet.cache.keys import audio_key, file_digest, text_key
+from lpgnet.cache.layout import FLAGS, flag_bits
 from lpgnet.cache.maintenance import (
     CompactReport,
     GcReport,
@@ -21,6 +22,7 @@ from lpgnet.cache.stat_cache import StatCache
 from lpgnet.cache.store import Damage, FeatureStore, StoreWriter
 
 __all__ = [
+    "FLAGS",
     "CompactReport",
     "Damage",
     "DamagedRowError",
@@ -40,6 +42,7 @@ __all__ = [
     "compact",
     "export_rows",
     "file_digest",
+    "flag_bits",
     "gc",
     "import_rows",
     "info",

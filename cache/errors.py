@@ -13,5 +13,9 @@ class MissingRowError(StoreError, KeyError):
     """The store holds no row for a key."""
 
 
+class OutdatedShardError(StoreError):
+    """A shard is in the format of an earlier version, which a repair converts and nothing else reads."""
+
+
 class DamagedRowError(StoreError):
     """A row's bytes are not those that were written."""

@@ -1,9 +1,9 @@
-"""How the values of a row lie in a shard: shape, number format, Arrow types and the digest of a row."""
+"""How a row lies in a shard: shape, number format, Arrow types, the bits of its flags and its digest."""
 
 import struct
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ DTYPES: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "float16": np.dtype("
 _ARROW = {"float32": pa.float32(), "float16": pa.float16(), "bfloat16": pa.uint16()}
 _ROW = struct.Struct("<16sqIQ")
 _LIMIT = 2**31 - 1
+# What the bits of a row's flags say of the sound or text behind it, from the lowest bit on. "checked" tells that the
+# others were looked for: imported rows and those of earlier versions lack it. Higher bits are free.
+FLAGS = ("checked", "silent", "clipped", "padded", "windowed")
 
 if sys.byteorder != "little":
     raise ImportError("the feature store maps little-endian numbers and needs a little-endian processor")
@@ -69,10 +72,14 @@ class Layout:
         """The numpy type of the numbers on disk (bfloat16 as the uint16 of its bits)."""
         return DTYPES[self.dtype]
 
-    @cached_property
-    def tag(self) -> bytes:
-        """What a row's digest says about the layout, so that no row is ever read in another one."""
-        return f"{self.dtype} {self.layers} {self.width} {self.frames}".encode()
+    def tag(self, fingerprint: str | None) -> bytes:
+        """Return what a row's digest covers besides the row, so that none is read in another form or store.
+
+        Args:
+            fingerprint: the encoder's; None in the previous format, which did not cover it.
+        """
+        form = f"{self.dtype} {self.layers} {self.width} {self.frames}"
+        return (form if fingerprint is None else f"{form} {fingerprint}").encode()
 
     def fits(self, values: np.ndarray) -> bool:
         """Say whether `values` has the shape of this layout's rows."""
@@ -133,13 +140,22 @@ class Layout:
         return pa.large_list(lists) if self.frames else lists
 
 
+def flag_bits(names: Iterable[str]) -> int:
+    """Return the bits of flags; a name that is not in `FLAGS` has none.
+
+    Args:
+        names: such as "silent".
+    """
+    return sum(1 << bit for bit, name in enumerate(FLAGS) if name in set(names))
+
+
 def row_digest(tag: bytes, key: bytes, n_frames: int, flags: int, stored: np.ndarray) -> int:
-    """Compute the xxh3 (64 bits) of everything a row says: its key, form, counts and numbers.
+    """Compute the xxh3 (64 bits) of everything a row says: its key, form, encoder, counts and numbers.
 
     The key takes part, so that a right row under a wrong key is as damaged as a wrong row.
 
     Args:
-        tag: the layout's.
+        tag: what the layout gave for the encoder.
         key: 16 bytes.
         n_frames: encoder frames the values come from.
         flags: the row's bits.

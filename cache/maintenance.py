@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpgnet.cache.errors import DamagedRowError, StoreError
+from lpgnet.cache.errors import DamagedRowError, OutdatedShardError, StoreError
 from lpgnet.cache.files import make_folder, readable_errors, remove_abandoned, sync_folder
 from lpgnet.cache.layout import Layout
 from lpgnet.cache.shards import SHARD_BYTES, Shard, ShardBuilder, ShardName
@@ -29,7 +29,9 @@ class StoreInfo:
         hours: hours that the frames span, if the description has `seconds_per_frame`; else None.
         oldest_ns: when the first shard was published, in nanoseconds since 1970; None in an empty store.
         newest_ns: the same for the last shard.
+        flags: how many keys have a row with each flag; of rows that are not "checked" none is known.
         damaged: shards that cannot be opened.
+        outdated: shards of an earlier version, which a repair converts.
     """
 
     fingerprint: str
@@ -42,7 +44,9 @@ class StoreInfo:
     hours: float | None
     oldest_ns: int | None
     newest_ns: int | None
+    flags: dict[str, int]
     damaged: int
+    outdated: int
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,13 @@ class RepairReport:
         set_aside: shards that were moved to the folder of damaged ones.
         saved: sound rows in them that were copied to a new shard.
         lost: rows that must be computed again.
+        converted: sound shards of an earlier version that were written anew in the present one.
     """
 
     set_aside: tuple[Damage, ...]
     saved: int
     lost: int
+    converted: int
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,9 @@ def info(store: FeatureStore) -> StoreInfo:
         hours=frames * seconds / 3600 if isinstance(seconds, int | float) else None,
         oldest_ns=published[0] if published else None,
         newest_ns=published[-1] if published else None,
-        damaged=len(store.damaged),
+        flags=store.flag_counts(),
+        damaged=sum(not damage.outdated for damage in store.damaged),
+        outdated=sum(damage.outdated for damage in store.damaged),
     )
 
 
@@ -143,32 +151,41 @@ def verify(store: FeatureStore) -> VerifyReport:
     """
     store = _reopen(store)
     checked = (_check_shard(shard) or _check_index(store, shard) for shard in store.shards)
-    bad = [*store.damaged, *_misnamed_shards(store), *filter(None, checked)]
+    closed = (_check_outdated(store, damage) if damage.outdated else damage for damage in store.damaged)
+    bad = [*closed, *_misnamed_shards(store), *filter(None, checked)]
     return VerifyReport(len(store.shards) + len(store.damaged), len(store), tuple(bad))
 
 
 def repair(store: FeatureStore) -> RepairReport:
     """Move damaged shards to the folder `damaged`, never deleting one, and keep the sound rows in them.
 
+    Sound shards of an earlier version are converted, one after another: the new shard is durable before the old one
+    goes, so a kill at any moment leaves every row there.
+
     Args:
         store: the store.
 
     Returns:
-        What was set aside, saved and lost.
+        What was set aside, saved, lost and converted.
 
     Raises:
         StoreError: the disk is full or the folder read-only; no row that could be read is lost.
     """
     make_folder(store.folder)
     remove_abandoned(store.folder)
-    bad = verify(store).bad
+    found = verify(store).bad
+    bad = tuple(damage for damage in found if not damage.outdated)
+    for damage in found:
+        if damage.outdated:
+            _convert(store, damage.shard)
     saved, suspects = 0, list[bytes | None]()
     for damage in bad:
         sound, lost = _save_rows(store, damage)
         _set_aside(store.folder, damage.shard)
         saved, suspects = saved + sound, suspects + lost
     store.refresh()
-    return RepairReport(bad, saved, sum(key is None or key not in store for key in suspects))
+    lost = sum(key is None or store.index.locate(key) is None for key in suspects)
+    return RepairReport(bad, saved, lost, len(found) - len(bad))
 
 
 def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) -> GcReport:
@@ -183,12 +200,14 @@ def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) 
         What was dropped, or would be.
 
     Raises:
-        StoreError: the disk is full or the folder read-only; every needed row is still there.
+        StoreError: the disk is full or the folder read-only; every needed row is still there. Or shards of an earlier
+            version are to be converted first.
     """
-    wanted = set(needed)
+    wanted, current = set(needed), _reopen(store)
+    current.require_converted()
     kept = dropped = freed = 0
     skipped = []
-    for shard in _reopen(store).shards:
+    for shard in current.shards:
         indices = [index for index in range(len(shard)) if shard.key(index) in wanted]
         kept, dropped = kept + len(indices), dropped + len(shard) - len(indices)
         if len(indices) == len(shard):
@@ -214,11 +233,14 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
         How many shards there were and are, and what that frees.
 
     Raises:
-        StoreError: the disk is full or the folder read-only; nothing was lost.
+        StoreError: the disk is full or the folder read-only; nothing was lost. Or shards of an earlier version are to
+            be converted first.
     """
     make_folder(store.folder)
     remove_abandoned(store.folder)
-    before, skipped = _reopen(store).shards, []
+    current = _reopen(store)
+    current.require_converted()
+    before, skipped = current.shards, []
     groups: dict[Layout, list[Shard]] = {}
     for shard in before:
         if shard.nbytes >= shard_bytes // 2:
@@ -229,7 +251,7 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
             groups.setdefault(shard.layout, []).append(shard)
     for layout, shards in groups.items():
         if len(shards) > 1:
-            _copy(store.folder, layout, [(shard, range(len(shard))) for shard in shards], shard_bytes)
+            _copy(store, layout, [(shard, range(len(shard))) for shard in shards], shard_bytes)
             _remove(store.folder, shards)
     store.refresh()
     freed = sum(shard.nbytes for shard in before) - sum(shard.nbytes for shard in store.shards)
@@ -252,6 +274,22 @@ def _check_shard(shard: Shard) -> Damage | None:
     return None
 
 
+def _check_outdated(store: FeatureStore, damage: Damage) -> Damage:
+    """Find what else is wrong with a shard of an earlier version."""
+    try:
+        return _check_shard(Shard(store.folder / damage.shard, None)) or damage
+    except (StoreError, FileNotFoundError) as error:
+        return Damage(damage.shard, str(error), damage.rows)
+
+
+def _open_any(path: Path, fingerprint: str) -> Shard:
+    """Open a shard of the present or of an earlier version."""
+    try:
+        return Shard(path, fingerprint)
+    except OutdatedShardError:
+        return Shard(path, None)
+
+
 def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
     """Report a shard with a key that the index does not find."""
     lost = int((store.index.find(shard.keys) < 0).sum())
@@ -267,18 +305,27 @@ def _misnamed_shards(store: FeatureStore) -> Iterator[Damage]:
             yield Damage(path.name, "not a shard's name; nobody reads it", 0)
 
 
+def _convert(store: FeatureStore, name: str) -> None:
+    """Write a sound shard of an earlier version anew in the present format."""
+    # Another repair may have converted it first.
+    with contextlib.suppress(FileNotFoundError):
+        shard = Shard(store.folder / name, None)
+        _copy(store, shard.layout, [(shard, range(len(shard)))], SHARD_BYTES)
+        _remove(store.folder, [shard])
+
+
 def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | None]]:
     """Copy a damaged shard's sound rows; return how many, and the keys of the others, as far as known."""
     path = store.folder / damage.shard
     try:
         if path.is_symlink():
             raise StoreError(f"{path} is a link")
-        shard = Shard(path)
+        shard = _open_any(path, store.fingerprint)
     except (StoreError, FileNotFoundError):
         return 0, [None] * damage.rows
     bad = set(shard.damaged_rows())
     sound = [index for index in range(len(shard)) if index not in bad]
-    _copy(store.folder, shard.layout, [(shard, sound)], SHARD_BYTES)
+    _copy(store, shard.layout, [(shard, sound)], SHARD_BYTES)
     return len(sound), [shard.key(index) for index in bad]
 
 
@@ -297,14 +344,14 @@ def _shrink(store: FeatureStore, shard: Shard, indices: Sequence[int], *, dry_ru
     """Replace a shard by one with the given rows alone; return how many bytes that frees."""
     if dry_run:
         return shard.nbytes * (len(shard) - len(indices)) // len(shard)
-    names = _copy(store.folder, shard.layout, [(shard, indices)], SHARD_BYTES)
+    names = _copy(store, shard.layout, [(shard, indices)], SHARD_BYTES)
     _remove(store.folder, [shard])
     return shard.nbytes - sum((store.folder / name).stat().st_size for name in names)
 
 
-def _copy(folder: Path, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
+def _copy(store: FeatureStore, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
     """Copy rows, every key once and every row checked, into new shards of at most `size` bytes of values."""
-    builder, names, seen = ShardBuilder(layout, size), list[str](), set[bytes]()
+    builder, names, seen = ShardBuilder(layout, store.fingerprint, size), list[str](), set[bytes]()
     for shard, indices in sources:
         for index in indices:
             key = shard.key(index)
@@ -313,9 +360,9 @@ def _copy(folder: Path, layout: Layout, sources: Sequence[tuple[Shard, Sequence[
                 continue
             seen.add(key)
             if not builder.has_room(stored):
-                names.append(builder.publish(folder))
+                names.append(builder.publish(store.folder))
             builder.append(key, stored, n_frames, flags)
-    return [*names, builder.publish(folder)] if len(builder) else names
+    return [*names, builder.publish(store.folder)] if len(builder) else names
 
 
 def _remove(folder: Path, shards: Sequence[Shard]) -> None:

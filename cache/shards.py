@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from lpgnet.cache.errors import DamagedRowError, StoreError
+from lpgnet.cache.errors import DamagedRowError, OutdatedShardError, StoreError
 from lpgnet.cache.files import part_file, publish, readable_errors
 from lpgnet.cache.keys import KEY_BYTES
 from lpgnet.cache.layout import Layout, row_digest
@@ -26,7 +27,8 @@ from lpgnet.cache.layout import Layout, row_digest
 SHARD_BYTES = 64 * 2**20
 _NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}-([1-9][0-9]{0,11})-([0-9a-f]{32})\.arrow")
 _METADATA = b"lpgnet.shard"
-_VERSION = 1
+# Version 2 says which encoder the rows are of, in the metadata and in every row's digest. A repair rewrites version 1.
+_VERSION, _PREVIOUS = 2, 1
 # What bytes that are no shard can raise on the way through Arrow, JSON and numpy.
 _UNREADABLE = (
     *(StoreError, OSError, pa.ArrowException, ValueError, KeyError),
@@ -76,26 +78,35 @@ class Shard:
         name: its file name.
         layout: the form of its rows.
         keys: (rows,) of numpy type S16; take single keys from it by `key(index)`.
+        n_frames: (rows,) encoder frames behind each row.
+        flags: (rows,) the rows' bits.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fingerprint: str | None) -> None:
         """Map the file.
 
         Args:
             path: the shard.
+            fingerprint: the encoder that its rows must be of; None reads a shard of the previous format, which does
+                not say.
 
         Raises:
             FileNotFoundError: it is gone.
-            StoreError: it is not a shard, or too damaged to find the rows in it.
+            OutdatedShardError: it is in the previous format.
+            StoreError: it is not a shard, too damaged to find the rows in it, or another encoder's.
         """
         self.path, self.name = path, path.name
         try:
             with pa.memory_map(str(path)) as file:
                 self._buffer = file.read_buffer()
-            self.layout, rows, frames, body = _open(self._buffer)
+            self.layout, rows, frames, body = _open(self._buffer, fingerprint)
+            self._tag = self.layout.tag(fingerprint)
             self._columns(rows, frames, body)
         except FileNotFoundError:
             raise
+        except OutdatedShardError:
+            message = f"{path} is in the format of an earlier version: `lpgnet cache repair` converts it"
+            raise OutdatedShardError(message) from None
         except _UNREADABLE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise StoreError(f"{path} is damaged or not a shard: {reason}") from error
@@ -143,7 +154,7 @@ class Shard:
             DamagedRowError: the bytes are not those that were written.
         """
         stored = self._stored(index)
-        n_frames, flags = self.n_frames[index], self._flags[index]
+        n_frames, flags = self.n_frames[index], self.flags[index]
         if row_digest(self._tag, key, n_frames, flags, stored) != self._digests[index]:
             message = f"row {index} of {self.path} is damaged: repair the store, then compute it again"
             raise DamagedRowError(message)
@@ -178,11 +189,10 @@ class Shard:
         self._key_bytes = memoryview(keys)
         self.keys = np.frombuffer(keys, f"S{KEY_BYTES}")
         self.n_frames = memoryview(n_frames).cast("B").cast("q")
-        self._flags = memoryview(flags).cast("B").cast("I")
+        self.flags = memoryview(flags).cast("B").cast("I")
         self._digests = memoryview(digests).cast("B").cast("Q")
         self._offsets = memoryview(offsets[0]).cast("B").cast("q") if offsets else None
         self._values: np.ndarray = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
-        self._tag = layout.tag
 
 
 class ShardBuilder:
@@ -190,12 +200,14 @@ class ShardBuilder:
 
     Attributes:
         layout: the form of the rows.
+        fingerprint: the encoder's that they are of.
         size: bytes of values after which a shard is full.
         keys: the keys of the waiting rows, in order.
     """
 
-    def __init__(self, layout: Layout, size: int = SHARD_BYTES) -> None:
-        self.layout, self.size = layout, size
+    def __init__(self, layout: Layout, fingerprint: str, size: int = SHARD_BYTES) -> None:
+        self.layout, self.fingerprint, self.size = layout, fingerprint, size
+        self._tag = layout.tag(fingerprint)
         self._values = np.empty(max(1, size // layout.stored.itemsize), layout.stored)
         self.clear()
 
@@ -231,7 +243,7 @@ class ShardBuilder:
             self._values = np.concatenate([self._values[:start], np.empty(stored.size, stored.dtype)])
         row = self._values[start:end]
         row.reshape(stored.shape)[...] = stored
-        self._counts.append((n_frames, flags, row_digest(self.layout.tag, key, n_frames, flags, row)))
+        self._counts.append((n_frames, flags, row_digest(self._tag, key, n_frames, flags, row)))
         self._ends.append(end)
         self.keys[key] = None
 
@@ -277,16 +289,21 @@ class ShardBuilder:
             "digest": pa.array(digests, pa.uint64()),
             "values": self.layout.arrow(self._values[: self._ends[-1]], offsets),
         }
-        schema = _schema(self.layout, len(self), 0 if offsets is None else int(offsets[-1]))
+        schema = _schema(self.layout, self._form(0 if offsets is None else int(offsets[-1])))
         return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
+
+    def _form(self, frames: int) -> dict[str, object]:
+        """Return what the metadata says of the shard, to people and to `_open`."""
+        head = {"version": _VERSION, "fingerprint": self.fingerprint, "rows": len(self), "stored_frames": frames}
+        return head | asdict(self.layout)
 
     def _offsets(self) -> np.ndarray:
         return np.asarray(self._ends, np.int64) // (self.layout.layers * self.layout.width)
 
     def _read_back(self, part: Path, digest: str) -> None:
         """Refuse a file that does not hold the bytes that were written, or not where a reader looks for them."""
-        shard = Shard(part)
-        counts = list(zip(shard.n_frames, shard._flags, shard._digests, strict=True))
+        shard = Shard(part, self.fingerprint)
+        counts = list(zip(shard.n_frames, shard.flags, shard._digests, strict=True))
         same_offsets = shard._offsets is None or np.array_equal(np.asarray(shard._offsets), self._offsets())
         same_keys = bytes(shard._key_bytes) == b"".join(self.keys)
         ends = shard._is_sound(0) and shard._is_sound(len(self) - 1)
@@ -308,18 +325,17 @@ class _DigestingSink:
         return self._file.write(content)
 
 
-def _open(buffer: pa.Buffer) -> tuple[Layout, int, int, pa.Buffer]:
+def _open(buffer: pa.Buffer, fingerprint: str | None) -> tuple[Layout, int, int, pa.Buffer]:
     """Read the layout, the numbers of rows and of stored frames, and the body of the record batch."""
     reader = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer))
     schema = pa.ipc.read_schema(reader.read_next_message())
     form = json.loads((schema.metadata or {})[_METADATA])
-    if form.pop("version") != _VERSION:
-        raise ValueError("written by another version of the store")
+    _check_origin(form.pop("version"), form.pop("fingerprint", None), fingerprint)
     rows, frames = form.pop("rows"), form.pop("stored_frames")
     if type(rows) is not int or type(frames) is not int or rows < 1 or frames < 0:
         raise ValueError("its counts are not counts")
     layout = Layout(**form)
-    if (frames and not layout.frames) or not schema.equals(_schema(layout, rows, frames)):
+    if (frames and not layout.frames) or not schema.equals(_schema(layout)):
         raise ValueError("its columns are not a shard's")
     message = reader.read_next_message()
     if message.type != "record batch":
@@ -327,7 +343,17 @@ def _open(buffer: pa.Buffer) -> tuple[Layout, int, int, pa.Buffer]:
     return layout, rows, frames, message.body
 
 
-def _schema(layout: Layout, rows: int, frames: int) -> pa.Schema:
+def _check_origin(version: object, found: object, fingerprint: str | None) -> None:
+    """Refuse another version of the format, and another encoder's rows."""
+    if version == _PREVIOUS and fingerprint is not None:
+        raise OutdatedShardError
+    if version != (_PREVIOUS if fingerprint is None else _VERSION):
+        raise ValueError("written by another version of the store")
+    if found != fingerprint:
+        raise ValueError(f"its rows are those of another encoder, {str(found)[:16]}")
+
+
+def _schema(layout: Layout, form: Mapping[str, object] | None = None) -> pa.Schema:
     columns = {
         "key": pa.binary(KEY_BYTES),
         "n_frames": pa.int64(),
@@ -335,8 +361,7 @@ def _schema(layout: Layout, rows: int, frames: int) -> pa.Schema:
         "digest": pa.uint64(),
         "values": layout.arrow_type(),
     }
-    form = {"version": _VERSION, "rows": rows, "stored_frames": frames, **asdict(layout)}
-    return pa.schema(columns, metadata={_METADATA: json.dumps(form)})
+    return pa.schema(columns, metadata={_METADATA: json.dumps(form)} if form else None)
 
 
 def _column_bytes(layout: Layout, rows: int, frames: int) -> list[int]:

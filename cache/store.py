@@ -5,7 +5,7 @@ import logging
 import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,11 @@ from types import TracebackType
 
 import numpy as np
 
-from lpgnet.cache.errors import MissingRowError, StoreError
+from lpgnet.cache.errors import MissingRowError, OutdatedShardError, StoreError
 from lpgnet.cache.files import make_folder, publish_bytes, readable_errors, remove_abandoned, sync_folder
 from lpgnet.cache.index import Index, key_array
 from lpgnet.cache.keys import KEY_BYTES, check_key
-from lpgnet.cache.layout import Layout
+from lpgnet.cache.layout import FLAGS, Layout
 from lpgnet.cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
 
 DESCRIPTION_NAME = "encoder.json"
@@ -35,11 +35,13 @@ class Damage:
         shard: its file name.
         reason: what is wrong, for people.
         rows: how many of its rows cannot be read.
+        outdated: it may be sound, but is in the format of an earlier version.
     """
 
     shard: str
     reason: str
     rows: int
+    outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class FeatureStore:
     or delete meanwhile. Every row is checked against its digest every time it is read, not only the first: it
     costs no more than copying the row, and a page that was good an hour ago may have been read from the disk again
     since. It can be passed to other processes, which open it anew.
+
+    While shards of an earlier version are there, no key is called absent: its row may be in one of them. What would
+    say so raises a `StoreError` that advises the repair which converts them.
     """
 
     def __init__(self, root: Path | str, fingerprint: str) -> None:
@@ -86,7 +91,10 @@ class FeatureStore:
         return len(self._view.index)
 
     def __contains__(self, key: bytes) -> bool:
-        return self._view.index.locate(check_key(key)) is not None
+        found = self._view.index.locate(check_key(key)) is not None
+        if not found:
+            self.require_converted()
+        return found
 
     def __getitem__(self, key: bytes) -> Row:
         """Read the row of a key.
@@ -132,12 +140,14 @@ class FeatureStore:
             keys: 16 bytes each.
 
         Raises:
-            StoreError: a key is not 16 bytes.
+            StoreError: a key is not 16 bytes, or its row may be in a shard of an earlier version.
         """
         unique = list(dict.fromkeys(keys))
         if not set(map(len, unique)) <= {KEY_BYTES}:
             raise StoreError(f"every key is {KEY_BYTES} bytes")
         absent = self._view.index.find(key_array(unique)) < 0
+        if absent.any():
+            self.require_converted()
         return [unique[index] for index in np.flatnonzero(absent).tolist()]
 
     def keys(self) -> Iterator[bytes]:
@@ -171,9 +181,29 @@ class FeatureStore:
 
     def frame_count(self) -> int:
         """Count the encoder frames behind the rows of all keys together."""
+        return sum(int(counts.sum()) for counts in self._served([shard.n_frames for shard in self.shards]))
+
+    def flag_counts(self) -> dict[str, int]:
+        """Count the keys whose row has each flag, by the names in `FLAGS`."""
+        served = list(self._served([shard.flags for shard in self.shards]))
+        return {name: sum(int((bits >> bit & 1).sum()) for bits in served) for bit, name in enumerate(FLAGS)}
+
+    def require_converted(self) -> None:
+        """Refuse a store with shards of an earlier version.
+
+        Raises:
+            StoreError: says how they are converted.
+        """
+        if outdated := sum(damage.outdated for damage in self.damaged):
+            raise StoreError(
+                f"{self.folder}: {outdated} shards are in the format of an earlier version; run `lpgnet cache repair "
+                f"--store {self.root}` once, which converts them (nothing is computed again)"
+            )
+
+    def _served(self, columns: Sequence[memoryview]) -> Iterator[np.ndarray]:
+        """Yield, of a column of every shard, the numbers of the rows that are served."""
         shards, rows = self.index.shards, self.index.rows
-        counts = (np.asarray(shard.n_frames)[rows[shards == index]] for index, shard in enumerate(self.shards))
-        return sum(int(count.sum()) for count in counts)
+        return (np.asarray(column)[rows[shards == index]] for index, column in enumerate(columns))
 
     def refresh(self) -> None:
         """See what others have published or merged since. Rows already handed out stay as they are."""
@@ -208,6 +238,7 @@ class FeatureStore:
         return StoreWriter(self, description, dtype=dtype, shard_bytes=shard_bytes)
 
     def _missing_row(self, key: bytes) -> MissingRowError:
+        self.require_converted()
         return MissingRowError(f"{self.folder} has no row {key.hex()}: compute the features first")
 
     def _names(self) -> set[str]:
@@ -223,13 +254,15 @@ class FeatureStore:
     def _open(self, name: str) -> Shard | Damage | None:
         """Return the shard; what is wrong with it; or None for one that was merged into another meanwhile."""
         try:
-            return Shard(self.folder / name)
+            return Shard(self.folder / name, self.fingerprint)
         except FileNotFoundError:
             return None
         except StoreError as error:
-            _log.warning("%s; its rows count as missing until the store is repaired", error)
+            outdated = isinstance(error, OutdatedShardError)
+            if not outdated:
+                _log.warning("%s; its rows count as missing until the store is repaired", error)
             parsed = ShardName.parse(name)
-            return Damage(name, str(error), parsed.rows if parsed else 0)
+            return Damage(name, str(error), parsed.rows if parsed else 0, outdated)
 
 
 class StoreWriter:
@@ -293,7 +326,7 @@ class StoreWriter:
         if self._builder is not None and not self._builder.has_room(stored):
             self._publish_in_background(self._builder)
         if self._builder is None:
-            self._builder = ShardBuilder(layout, self._shard_bytes)
+            self._builder = ShardBuilder(layout, self._store.fingerprint, self._shard_bytes)
         self._builder.append(key, stored, n_frames, flags)
 
     def flush(self) -> None:
@@ -314,7 +347,9 @@ class StoreWriter:
     def _is_known(self, key: bytes) -> bool:
         if self._builder is not None and key in self._builder.keys:
             return True
-        return any(key in builder.keys for builder, _ in self._publishing) or key in self._store
+        # Not `in`, which may refuse: what another machine's earlier version writes meanwhile stops no work here.
+        published = self._store.index.locate(key) is not None
+        return published or any(key in builder.keys for builder, _ in self._publishing)
 
     def _publish_in_background(self, full: ShardBuilder) -> None:
         """Publish a full shard in the background, and go on with an emptied one."""

@@ -11,6 +11,7 @@ from lpgnet.cache import (
     Damage,
     FeatureStore,
     StatCache,
+    StoreInfo,
     compact,
     export_rows,
     gc,
@@ -22,6 +23,7 @@ from lpgnet.cache import (
 )
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
+from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, imported_key, make_plan
 from lpgnet.pipeline.embeddings.prepared import IMPORTED, imported_spec
@@ -50,9 +52,9 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="lpgnet cache", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     purposes = {
-        "info": "encoders, rows, bytes, hours of audio, oldest and newest",
+        "info": "encoders, rows, bytes, hours of audio, oldest and newest, silent and clipped ones",
         "verify": "check every byte; exit 1 and the list of what is bad",
-        "repair": "set bad shards aside, and say how many rows must be computed again",
+        "repair": "set bad shards aside, and convert those of an earlier version",
         "gc": "drop what no manifest needs; without --delete it only says what that would be",
         "compact": "merge small shards into large ones; readers are undisturbed",
         "export": "one manifest's embeddings -> safetensors, npz or a datasets folder",
@@ -86,16 +88,25 @@ def _stores(options: Namespace) -> list[FeatureStore]:
 
 
 def _info(options: Namespace) -> int:
+    found_all = [info(store) for store in _stores(options)]
     rows = []
-    for store in _stores(options):
-        found = info(store)
+    for found in found_all:
         hours = "-" if found.hours is None else f"{found.hours:.1f}"
         name = str(found.description.get("name", "-"))
         row = (name, found.fingerprint[:12], found.shards, found.rows, f"{found.bytes / 1e6:.1f}", hours)
-        rows.append((*row, _day(found.oldest_ns), _day(found.newest_ns), found.damaged))
-    columns = ("encoder", "fingerprint", "shards", "rows", "MB", "hours", "oldest", "newest", "damaged shards")
+        rows.append((*row, _day(found.oldest_ns), _day(found.newest_ns), _flags(found), found.damaged))
+    columns = ("encoder", "fingerprint", "shards", "rows", "MB", "hours", "oldest", "newest", "flags", "damaged shards")
     show_table(options.store, columns, rows)
+    if outdated := sum(found.outdated for found in found_all):
+        say(f"{outdated} shards are in the format of an earlier version: `lpgnet cache repair` converts them")
     return 0
+
+
+def _flags(found: StoreInfo) -> str:
+    """Say how many rows are silent, clipped, ..., and of how many that is not known."""
+    counts = {name: count for name, count in found.flags.items() if name != "checked"}
+    counts["unknown"] = found.rows - found.flags["checked"]
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 
 
 def _day(nanoseconds: int | None) -> str:
@@ -124,6 +135,8 @@ def _repair(options: Namespace) -> int:
     for store in _stores(options):
         report = repair(store)
         show(f"{store.folder}: {len(report.set_aside)} shards set aside, {report.saved} rows saved from them")
+        if report.converted:
+            show(f"  {report.converted} shards of an earlier version converted")
         _show_damage(report.set_aside)
         if report.lost:
             show(f"  {report.lost} rows must be computed again: run the features stage")
@@ -166,7 +179,7 @@ def _keys(manifest: Manifest, modality: str, store: str, *, context_turns: int) 
         modality,
         manifest.utterances,
         root=manifest.corpus.root,
-        stat_cache=StatCache(Path(store) / "stat.sqlite"),
+        stat_cache=StatCache(Path(store) / STAT_CACHE_FILE),
         context_turns=context_turns,
     )
     if plan.problems:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
-from lpgnet.pipeline.common.stamps import is_fresh, stat_of, write_stamp
+from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.corpora import compare_counts, read_corpus, sources
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Corpus, Manifest, count_by, write_manifest
@@ -30,19 +31,26 @@ def prepare(config: Config) -> None:
         PipelineError: the corpus cannot be read; names the file and the row.
     """
     inputs = _inputs(config)
-    outputs = [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE]
-    if is_fresh(config.folder / STAMP_FILE, inputs | {"outputs": stat_of(outputs)}):
+    if is_fresh(config.folder / STAMP_FILE, inputs | _outputs(config)):
         say(f"prepare: up to date ({config.folder / MANIFEST_FILE})")
         return
     manifest = _read(config)
     write_manifest(config.folder, manifest)
-    write_stamp(config.folder / STAMP_FILE, inputs | {"outputs": stat_of(outputs)})
+    write_stamp(config.folder / STAMP_FILE, inputs | _outputs(config))
     summarize(manifest)
 
 
 def _inputs(config: Config) -> dict[str, object]:
     files = sources(config.corpus.reader, config.corpus.root, **config.corpus.options)
-    return {"corpus": asdict(config.corpus), "name": config.name, "sources": stat_of(files)}
+    return {"corpus": asdict(config.corpus), "name": config.name, "sources": _digests(config, files)}
+
+
+def _outputs(config: Config) -> dict[str, object]:
+    return {"outputs": _digests(config, [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE])}
+
+
+def _digests(config: Config, files: Sequence[Path]) -> dict[str, Digest]:
+    return digests_of(files, stat_cache=Path(config.features.store) / STAT_CACHE_FILE)
 
 
 def _read(config: Config) -> Manifest:

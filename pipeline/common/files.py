@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from lpgnet.pipeline.errors import PipelineError, failed_file
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 Record = TypeVar("Record")
+_ADVICE = "delete it and run again the stage that writes it"
 # Deeper values end the program wherever they are walked; what the project writes and reads has less than ten levels.
 JSON_LEVELS = 64
 # Longer whole numbers are no floats (OverflowError), and from 4,300 digits on Python does not read or print them.
@@ -33,7 +34,12 @@ def read_json(path: Path, kind: type[Record]) -> Record:
     Raises:
         PipelineError: the file is missing or damaged; names the file and the field.
     """
-    return from_json(parse_object(read_text(path), where=str(path)), kind, where=str(path))
+    text = read_text(path)
+    try:
+        values = parse_object(text, where=str(path))
+    except PipelineError as error:
+        raise PipelineError(f"{error}; {_ADVICE}") from None
+    return from_json(values, kind, where=str(path))
 
 
 def from_json(values: object, kind: type[Record], *, where: str) -> Record:
@@ -47,8 +53,15 @@ def from_json(values: object, kind: type[Record], *, where: str) -> Record:
     try:
         return _converter().structure(values, kind)
     except Exception as error:
-        problems = "; ".join(transform_error(error, path=""))
-        raise PipelineError(f"{where}: {problems}; run again the stage that writes it") from None
+        problems = "; ".join(transform_error(error, path="", format_exception=_reason))
+        raise PipelineError(f"{where}: {problems}; {_ADVICE}") from None
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    from cattrs.v import format_exception
+
+    # What cattrs gets where an object should be has no keys.
+    return "expected an object" if isinstance(error, AttributeError) else format_exception(error, kind)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -65,8 +78,25 @@ def to_json(value: object) -> object:
 def _converter() -> Converter:
     # Imported late: a stage that has nothing to do reads no such file.
     from cattrs import Converter
+    from cattrs.cols import list_structure_factory
 
-    return Converter(forbid_extra_keys=True)
+    converter = Converter(forbid_extra_keys=True)
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, _as_written)
+
+    @converter.register_structure_hook_factory(lambda kind: get_origin(kind) is list)
+    def _(kind: type, converter: Converter) -> Callable[[object, type], object]:
+        structure = list_structure_factory(kind, converter)
+        return lambda values, kind: structure(_as_written(values, list), kind)
+
+    return converter
+
+
+def _as_written(value: object, kind: type) -> object:
+    """Make no text of a number, no list of a text and so on: JSON has all these types itself."""
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise TypeError(f"not {kind.__name__}")
+    return value
 
 
 def parse_object(line: str, *, where: str) -> dict[str, Any]:

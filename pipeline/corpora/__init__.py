@@ -57,8 +57,7 @@ def read_corpus(reader: str, root: str, **options: object) -> ReadCorpus:
 def sources(reader: str, root: str, **options: object) -> list[Path]:
     """Return the files that the manifest of a corpus depends on, sorted, without reading them.
 
-    Transcripts, label files and tables, no audio. A folder stands for the names of the files in it, which its
-    modification time tells.
+    Transcripts, label files and tables, no audio. A folder stands for the names of the files in it.
 
     Raises:
         UsageError: no such reader, or no such option.

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
+from lpgnet.pipeline.common.files import parse_object, read_json, read_text, write_atomically
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
 MANIFEST_FILE = "manifest.jsonl"
@@ -173,11 +173,7 @@ def _read_rows(path: Path) -> Iterator[Utterance]:
 
 
 def _read_corpus(path: Path) -> Corpus:
-    values = parse_object(read_text(path), where=str(path))
-    try:
-        return Corpus(**values)
-    except TypeError as error:
-        raise PipelineError(f"{path}: {error}; run the prepare stage again") from None
+    return read_json(path, Corpus)
 
 
 def count_by(utterances: Iterable[Utterance], name: str) -> dict[str, int]:

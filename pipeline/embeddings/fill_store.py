@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lpgnet.cache import flag_bits
 from lpgnet.pipeline.common.console import progress_bar, quiet_transformers, say
 from lpgnet.pipeline.common.processes import Launch, balance, current_launch, make_accelerator, resolve_device
 from lpgnet.pipeline.config import Config, FeaturesConfig
@@ -141,7 +142,8 @@ def _extract(
         task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
         started = flushed = perf_counter()
         for request, embedding in pairs:
-            writer.add(request.key, embedding.values, n_frames=embedding.n_frames)
+            flags = flag_bits({"checked", *embedding.flags})
+            writer.add(request.key, embedding.values, n_frames=embedding.n_frames, flags=flags)
             bar.update(task, advance=cost(request), speed=speed(extraction, perf_counter() - started))
             if perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpgnet.cache import FeatureStore, StatCache
 from lpgnet.pipeline.common.processes import resolve_device
+from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, TextEncoderConfig
 from lpgnet.pipeline.corpora.manifest import Manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
@@ -54,7 +55,7 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
         PipelineError: imported embeddings are not in the store.
     """
     root = Path(config.features.store)
-    stat_cache = StatCache(root / "stat.sqlite")
+    stat_cache = StatCache(root / STAT_CACHE_FILE)
     name = str(encoder_config(config.encoders, modality).name)
     if name.startswith(IMPORTED):
         return _prepare_imported(name, manifest, modality, root)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpgnet.cache.store import FINGERPRINT
 from lpgnet.pipeline.common.files import read_json, write_json
+from lpgnet.pipeline.errors import PipelineError
 
 FEATURES_FILE = "features.json"
 
@@ -30,15 +32,34 @@ class ModalitySummary:
     utterances: int
     skipped: list[str]
 
+    def problems(self) -> list[str]:
+        """Name the keys whose values make no sense."""
+        # Imported late, as everywhere: a start of the command needs no encoders.
+        from lpgnet.feature_extractors.spec import PRECISIONS
+
+        sound = {
+            "spec.name": isinstance(self.spec.get("name"), str),
+            "spec.fingerprint": bool(FINGERPRINT.fullmatch(str(self.spec.get("fingerprint")))),
+            "auto_precision": set(self.auto_precision.values()) <= {*PRECISIONS} - {"auto"},
+            "context_turns": self.context_turns >= 0,
+            "utterances": self.utterances >= 0,
+        }
+        return [key for key, is_sound in sound.items() if not is_sound]
+
 
 def read_summaries(folder: Path) -> dict[str, ModalitySummary]:
     """Read an experiment's summaries, by modality; empty before the stage's first run.
 
     Raises:
-        PipelineError: the file is damaged.
+        PipelineError: the file is damaged; names it and the key.
     """
     path = folder / FEATURES_FILE
-    return read_json(path, dict[str, ModalitySummary]) if path.exists() else {}
+    summaries = read_json(path, dict[str, ModalitySummary]) if path.exists() else {}
+    for modality, summary in summaries.items():
+        if wrong := summary.problems():
+            where = f"['{modality}'].{wrong[0]}"
+            raise PipelineError(f"{path}: wrong value @ {where}; delete it and run the features stage again")
+    return summaries
 
 
 def write_summaries(folder: Path, summaries: Mapping[str, ModalitySummary]) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lpgnet.pipeline.common.console import say, show
-from lpgnet.pipeline.common.stamps import is_fresh, stat_of, write_stamp
+from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder
-from lpgnet.pipeline.recordings.sources import RecordingSource, Source
+from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
 
 # Subfolder of the output folder for what each timeline was made from.
@@ -47,7 +47,7 @@ def label_sources(
     Raises:
         PipelineError: some recordings could not be labelled.
     """
-    waiting = [source for source in sources if config.again or not _is_done(source, config)]
+    waiting = list(sources) if config.again else _waiting(sources, config)
     if len(waiting) < len(sources):
         say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (use --again true to re-label them)")
     if not waiting:
@@ -76,7 +76,7 @@ def _conclude(failures: Sequence[tuple[Source, Exception]], n_sources: int) -> N
 
 
 def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConfig) -> Labelled:
-    stamp = _stamp_inputs(source, config)
+    stamp = _stamp_inputs(source, config, _digests(_inputs(source, config), config))
     _spare_inputs(source, config)
     timeline = pipeline.label(source)
     for choice in timeline.choices:
@@ -114,18 +114,34 @@ def _stamp_path(source: Source, config: PredictionConfig) -> Path:
     return Path(config.out) / STAMPS / f"{source.name}.json"
 
 
-def _stamp_inputs(source: Source, config: PredictionConfig) -> dict[str, object]:
-    """Return everything that a timeline depends on."""
+def _inputs(source: Source, config: PredictionConfig) -> list[Path]:
+    """Return the files that a timeline is made from."""
     model = model_folder(Path(config.model or ""))
+    return [*source.files, model / "config.json", model / "model.safetensors"]
+
+
+def _digests(files: Iterable[Path], config: PredictionConfig) -> dict[str, Digest]:
+    return digests_of(files, stat_cache=Path(config.out) / STAMPS / STAT_CACHE_FILE, large=RECORDING_SUFFIXES)
+
+
+def _stamp_inputs(source: Source, config: PredictionConfig, digests: Mapping[str, Digest]) -> dict[str, object]:
+    """Return everything that a timeline depends on."""
     return {
         "version": OUTPUT_VERSION,
-        "files": stat_of(source.files),
-        "model": stat_of([model / "config.json", model / "model.safetensors"]),
+        "files": {str(path): digests[str(path)] for path in _inputs(source, config)},
         "settings": {name: value for name, value in asdict(config).items() if name not in _NOT_IN_STAMPS},
     }
 
 
-def _is_done(source: Source, config: PredictionConfig) -> bool:
+def _waiting(sources: Sequence[Source], config: PredictionConfig) -> list[Source]:
+    """Leave out the sources whose timelines are there, made from the files as they are now."""
+    written = [source for source in sources if _is_written(source, config)]
+    # At once for all: they share the model, and dialogues their manifest.
+    digests = _digests((path for source in written for path in _inputs(source, config)), config)
+    done = {s.name for s in written if is_fresh(_stamp_path(s, config), _stamp_inputs(s, config, digests))}
+    return [source for source in sources if source.name not in done]
+
+
+def _is_written(source: Source, config: PredictionConfig) -> bool:
     paths = output_paths(Path(config.out), source.name, check_formats(config.formats))
-    written = all(path.is_file() for path in paths.values())
-    return written and is_fresh(_stamp_path(source, config), _stamp_inputs(source, config))
+    return all(path.is_file() for path in paths.values())

@@ -4,18 +4,21 @@ One process imports the library and forks the others, which makes hundreds of th
 standard input, a JSON list a line, and answers every one with a line.
 """
 
+import itertools
 import json
 import os
 import random
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from store_rows import FINGERPRINT, row_key, row_values
 
-from lpgnet.cache import FeatureStore, StatCache
+from lpgnet.cache import FeatureStore, StatCache, repair
 from lpgnet.cache.files import part_file
 
 
@@ -76,6 +79,23 @@ def hold_a_part(folder: str, ready: str) -> None:
         signal.pause()
 
 
+def repair_until_step(root: str, fingerprint: str, last: int) -> None:
+    """Repairs a store, and dies before the `last`-th change that it makes to the disk."""
+    steps = itertools.count(1)
+
+    def preceded(change: Callable[..., object]) -> Callable[..., object]:
+        def step(*arguments: object, **options: object) -> object:
+            if next(steps) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return change(*arguments, **options)
+
+        return step
+
+    for name in ("fsync", "replace", "unlink", "rename"):
+        setattr(os, name, preceded(getattr(os, name)))
+    repair(FeatureStore(root, fingerprint))
+
+
 def look_up(database: str, folder: str, seed: int) -> None:
     """Looks all of a folder's files up, in an order of its own, some at a time."""
     files = sorted(Path(folder).iterdir())
@@ -107,6 +127,8 @@ def wait(process: int) -> int:
 
 def main() -> None:
     """Answers ["start", name, ...] with a process id and ["wait", id] with an exit code."""
+    # The first array takes seconds where pandas is installed: pyarrow imports it.
+    pa.array([1])
     for line in sys.stdin:
         command, *arguments = json.loads(line)
         print(start(*arguments) if command == "start" else wait(*arguments), flush=True)

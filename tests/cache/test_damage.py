@@ -184,5 +184,5 @@ def test_opening_a_shard_says_what_is_wrong(tmp_path: Path) -> None:
     for content in (b"", b"\0" * 100, os.urandom(1000), b"\xff\xff\xff\xff\xff\xff\xff\x7f"):
         path.write_bytes(content)
         with pytest.raises(StoreError, match="damaged or not a shard") as caught:
-            Shard(path)
+            Shard(path, FINGERPRINT)
         assert "\n" not in str(caught.value)

@@ -85,7 +85,9 @@ def of(store: FeatureStore) -> tuple[pa.Schema, pa.RecordBatch, dict[str, object
         {"width": 0},
         {"dtype": "object"},
         {"frames": 1},
-        {"version": 2},
+        {"version": 3},
+        {"fingerprint": "fedcba9876543210"},
+        {"fingerprint": None},
         {"more": 1},
     ],
 )

@@ -1,6 +1,7 @@
 """New recordings to timelines, by the command and in Python: every way in, every format out, and every bad input."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.timeline import check_formats, output_paths
-from tests.e2e.workplace import DEMO, ROOT, Run, Workplace
+from tests.e2e.workplace import DEMO, ROOT, Run, Workplace, edit_in_disguise
 
 RECORDING = DEMO / "recording" / "recording.flac"
 CONVERSATION = ROOT / "tests" / "data" / "conversation"
@@ -137,6 +138,14 @@ def test_a_folder_in_which_some_are_bad(predict: Callable, tmp_path: Path, short
     assert "up to date: 2 of 4" in err
     (folder / "a.srt").write_text(SRT.replace("yes", "no"))
     assert "up to date: 3 of 4" in predict(folder)[2], "another transcript makes one anew"
+    edit_in_disguise(folder / "c.srt", "yes", "yep")
+    assert "up to date: 3 of 4" in predict(folder)[2], "even one that kept its size and time"
+    times = (folder / "b.wav").stat()
+    soundfile.write(folder / "b.wav", -short[0], short[1])
+    os.utime(folder / "b.wav", ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.utime(folder / "a.wav", (1, 1))
+    assert "up to date: 3 of 4" in predict(folder)[2], "so does another recording, and another time alone does not"
+    assert "up to date: 4 of 4" in predict(folder)[2]
 
 
 def test_a_manifest(predict: Callable, tmp_path: Path, extracted: Workplace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from tests.e2e.workplace import DEMO, ROOT, Run, Workplace, read_table
+from tests.e2e.workplace import DEMO, ROOT, Run, Workplace, edit_in_disguise, read_table
 
 
 def run_folder(workplace: Workplace, run: str = "default") -> Path:
@@ -60,6 +60,27 @@ def test_what_is_done_is_not_done_again(workplace: Workplace, run: Run) -> None:
     code, out, err = run(workplace.arguments("train"))
     assert code == 0 and "up to date" in err
     assert (run_folder(workplace) / "best" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_an_edited_table_that_kept_its_size_and_time_is_read_again(workplace: Workplace, run: Run) -> None:
+    table, manifest = workplace.corpus / "utterances.csv", workplace.folder / "work" / "small" / "manifest.jsonl"
+    word = read_table(table)[0]["text"].split()[0]
+    for path, old in ((table, word), (manifest, word[::-1])):
+        assert "up to date" in run(workplace.arguments("prepare"))[2]
+        edit_in_disguise(path, f"{old} ", f"{old[::-1]} ")
+        code, out, err = run(workplace.arguments("prepare"))
+        assert code == 0 and "up to date" not in err and "utterances in" in out
+    assert f"{word[::-1]} " in manifest.read_text()
+
+
+def test_a_stamp_of_an_earlier_version_leads_to_one_run(workplace: Workplace, run: Run) -> None:
+    stamp = workplace.folder / "work" / "small" / "prepare.json"
+    values = json.loads(stamp.read_text())
+    for name in ("sources", "outputs"):
+        values[name] = {path: [Path(path).stat().st_size, 17 * 10**14] for path in values[name]}
+    stamp.write_text(json.dumps(values))
+    assert "up to date" not in run(workplace.arguments("prepare"))[2]
+    assert "up to date" in run(workplace.arguments("prepare"))[2]
 
 
 def test_nothing_to_do_imports_no_torch(workplace: Workplace) -> None:

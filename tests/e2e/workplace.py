@@ -1,6 +1,7 @@
 """A folder with a config and a corpus, and running the commands in it."""
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,15 @@ def write_table(path: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
+
+
+def edit_in_disguise(path: Path, old: str, new: str) -> None:
+    """Change a file's content, and nothing of its size and modification time."""
+    stat, content = path.stat(), path.read_bytes()
+    assert old.encode() in content and len(old) == len(new)
+    path.write_bytes(content.replace(old.encode(), new.encode()))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
 
 
 def reduce_corpus(target: Path) -> None:

@@ -1,0 +1,96 @@
+"""A damaged `features.json` or `corpus.json` gets one line that names the file and the key."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, Corpus, Manifest, Utterance, read_manifest, write_manifest
+from lpgnet.pipeline.embeddings.summaries import FEATURES_FILE, ModalitySummary, read_summaries, write_summaries
+from lpgnet.pipeline.errors import PipelineError
+
+SUMMARY = ModalitySummary({"name": "hf:a", "fingerprint": "ab" * 32}, {"hf:a": "bf16"}, 2, 90, ["u1", "u2"])
+CORPUS = Corpus("small", "corpus", "table", 1)
+BROKEN = (None, True, 1.5, -1, 9, "words", [], [1], ["words"], {}, {"words": 1}, {"words": "words"}, float("nan"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_manifest(tmp_path, Manifest(CORPUS, (Utterance("d", "u"),)))
+    write_summaries(tmp_path, {"text": SUMMARY, "audio": SUMMARY})
+    assert read_summaries(tmp_path) == {"text": SUMMARY, "audio": SUMMARY}
+    assert read_manifest(tmp_path).corpus == CORPUS
+    return tmp_path
+
+
+def places(values: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key in nested objects."""
+    for name, value in values.items() if isinstance(values, dict) else ():
+        yield (*path, name)
+        yield from places(value, (*path, name))
+
+
+def broken_versions(values: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key replaced by every broken value of another type, left out, and joined by one that is not known."""
+    for place in places(values):
+        for bad in (*BROKEN, "left out", "joined"):
+            changed = deepcopy(values)
+            inner = changed
+            for name in place[:-1]:
+                inner = inner[name]
+            if bad == "left out":
+                del inner[place[-1]]
+            elif bad == "joined":
+                inner["unheard_of"] = 1
+            elif type(bad) is type(inner[place[-1]]) and bad != -1:
+                continue
+            else:
+                inner[place[-1]] = bad
+            yield place, changed
+
+
+def check(path: Path, read: Callable[[Path], object], *, may_pass: Callable[[tuple[str, ...], Any], bool]) -> None:
+    refused = 0
+    for place, changed in list(broken_versions(json.loads(path.read_text()))):
+        path.write_text(json.dumps(changed))
+        try:
+            read(path.parent)
+        except PipelineError as error:
+            line = str(error)
+            named = "unheard_of" in line or any(part in line for part in place)
+            assert named and line.startswith(str(path)) and "\n" not in line and "run" in line, line
+            assert "unknown error" not in line and "unexpected" not in line
+            refused += 1
+        else:
+            assert may_pass(place, changed), f"{place} in {changed}"
+    assert refused > 40
+
+
+def test_every_broken_key_of_the_summaries(folder: Path) -> None:
+    """Free: which modalities and precisions there are, and what else a spec says."""
+
+    def may_pass(place: tuple[str, ...], changed: dict[str, Any]) -> bool:
+        return place[0] not in changed or place[1] == "auto_precision" or "unheard_of" in changed[place[0]]["spec"]
+
+    check(folder / FEATURES_FILE, read_summaries, may_pass=may_pass)
+
+
+def test_every_broken_key_of_the_corpus(folder: Path) -> None:
+    """Free: a version below 0, which no reader has."""
+    check(folder / CORPUS_FILE, read_manifest, may_pass=lambda place, _: place == ("version",))
+
+
+CONTENTS = [b"", b"{", b"null", b"[]", b"5", b"[" * 100_000, b'{"text": ' + b"9" * 5000 + b"}", b"\xff\xfe\0"]
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))
+@pytest.mark.parametrize(("name", "read"), [(FEATURES_FILE, read_summaries), (CORPUS_FILE, read_manifest)])
+def test_what_is_no_such_file(folder: Path, name: str, read: Callable[[Path], object], content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(PipelineError, match=re.escape(str(folder / name))) as caught:
+        read(folder)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
