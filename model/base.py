@@ -1,6 +1,5 @@
 """What the models share: inputs, outputs, loss, and a checkpoint that loads in full or not at all."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lpgnet.model.configuration import EmotionConfig, read_config
+from lpgnet.model.configuration import EmotionConfig, read_config, write_config
 from lpgnet.model.distillation import LossTerms, loss_counts, self_distillation
 from lpgnet.model.errors import ModelError
 from lpgnet.model.layers import InputMix
+from lpgnet.model.weights import read_weights, write_weights
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -144,12 +143,14 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
             push_to_hub: whether to upload both too.
             repo_id: where to; named like the folder by default.
             settings: of `push_to_hub`.
+
+        Raises:
+            ModelError: a weight is not finite, or the folder cannot be written to.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        self._save_pretrained(folder)
-        values = json.dumps(self.config.to_dict(), indent=2, sort_keys=True)
-        (folder / CONFIG_FILE).write_text(values + "\n", encoding="utf-8")
+        write_weights(folder / WEIGHTS_FILE, self.state_dict())
+        write_config(folder / CONFIG_FILE, self.config)
         return self.push_to_hub(repo_id or folder.name, **settings) if push_to_hub else None
 
     @classmethod
@@ -164,27 +165,28 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
             download: of `huggingface_hub.hf_hub_download`, as revision, token, cache_dir or local_files_only.
 
         Raises:
-            ModelError: the weights are missing, unreadable, or not those of the configuration.
+            ModelError: the weights are missing, damaged, not finite, or not those of the configuration.
         """
         config = read_config(_fetch(source, CONFIG_FILE, download))
         if not isinstance(config, cls.config_class):
             raise ModelError(f"{source}: is a {config.model_type} model, not a {cls.config_class.model_type} model")
-        model = cls._restore(config, _fetch(source, WEIGHTS_FILE, download), str(source))
+        model = cls._restore(config, _fetch(source, WEIGHTS_FILE, download))
         return model.to(map_location).eval()
 
     @classmethod
-    def _restore(cls, config: EmotionConfig, path: Path, source: str) -> Self:
-        try:
-            with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are all replaced
-                model = cls(config)
-            report = model.load_state_dict(load_file(path), strict=False)
-        except ModelError:
-            raise
-        except Exception as error:  # safetensors, torch and the file system share no base
-            raise ModelError(f"{source}: cannot load the model: {_one_line(error)}") from error
-        for problem, keys in zip(("missing_keys", "unexpected_keys"), report, strict=True):
-            if keys:
-                raise ModelError(f"{source}: the weights do not fit config.json ({problem}: {', '.join(keys[:3])})")
+    def sketch(cls, config: EmotionConfig) -> Self:
+        """Make a model that has shapes but no numbers, and takes no memory."""
+        with torch.device("meta"):
+            return cls(config)
+
+    @classmethod
+    def _restore(cls, config: EmotionConfig, path: Path) -> Self:
+        weights = read_weights(path).tensors
+        # So that a configuration takes no more memory than the file of its weights.
+        _load(cls.sketch(config), weights, path, assign=True)
+        with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are all replaced
+            model = cls(config)
+        _load(model, weights, path)
         return model
 
     def _mix(self, name: str) -> InputMix:
@@ -222,6 +224,17 @@ def describe_gates(
         described["modality_gates"] = by_name(names, alpha)
         described["path_gates"] = by_name([f"{names[query]}<-{names[source]}" for query, source in paths], path_gates)
     return described
+
+
+def _load(model: EmotionModel, weights: dict[str, Tensor], path: Path, *, assign: bool = False) -> None:
+    """Give a model all of its weights, or raise an error that names those that do not fit."""
+    try:
+        report = model.load_state_dict(weights, strict=False, assign=assign)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: the weights do not fit {CONFIG_FILE}: {_one_line(error)}") from error
+    for problem, keys in zip(("missing_keys", "unexpected_keys"), report, strict=True):
+        if keys:
+            raise ModelError(f"{path}: the weights do not fit {CONFIG_FILE} ({problem}: {', '.join(keys[:3])})")
 
 
 def _fetch(source: str | Path, name: str, download: dict[str, Any]) -> Path:

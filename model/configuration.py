@@ -6,19 +6,49 @@ below are chosen here, those of `SDTConfig` are its authors'; whoever learns bet
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+import os
+import sys
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import repr as shown
+from types import UnionType
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from lpgnet.model.errors import ModelError
 
+# What the values of a field are called to people.
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+    dict: "an object, a value under each name",
+}
 # What `config.json` has besides the fields: the type, and in those of version 0.1.0 what transformers added.
 FURTHER_KEYS = (
     "model_type",
     *("_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "is_encoder_decoder", "label2id"),
     *("output_attentions", "output_hidden_states", "problem_type", "return_dict", "transformers_version"),
 )
+# Sizes are bounded far beyond what is realistic, so that a wrong or hostile number takes no memory and no time.
+# Encoders have up to some 130 layers of up to 8,192 numbers, which the pooling mean_std doubles.
+MOST_LAYERS = 1024
+LARGEST_WIDTH = 2**17
+# LPGNet has 256 and SDT 1,024.
+LARGEST_HIDDEN_SIZE = 8192
+# SDT's paper has three, and the attention paths are as many as their square.
+MOST_MODALITIES = 16
+# The finest sets of emotions have some dozens.
+MOST_CLASSES = 1024
+# Turns: few dialogues have more.
+LONGEST_CONTEXT = 1000
+MOST_SPEAKERS = 1024
+# Numbers of a whole model: LPGNet has 3 million, and 33 million with a hidden_size of 1,024.
+MOST_NUMBERS = 2**31
+# What calibration finds lies between 0.1 and 10; far below, logits divided by it are beyond float32.
+COLDEST, HOTTEST = 0.01, 100.0
+# A config.json has some thousand bytes.
+LARGEST_FILE = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,24 +57,35 @@ class Range:
 
     Attributes:
         needs: what to give instead of a number that is not among them.
-        least: the smallest one.
+        least, most: the smallest and the largest one.
         above, below: bounds that are not among them.
     """
 
     needs: str
-    least: float = -math.inf
+    least: float = -sys.float_info.max
+    most: float = sys.float_info.max
     above: float = -math.inf
     below: float = math.inf
 
     def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and value >= self.least and self.above < value < self.below
+        return self.least <= value <= self.most and self.above < value < self.below
 
 
-Count = Annotated[int, Range(needs="a whole number of at least 1", least=1)]
+def _up_to(most: int, *, least: int = 1) -> Range:
+    return Range(needs=f"a whole number from {least} to {most}", least=least, most=most)
+
+
+HiddenSize = Annotated[int, _up_to(LARGEST_HIDDEN_SIZE)]
+Width = Annotated[int, _up_to(LARGEST_WIDTH)]
+Turns = Annotated[int, _up_to(LONGEST_CONTEXT, least=0)]
+KernelSize = Annotated[int, _up_to(LONGEST_CONTEXT)]
+Speakers = Annotated[int, _up_to(MOST_SPEAKERS)]
 Probability = Annotated[float, Range(needs="a number from 0 up to, not including, 1", least=0, below=1)]
 Weight = Annotated[float, Range(needs="a number of at least 0", least=0)]
 Temperature = Annotated[float, Range(needs="a number above 0", above=0)]
-Turns = Annotated[int, Range(needs="a whole number of at least 0", least=0)]
+Calibration = Annotated[
+    float, Range(needs=f"a number from {COLDEST:g} to {HOTTEST:g}; 1 changes nothing", least=COLDEST, most=HOTTEST)
+]
 
 
 @dataclass(kw_only=True)
@@ -68,15 +109,13 @@ class LossConfig:
     temperature: Temperature = 1.0
     detach_teacher: bool = True
     temperature_squared: bool = True
-    class_weights: list[float] | None = None
+    class_weights: list[Weight] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a field of the wrong type or out of its range."""
         hints = get_type_hints(type(self), include_extras=True)
         for entry in fields(self):
             _check_value(entry.name, getattr(self, entry.name), hints[entry.name])
-        for number, weight in enumerate(self.class_weights or []):
-            _check_value(f"class_weights[{number}]", weight, Weight)
 
 
 @dataclass(kw_only=True)
@@ -96,14 +135,14 @@ class EmotionConfig(LossConfig):
 
     model_type: ClassVar[str]
 
-    input_sizes: dict[str, list[int]] = field(default_factory=lambda: {"text": [1, 768], "audio": [1, 768]})
+    input_sizes: dict[str, list[Width]] = field(default_factory=lambda: {"text": [1, 768], "audio": [1, 768]})
     modalities: list[str] | None = None
     dropout: Probability = 0.5
     id2label: dict[int, str] = field(default_factory=lambda: dict(enumerate(("angry", "happy", "neutral", "sad"))))
     label_map: dict[str, str | None] = field(default_factory=dict)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     text_context_turns: Turns = 0
-    calibration_temperature: Temperature = 1.0
+    calibration_temperature: Calibration = 1.0
 
     def __post_init__(self) -> None:
         """Fill in the modalities and check the fields."""
@@ -111,27 +150,30 @@ class EmotionConfig(LossConfig):
         self.input_sizes = {name: list(sizes) for name, sizes in self.input_sizes.items()}
         # JSON objects are written with sorted keys, so the order of the modalities needs a list of its own.
         self.modalities = list(self.input_sizes) if self.modalities is None else list(self.modalities)
-        # A key of a JSON object is a string.
-        self.id2label = {number: self.id2label[key] for number, key in sorted((int(key), key) for key in self.id2label)}
         self._check_inputs()
         self._check_classes()
 
     def _check_inputs(self) -> None:
-        _require(bool(self.input_sizes), "input_sizes is empty: give [layers, width] of at least one modality")
-        for name, sizes in self.input_sizes.items():
-            pair = len(sizes) == 2 and all(type(size) is int and size > 0 for size in sizes)
-            _require(pair, f"input_sizes.{name} is {sizes}: give [layers, width]")
-        names = self.modality_names
-        _require(len(names) == len(set(names)) > 0, f"modalities is {names}: give at least one, and each once")
+        sizes, names = self.input_sizes, self.modality_names
+        _require(bool(sizes), "input_sizes is empty: give [layers, width] of at least one modality")
+        _require(
+            len(sizes) <= MOST_MODALITIES, f"input_sizes has {len(sizes)} modalities: give {MOST_MODALITIES} at most"
+        )
+        for name, size in sizes.items():
+            fits = len(size) == 2 and size[0] <= MOST_LAYERS
+            _require(fits, f"input_sizes.{name} is {shown(size)}: give [layers, width], {MOST_LAYERS} layers at most")
+        _require(len(names) == len(set(names)) > 0, f"modalities is {shown(names)}: give at least one, and each once")
         for name in names:
-            _require(name in self.input_sizes, f"modality '{name}' has no input_sizes: give [layers, width] for it")
-            _require(name.isidentifier(), f"modality '{name}' cannot name a part of a model: choose another name")
+            _require(name in sizes, f"modality {shown(name)} has no input_sizes: give [layers, width] for it")
+            _require(name.isidentifier(), f"modality {shown(name)} cannot name a part of a model: choose another name")
 
     def _check_classes(self) -> None:
-        numbered = sorted(self.id2label) == list(range(self.num_classes)) and self.num_classes > 0
-        named = all(isinstance(name, str) for name in self.id2label.values())
-        _require(named, f"id2label has the names {list(self.id2label.values())}: give text")
-        _require(numbered, f"id2label has the classes {list(self.id2label)}: number them from 0 on")
+        # A key of a JSON object is a string.
+        names = {str(key): name for key, name in self.id2label.items()}
+        numbered = len(names) > 0 and names.keys() == {str(number) for number in range(len(names))}
+        _require(numbered, f"id2label has the classes {shown(list(names))}: number them from 0 on")
+        _require(len(names) <= MOST_CLASSES, f"id2label has {len(names)} classes: give {MOST_CLASSES} at most")
+        self.id2label = {number: names[str(number)] for number in range(len(names))}
         weights = self.class_weights
         _require(
             weights is None or len(weights) == self.num_classes,
@@ -157,7 +199,7 @@ class EmotionConfig(LossConfig):
         """
         known = [entry.name for entry in fields(cls)]
         for name in values:
-            _require(name in known, f"a {cls.model_type} model has no field '{name}'{_suggestion(name, known)}")
+            _require(name in known, f"a {cls.model_type} model has no field {shown(name)}{_suggestion(name, known)}")
         try:
             return cls(**values)
         except (TypeError, ValueError, AttributeError) as error:
@@ -186,9 +228,9 @@ class LPGNetConfig(EmotionConfig):
 
     model_type: ClassVar[str] = "lpgnet"
 
-    hidden_size: Count = 256
-    num_attention_heads: Count = 4
-    kernel_size: Count = 3
+    hidden_size: HiddenSize = 256
+    num_attention_heads: HiddenSize = 4
+    kernel_size: KernelSize = 3
     causal: bool = False
     distance_bias: bool = False
     intra_modal: bool = True
@@ -225,10 +267,10 @@ class SDTConfig(EmotionConfig):
 
     model_type: ClassVar[str] = "sdt"
 
-    hidden_size: Count = 1024
-    num_attention_heads: Count = 8
+    hidden_size: HiddenSize = 1024
+    num_attention_heads: HiddenSize = 8
     speaker_embedding: bool = True
-    num_speakers: Count = 2
+    num_speakers: Speakers = 2
     detach_teacher: bool = False
     temperature_squared: bool = False
 
@@ -264,7 +306,7 @@ def config_type(model_type: str) -> type[EmotionConfig]:
     """
     if model_type not in CONFIG_TYPES:
         close = _suggestion(model_type, list(CONFIG_TYPES))
-        raise ModelError(f"there is no model type '{model_type}'{close}; there are {', '.join(CONFIG_TYPES)}")
+        raise ModelError(f"there is no model type {shown(model_type)}{close}; there are {', '.join(CONFIG_TYPES)}")
     return CONFIG_TYPES[model_type]
 
 
@@ -274,34 +316,66 @@ def read_config(path: Path) -> EmotionConfig:
     Raises:
         ModelError: it is not there, cannot be read, or no model can be built with it.
     """
+    values = _read_object(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        model_type = str(values.get("model_type"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path.parent}: no config.json there: give the folder of a trained model") from error
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
-        raise ModelError(f"{path}: not a readable configuration: {error}") from error
-    try:
-        return config_type(model_type).from_dict({k: v for k, v in values.items() if k not in FURTHER_KEYS})
+        kind = config_type(str(values.get("model_type")))
+        return kind.from_dict({name: value for name, value in values.items() if name not in FURTHER_KEYS})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError(f"{path.parent}: no {path.name} there: give the folder of a trained model")
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it has more than {LARGEST_FILE} bytes")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not a readable configuration: {error}") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: not a readable configuration: it holds no JSON object")
+    return values
+
+
+def write_config(path: Path, config: EmotionConfig) -> None:
+    """Write `config.json`, whole or not at all.
+
+    Raises:
+        ModelError: a field that was set since has a value that would be refused, or the folder cannot be written to.
+    """
+    values = json.dumps(replace(config).to_dict(), indent=2, sort_keys=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(values + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"{path}: cannot be written: {error}; check its disk and its folder's permissions") from error
+
+
 def _suggestion(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name[:100], known, n=1)
     return f": did you mean '{close[0]}'?" if close else ""
 
 
 def _check_value(name: str, value: Any, hint: Any) -> None:
-    """Check a yes-or-no, an object, or a number against the range in its type; the rest is for who knows it."""
-    if hint is bool:
-        _require(isinstance(value, bool), f"{name} is {value!r}: give true or false")
-    if get_origin(hint) is dict:
-        _require(isinstance(value, dict), f"{name} is {value!r}: give an object, a value under each name")
-    if get_origin(hint) is Annotated:
-        kind, numbers = get_args(hint)
-        is_number = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-        _require(is_number and value in numbers, f"{name} is {value!r}: give {numbers.needs}")
+    """Check a value, and those inside it, against the type of the field and the range that is in it."""
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType and value is not None:
+        _check_value(name, value, parts[0])
+    elif kind is Annotated:
+        number, numbers = parts
+        is_number = isinstance(value, int if number is int else int | float) and not isinstance(value, bool)
+        _require(is_number and value in numbers, f"{name} is {shown(value)}: give {numbers.needs}")
+    elif kind in _KINDS:
+        _require(isinstance(value, kind), f"{name} is {shown(value)}: give {_KINDS[kind]}")
+    if kind is dict:
+        for key, inner in value.items():
+            _check_value(f"{name}.{key}", inner, parts[1])
+    if kind is list:
+        for number, inner in enumerate(value):
+            _check_value(f"{name}[{number}]", inner, parts[0])
 
 
 def _check_heads(hidden_size: int, heads: int) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from lpgnet.model.base import CONFIG_FILE, EmotionModel
 from lpgnet.model.concat import ConcatForEmotionRecognition
-from lpgnet.model.configuration import config_type, read_config
+from lpgnet.model.configuration import MOST_NUMBERS, config_type, read_config
+from lpgnet.model.errors import ModelError
 from lpgnet.model.lpgnet import LPGNetForEmotionRecognition
 from lpgnet.model.sdt import SDTForEmotionRecognition
 
@@ -29,7 +30,10 @@ def build_model(model_type: str, *, num_labels: int | None = None, **fields: Any
     if num_labels is not None:
         fields["id2label"] = {number: f"LABEL_{number}" for number in range(num_labels)}
     config = config_type(model_type).from_dict(fields)
-    return MODEL_TYPES[model_type](config)
+    kind = MODEL_TYPES[model_type]
+    if (numbers := sum(values.numel() for values in kind.sketch(config).state_dict().values())) > MOST_NUMBERS:
+        raise ModelError(f"a model of {numbers} numbers is too large: lower hidden_size, kernel_size or input_sizes")
+    return kind(config)
 
 
 def load_model(folder: str | Path) -> EmotionModel:

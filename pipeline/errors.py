@@ -15,6 +15,10 @@ class UsageError(PipelineError):
     """The command or its configuration is wrong (exit 2)."""
 
 
+class NotFiniteError(PipelineError):
+    """A model computes numbers that are not finite (exit 1)."""
+
+
 # What to do about an error of the operating system.
 _ADVICE = {
     errno.ENOSPC: "free some space, or choose another disk; the same command continues from there",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lpgnet.model import EmotionModel
+from lpgnet.pipeline.errors import NotFiniteError
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, collate
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ def predict_dialogues(
 
     Returns:
         One prediction per utterance, in the order of the dialogues.
+
+    Raises:
+        NotFiniteError: a probability is not finite; names the utterance. Every process raises it.
     """
     rank, size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     model.eval()
@@ -73,8 +78,19 @@ def predict_dialogues(
         from accelerate.utils import gather_object
 
         predictions = gather_object(predictions)
+    _refuse_not_finite(predictions)
     by_id = {prediction.utterance_id: prediction for prediction in predictions}
     return [by_id[utterance.utterance_id] for dialogue in dialogues for utterance in dialogue.utterances]
+
+
+def _refuse_not_finite(predictions: Sequence[Prediction]) -> None:
+    for prediction in predictions:
+        numbers = [*prediction.probabilities.values(), prediction.weights.values()]
+        if not all(math.isfinite(sum(values)) for values in numbers):
+            raise NotFiniteError(
+                f"utterance {prediction.utterance_id}: the model gives it probabilities that are not finite; look for "
+                "extreme values in its embeddings, and train the model again if other utterances have them too"
+            )
 
 
 def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperature: float) -> Iterator[Prediction]:

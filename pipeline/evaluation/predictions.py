@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.evaluation.inference import Prediction
+from lpgnet.pipeline.evaluation.inference import FUSED, Prediction
 from lpgnet.pipeline.training.dialogues import NO_LABEL
 from lpgnet.pipeline.training.splits import Split
 
@@ -96,22 +96,45 @@ def read_predictions(path: Path) -> tuple[list[Outcome], list[str]]:
         where = f"{path}, line {number}"
         try:
             row = parse_object(line, where=where)
-            classes = classes or list(next(iter(row["probabilities"].values())))
-            outcomes.append(_outcome(row, classes))
-        except (KeyError, ValueError, AttributeError, StopIteration):
+            classes = classes or list(row["probabilities"][FUSED])
+            outcomes.append(_outcome(row, classes, heads=outcomes[0].prediction.probabilities if outcomes else [FUSED]))
+        except (KeyError, ValueError, TypeError, AttributeError):
             raise PipelineError(f"{where}: is not a prediction; evaluate the run again") from None
     return outcomes, classes
 
 
-def _outcome(row: dict[str, Any], classes: Sequence[str]) -> Outcome:
+def _outcome(row: dict[str, Any], classes: Sequence[str], *, heads: Iterable[str]) -> Outcome:
+    if not (classes and row["probabilities"].keys() >= set(heads)):
+        raise ValueError("it lacks the probabilities of a head")
     prediction = Prediction(
-        utterance_id=row["utterance_id"],
-        dialogue_id=row["dialogue_id"],
+        utterance_id=_of_type(row["utterance_id"], str),
+        dialogue_id=_of_type(row["dialogue_id"], str),
         label=NO_LABEL if row["true"] is None else classes.index(row["true"]),
-        probabilities={head: [values[name] for name in classes] for head, values in row["probabilities"].items()},
-        weights=row["modality_weights"],
+        probabilities={
+            head: [_probability(values[name]) for name in classes] for head, values in row["probabilities"].items()
+        },
+        weights={name: _probability(value) for name, value in row["modality_weights"].items()},
     )
-    return Outcome(prediction, row["speaker"], row["condition"], row["speaker_seen"], row["text_seen"])
+    return Outcome(
+        prediction,
+        speaker=_of_type(row["speaker"], str | None),
+        condition=_of_type(row["condition"], str | None),
+        speaker_seen=_of_type(row["speaker_seen"], bool),
+        text_seen=_of_type(row["text_seen"], bool | None),
+    )
+
+
+def _of_type(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind}")
+    return value
+
+
+def _probability(value: Any) -> float:
+    # Sums of rounded numbers are a little more than 1; nan is in no range.
+    if isinstance(value, bool) or not 0 <= value <= 1 + 1e-6:
+        raise ValueError(f"{value!r} is no probability")
+    return float(value)
 
 
 def words_seen(outcomes: Sequence[Outcome]) -> float | None:

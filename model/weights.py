@@ -1,0 +1,90 @@
+"""Tensors in a file with a digest of them: written whole or not at all, refused if they are not what was written."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lpgnet.model.errors import ModelError
+
+DIGEST = "digest"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The content of a file of tensors.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        notes: texts by name.
+        has_digest: whether the file says what it holds; those of version 0.1.0 do not.
+    """
+
+    tensors: dict[str, Tensor]
+    notes: dict[str, str]
+    has_digest: bool
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+    """Write tensors and texts under a temporary name, and rename it.
+
+    Raises:
+        ModelError: a number is not finite, the disk is full or the folder read-only; what was there before stays.
+    """
+    own = {name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()}
+    _refuse_not_finite(path, own)
+    notes = {"format": "pt", **(notes or {})}
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file(own, part, metadata={**notes, DIGEST: _digest(own, notes)})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"{path}: cannot be written: {error}; check its disk and its folder's permissions") from error
+
+
+def read_weights(path: Path) -> Weights:
+    """Read what `write_weights` wrote, or any file of safetensors.
+
+    Raises:
+        ModelError: it is not there, cannot be read, was damaged since, or has a number that is not finite.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: cannot load it: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{path}: cannot load it: {error}") from error
+    digest = notes.pop(DIGEST, None)
+    if digest is not None and digest != _digest(tensors, notes):
+        raise ModelError(f"{path}: is damaged: its content is not that which its digest is of")
+    _refuse_not_finite(path, tensors)
+    return Weights(tensors, notes, digest is not None)
+
+
+def are_finite(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Tell whether all numbers are finite, as a tensor on their device: no process waits for it here."""
+    checks = [values.isfinite().all() for values in tensors.values() if values.is_floating_point()]
+    return torch.stack([check.to(checks[0].device) for check in checks]).all() if checks else torch.tensor(True)
+
+
+def _refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, values in tensors.items():
+        if not values.isfinite().all():
+            raise ModelError(f"{path}: {name} has numbers that are not finite: no model of use has; train it again")
+
+
+def _digest(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(repr(sorted(notes.items())).encode())
+    for name, values in sorted(tensors.items()):
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
