@@ -144,9 +144,10 @@ def check_encoders(model: EmotionModel, fingerprints: dict[str, str], *, folder:
         PipelineError: an encoder is different; names both.
     """
     for name, spec in model.config.encoders.items():
-        if fingerprints.get(name) != spec["fingerprint"]:
+        if fingerprints.get(name) != spec.get("fingerprint"):
             raise PipelineError(
-                f"{folder}: was trained on {name} embeddings from {spec['name']} ({spec['fingerprint'][:12]}), "
+                f"{folder}: was trained on {name} embeddings from {spec.get('name')} "
+                f"({str(spec.get('fingerprint'))[:12]}), "
                 f"but these are from another encoder ({fingerprints.get(name, 'none')[:12]}); "
                 f"set encoders.{name} to the encoder used in training, or train again"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.model import EmotionModel, load_model
@@ -13,6 +14,14 @@ from lpgnet.pipeline.training.runs import BEST_FOLDER
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder
 
+CONFIG_FILE = "config.json"
+_SPEC_TYPES: dict[str, type | UnionType] = {
+    **dict.fromkeys(("name", "modality", "pooling", "precision", "fingerprint"), str),
+    "layers": str | list,
+    "max_seconds": int | float | None,
+    "sampling_rate": int | None,
+    "trust_remote_code": bool,
+}
 # Subfolder of the model's folder for the encoders that `export --bundle_encoders` copies.
 BUNDLED_ENCODERS = "encoders"
 
@@ -29,7 +38,7 @@ def model_folder(folder: Path) -> Path:
         PipelineError: the folder has no trained model.
     """
     for candidate in (folder / BEST_FOLDER, folder):
-        if (candidate / "config.json").exists():
+        if (candidate / CONFIG_FILE).exists():
             return candidate
     raise PipelineError(f"{folder}: has no trained model; name a run folder (work/NAME/runs/RUN) or an exported model")
 
@@ -44,10 +53,11 @@ def load_model_encoder(spec: dict[str, Any], bundled: Path, elsewhere: str | Non
         device: the device to load it on.
 
     Raises:
-        PipelineError: its fingerprint is not the one that the model was trained with.
+        PipelineError: its fingerprint is not the one that the model was trained with, or the specification is damaged.
     """
     from lpgnet.feature_extractors import load_encoder, resolve_spec
 
+    check_encoder_spec(spec, bundled.parents[1] / CONFIG_FILE, bundled.name)
     name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else spec["name"])
     settings = {key: spec[key] for key in ("modality", "layers", "pooling", "precision", "trust_remote_code")}
     if spec["max_seconds"] is not None:
@@ -60,6 +70,30 @@ def load_model_encoder(spec: dict[str, Any], bundled: Path, elsewhere: str | Non
             f"--{spec['modality']}_encoder"
         )
     return load_encoder(found, device=device)
+
+
+def check_encoder_spec(spec: dict[str, Any], file: Path, modality: str) -> None:
+    """Check what a model's configuration says of an encoder.
+
+    Args:
+        spec: the encoder in the configuration.
+        file: the configuration, for the error.
+        modality: the encoder's.
+
+    Raises:
+        PipelineError: a field is missing, unknown or of another type; names file and field.
+    """
+    from lpgnet.feature_extractors import EncoderError, EncoderSpec
+    from lpgnet.feature_extractors.spec import check_settings
+
+    where = f"{file}: encoders.{modality}"
+    for key, kinds in _SPEC_TYPES.items():
+        if not isinstance(value := spec.get(key), kinds):
+            raise PipelineError(f"{where}.{key} is {value!r:.60}; export or train the model again")
+    try:
+        check_settings(EncoderSpec.from_dict(spec).settings)
+    except (EncoderError, TypeError) as error:
+        raise PipelineError(f"{where}: {error}; export or train the model again") from None
 
 
 def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
@@ -88,6 +122,7 @@ def _bundle(source: Path, folder: Path) -> None:
     from lpgnet.feature_extractors.checkpoint import find_checkpoint
 
     for modality, spec in load_model(source).config.encoders.items():
+        check_encoder_spec(spec, source / CONFIG_FILE, modality)
         family, _, name = spec["name"].partition(":")
         if family == "hf":
             shutil.copytree(find_checkpoint(name, spec["name"]).folder, folder / modality, dirs_exist_ok=True)

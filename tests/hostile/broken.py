@@ -76,6 +76,14 @@ def _may_be_number(value: Json, kind: type) -> bool:
     return not issubclass(kind, int) or isinstance(value, int)
 
 
+def is_of_another_type(value: Json, original: Json) -> bool:
+    """Whether no field that holds the original could hold the value; null tells nothing of the type."""
+    if original is None or value is None:
+        return False
+    numbers = [isinstance(one, int | float) and not isinstance(one, bool) for one in (value, original)]
+    return type(value) is not type(original) and not all(numbers)
+
+
 def nested(place: Sequence[str | int], value: Json) -> Json:
     """Make objects that hold one value at a place."""
     return {place[0]: nested(place[1:], value)} if place else value
