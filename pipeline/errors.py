@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -37,7 +39,7 @@ def for_people(error: BaseException) -> PipelineError:
         return error
     if {kind.__name__ for kind in type(error).__mro__} & {"StoreError", "EncoderError", "ModelError"}:
         return PipelineError(str(error))
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno is not None):
         return failed_file(error)
     if isinstance(error, MemoryError):
         return PipelineError("there is not enough memory; use shorter recordings, smaller batches or a larger machine")
@@ -52,9 +54,13 @@ def failed_file(error: OSError, path: object = None) -> PipelineError:
         error: what it raised.
         path: the file, where the error may not name it.
     """
-    advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
-    name = path or error.filename or "a file"
-    return PipelineError(f"{name}: {error.strerror or error}{advice}")
+    if isinstance(error, shutil.Error):  # of a whole folder: (from, to, why) of each file
+        code = next((known for known in _ADVICE if f"[Errno {known}]" in str(error)), None)
+        reason = os.strerror(code) if code else str(error.args[0][0][2])
+    else:
+        reason, code = error.strerror or str(error), error.errno
+    advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
+    return PipelineError(f"{path or error.filename or 'a file'}: {reason}{advice}")
 
 
 def in_one_line(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.model import EmotionModel, load_model
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError, failed_file
 from lpgnet.pipeline.training.runs import BEST_FOLDER
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def check_encoder_spec(spec: dict[str, Any], file: Path, modality: str) -> None:
 
 
 def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
-    """Copy a run's best model to a new folder.
+    """Copy a run's best model to a new folder, which appears whole or not at all.
 
     Args:
         model: run folder, or folder of a trained model.
@@ -105,17 +106,27 @@ def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
         bundle_encoders: copy the encoders as well.
 
     Raises:
-        PipelineError: there is no model, the folder is not empty, or an encoder is not on this disk.
+        PipelineError: there is no model, the folder is not empty or cannot be written, or an encoder is not on this
+            disk.
     """
     source = model_folder(model)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise PipelineError(f"{out}: is not empty; choose a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
-        if path.is_file():
-            shutil.copy2(path, out)
-    if bundle_encoders:
-        _bundle(source, out / BUNDLED_ENCODERS)
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        for path in source.iterdir():
+            if path.is_file():
+                shutil.copy2(path, part)
+        if bundle_encoders:
+            _bundle(source, part / BUNDLED_ENCODERS)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        raise failed_file(error, out) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _bundle(source: Path, folder: Path) -> None:
