@@ -43,7 +43,13 @@ class Checkpoint:
         for file in map(self.folder.joinpath, PREPROCESSORS):
             settings = read_json(self.name, file) if file.is_file() else {}
             settings = settings.get("feature_extractor", settings)
+            if not isinstance(settings, dict):
+                raise EncoderError(f"{self.name}: {file} has no object as feature_extractor; get the checkpoint again")
             if "sampling_rate" in settings:
+                if type(rate := settings["sampling_rate"]) is not int or rate < 1:
+                    raise EncoderError(
+                        f"{self.name}: {file} has the sampling_rate {rate!r:.60}; get the checkpoint again"
+                    )
                 return {key: value for key, value in settings.items() if key not in VOLATILE}
         return None
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
+from lpgnet.pipeline.common.stops import Stop
+from lpgnet.pipeline.common.streams import MESSAGES, OUTPUT, prepare_streams
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, in_one_line
 
 STAGES = {
     "prepare": "a corpus as distributed -> manifest",
@@ -46,43 +47,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if arguments else 2
-    stage = arguments[0]
-    if stage not in STAGES:
-        return _fail(UsageError(f"unknown stage '{stage}'{did_you_mean(stage, STAGES)}; see lpgnet --help"))
-    return run_stage(stage, arguments[1:])
+        return _guarded(_print_usage) if arguments else _guarded(_print_usage) or 2
+    return run_stage(arguments[0], arguments[1:])
+
+
+def _print_usage() -> int:
+    OUTPUT.write(f"{usage()}\n")
+    return 0
 
 
 def run_stage(stage: str, arguments: Sequence[str]) -> int:
     """Import a stage, run it and return the exit code; an error becomes one line on standard error."""
+    return _guarded(lambda: _import_and_run(stage, arguments), debug="--debug" in arguments)
+
+
+def _import_and_run(stage: str, arguments: Sequence[str]) -> int:
+    if stage not in STAGES:
+        raise UsageError(f"unknown stage '{stage}'{did_you_mean(stage, STAGES)}; see lpgnet --help")
     try:
         return int(import_module(f"lpgnet.pipeline.{stage}").main(list(arguments)) or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("lpgnet: interrupted; finished work is kept, and the same command continues from there", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if "--debug" in arguments:
+    except SystemExit as exit:  # argparse has said what is wrong, or shown its help
+        return int(exit.code or 0)
+
+
+def _guarded(work: Callable[[], int], *, debug: bool = False) -> int:
+    """Do the work and return the exit code, whatever happens: a signal, an error, an output that nobody reads."""
+    stop = Stop()
+    try:
+        stop.watch()
+        prepare_streams()
+        code = work()
+        OUTPUT.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or stop.signal_number:
+            return stop.conclude()
+        if debug:
             raise
-        return _fail(error if _is_for_people(error) else _defect(error))
+        code = _fail(for_people(error))
+    finally:
+        stop.unwatch()
+    return stop.conclude() if stop.signal_number else code
 
 
-def _is_for_people(error: Exception) -> bool:
-    """Tell whether an error says in one line what is wrong; anything else is a defect."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, PipelineError) or bool(names & {"StoreError", "EncoderError", "ModelError"})
-
-
-def _defect(error: Exception) -> Exception:
-    line = " ".join(str(error).split())[:300]
-    return PipelineError(f"unexpected {type(error).__name__}: {line}; please report it (--debug shows where)")
-
-
-def _fail(error: Exception) -> int:
-    print(f"lpgnet: error: {error}", file=sys.stderr)
+def _fail(error: PipelineError) -> int:
+    MESSAGES.write(f"lpgnet: error: {in_one_line(str(error))}\n")
     return 2 if isinstance(error, UsageError) else 1
 
 

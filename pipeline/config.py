@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from lpgnet.model import CONFIG_TYPES, ModelError
+from lpgnet.pipeline.common.bounded_yaml import UnboundedYamlError, load_yaml
 from lpgnet.pipeline.common.files import read_regular
 from lpgnet.pipeline.common.ranges import (
     Count,
@@ -368,6 +371,10 @@ class Config:
 
 Section = TypeVar("Section", bound="DataclassInstance")
 
+YAML_MODE = "bounded_yaml"
+# A configuration has a few thousand; more is not read.
+CONFIG_BYTES = 1_000_000
+
 
 def config_from(values: dict[str, Any]) -> Config:
     """Build the configuration from nested dictionaries, as a run folder keeps it."""
@@ -379,15 +386,12 @@ def _fill(section: type[Section], values: dict[str, Any]) -> Section:
     return section(**{k: _fill(types[k], v) if is_dataclass(types[k]) else v for k, v in values.items()})
 
 
-def _plain(value: object) -> object:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
 def make_parser(command: str, section: type) -> ArgumentParser:
     """Make the parser of a command that a dataclass configures; a field `recordings` is positional."""
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, set_loader
 
-    parser = ArgumentParser(prog=f"lpgnet {command}", exit_on_error=False, allow_abbrev=False)
+    set_loader(YAML_MODE, load_yaml, exceptions=(yaml.YAMLError,))
+    parser = ArgumentParser(prog=f"lpgnet {command}", exit_on_error=False, allow_abbrev=False, parser_mode=YAML_MODE)
     parser.add_argument("--config", action="config", help="YAML file with these fields")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     positional = {entry.name for entry in fields(section)} & {"recordings"}
@@ -410,16 +414,17 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
         _check_keys(_read_yaml(path), section, where=str(path))
     parser = make_parser(command, section)
     try:
-        values = parser.instantiate(parser.parse_args(list(arguments)))
+        values = parser.parse_args(list(arguments)).as_dict()
     except ArgumentError as error:
         raise UsageError(_explain(str(error), arguments, paths, section)) from None
+    except OverflowError as error:
+        raise UsageError(f"command line: a number is too large ({error})") from None
     # jsonargparse gives numbers types of its own, which YAML and other processes do not know.
-    filled = json.loads(json.dumps({entry.name: _plain(values[entry.name]) for entry in fields(section)}))
-    config = _fill(section, filled)
-    if isinstance(config, Config):
+    config = _fill(section, json.loads(json.dumps({entry.name: values[entry.name] for entry in fields(section)})))
+    try:
         _check_values(config)
-    if isinstance(config, PredictionConfig):
-        check_prediction(config)
+    except UsageError as error:
+        raise UsageError(f"{shorten(paths) or 'command line'}: {error}") from None
     return config
 
 
@@ -433,12 +438,16 @@ def _values_of(option: str, arguments: Sequence[str]) -> Iterator[str]:
 
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
-        values = yaml.safe_load(read_regular(path).decode("utf-8"))
+        values = load_yaml(read_regular(path, limit=CONFIG_BYTES).decode("utf-8"))
     except FileNotFoundError:
         known = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise UsageError(f"{path}: no such config file{did_you_mean(str(path), known)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except UnboundedYamlError as error:
+        raise UsageError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -454,8 +463,28 @@ def _check_keys(values: dict[str, object], section: type, *, where: str, prefix:
         if key not in types:
             hint = renamed(str(key)) or did_you_mean(str(key), types) or f"; known here: {', '.join(types)}"
             raise UsageError(f"{where}: unknown key '{prefix}{key}'{hint}")
+        if wrong := _wrong_shape(value, types[key]):
+            raise UsageError(f"{where}: key '{prefix}{key}': {wrong}")
         if is_dataclass(types[key]) and isinstance(value, dict):
             _check_keys(value, types[key], where=where, prefix=f"{prefix}{key}.")
+
+
+def _wrong_shape(value: object, kind: Any) -> str | None:
+    """Say what to give instead of a value that is null, no section, no list or too large, or None where it fits.
+
+    The rest of the types is for jsonargparse to check, which takes null for nothing given.
+    """
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    shapes = {dict if is_dataclass(one) else get_origin(one) or one for one in kinds}
+    if value is None:
+        return None if shapes & {Any, NoneType} else "is null; give a value, or leave the key out for its default"
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return "is too large a number"
+    if dict in shapes and not isinstance(value, dict):
+        return f"is {value!r:.60}; give keys and values, such as {{a: b}}"
+    if shapes - {NoneType} == {list} and not isinstance(value, list):
+        return f"is {value!r:.60}; give a list, such as [a, b]"
+    return None
 
 
 def known_keys(section: type, prefix: str = "") -> Iterator[str]:
@@ -518,8 +547,20 @@ def _explain_range(message: str) -> str | None:
     return f"key '{key[1]}': {value} must {needs}"
 
 
-def _check_values(config: Config) -> None:
-    """Check what types cannot: names must not be paths, and the network must be possible to build."""
+def _check_values(config: DataclassInstance) -> None:
+    """Check what types cannot."""
+    if isinstance(config, Config):
+        check_experiment(config)
+    if isinstance(config, PredictionConfig):
+        check_prediction(config)
+
+
+def check_experiment(config: Config) -> None:
+    """Check that names are no paths, and that the network can be built.
+
+    Raises:
+        UsageError: names the key.
+    """
     for key, name in (("name", config.name), ("run", config.run)):
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")

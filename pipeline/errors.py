@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -16,6 +19,55 @@ class UsageError(PipelineError):
 
 class NotFiniteError(PipelineError):
     """A model computes numbers that are not finite (exit 1)."""
+
+
+# What to do about an error of the operating system.
+_ADVICE = {
+    errno.ENOSPC: "free some space, or choose another disk; the same command continues from there",
+    errno.EDQUOT: "free some of your quota, or choose another disk; the same command continues from there",
+    errno.EACCES: "change its permissions, or choose another folder",
+    errno.EPERM: "change its permissions, or choose another folder",
+    errno.EROFS: "choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
+
+
+def for_people(error: BaseException) -> PipelineError:
+    """Say in one line what is wrong; an error that nobody foresaw is a defect of this program."""
+    if isinstance(error, PipelineError):
+        return error
+    if {kind.__name__ for kind in type(error).__mro__} & {"StoreError", "EncoderError", "ModelError"}:
+        return PipelineError(str(error))
+    if isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno is not None):
+        return failed_file(error)
+    if isinstance(error, MemoryError):
+        return PipelineError("there is not enough memory; use shorter recordings, smaller batches or a larger machine")
+    line = " ".join(str(error).split())[:300]
+    return PipelineError(f"unexpected {type(error).__name__}: {line}; please report it (--debug shows where)")
+
+
+def failed_file(error: OSError, path: object = None) -> PipelineError:
+    """Say which file the operating system refused, why, and what to do.
+
+    Args:
+        error: what it raised.
+        path: the file, where the error may not name it.
+    """
+    if isinstance(error, shutil.Error):  # of a whole folder: (from, to, why) of each file
+        code = next((known for known in _ADVICE if f"[Errno {known}]" in str(error)), None)
+        reason = os.strerror(code) if code else str(error.args[0][0][2])
+    else:
+        reason, code = error.strerror or str(error), error.errno
+    advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
+    return PipelineError(f"{path or error.filename or 'a file'}: {reason}{advice}")
+
+
+def in_one_line(text: str) -> str:
+    """Put a message on one line, and show what has no shape, or would steer a terminal, as an escape."""
+    return "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else ascii(letter)[1:-1] for letter in text
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show
-from lpgnet.pipeline.common.processes import current_launch, end_cleanly_when_terminated
+from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.embeddings.extraction import Extraction
 from lpgnet.pipeline.embeddings.fill_store import Filled, fill_store, speed
@@ -16,7 +16,6 @@ from lpgnet.pipeline.errors import PipelineError
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("features", arguments, Config)
-    end_cleanly_when_terminated()
     filled = fill_store(config)
     if current_launch().is_main:
         print_filled(filled)

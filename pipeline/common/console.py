@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Sequence
+from typing import IO, cast
 
 from rich import box
 from rich.console import Console
@@ -12,9 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from lpgnet.pipeline.common.streams import MESSAGES, OUTPUT
+
 # A file or a pipe has no width of its own; a table there is as wide as it needs to be.
-results = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+results = Console(file=cast(IO[str], OUTPUT), highlight=False, soft_wrap=True, width=None if OUTPUT.isatty() else 160)
+messages = Console(file=cast(IO[str], MESSAGES), highlight=False, soft_wrap=True)
 
 
 # Text of a corpus is data: escape sequences in it must not reach the terminal.

@@ -7,12 +7,13 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, get_origin
 
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError, failed_file
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -239,17 +240,28 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file; run the stage that writes it first") from None
     except OSError as error:
-        raise PipelineError(f"{path}: cannot be read ({error.strerror})") from None
+        raise failed_file(error, path) from None
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: a temporary name, then a rename."""
+    """Write a text file whole or not at all: a temporary name, then a rename.
+
+    A file name that is not text (half a character) is written as an escape, which JSON reads as what it was.
+
+    Raises:
+        PipelineError: it cannot be written; names the file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # The same bytes on every system.
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    try:
+        # The same bytes on every system.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise failed_file(error, path) from None
 
 
 def set_aside(path: Path) -> Path:

@@ -48,6 +48,8 @@ def sources(root: str, *, table: str | None = None, columns: Mapping[str, str] |
 
 def _table_path(root: str, table: str | None) -> Path:
     folder = corpus_root(root)
+    if not isinstance(table, str | None):
+        raise UsageError(f"corpus.options.table: give the name of a file in quotes, not {table!r:.60}")
     if table is not None:
         return folder / table
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and path.name[0] != ".")
@@ -61,13 +63,15 @@ def _table_path(root: str, table: str | None) -> Path:
 
 def _column_of_field(columns: Mapping[str, str]) -> dict[str, str]:
     if not isinstance(columns, Mapping):
-        raise UsageError(f"corpus.options.columns: give {{field: column}}, not {columns!r}")
-    for name in columns:
+        raise UsageError(f"corpus.options.columns: give {{field: column}}, not {columns!r:.60}")
+    for name, column in columns.items():
         if name not in _FIELDS:
             raise UsageError(
                 f"corpus.options.columns: the manifest has no field '{name}'{did_you_mean(name, _FIELDS)};"
                 f" its fields are {', '.join(_FIELDS)}"
             )
+        if not isinstance(column, str):
+            raise UsageError(f"corpus.options.columns.{name}: give the name of a column in quotes, not {column!r:.60}")
     return {name: columns.get(name, name) for name in _FIELDS}
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from lpgnet.pipeline.common.files import parse_object, read_text
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.evaluation.analysis import confusions, labelled_only
 from lpgnet.pipeline.evaluation.metrics import Difference, bootstrap_differences
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
 from lpgnet.pipeline.training.dialogues import NO_LABEL
+from lpgnet.pipeline.training.runs import read_inputs
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _files_of_row(folder: Path) -> list[Path]:
 
 def _protocol(stamp: Path) -> dict[str, object]:
     """Read a run's inputs except for its fold and seed."""
-    inputs = parse_object(read_text(stamp), where=str(stamp))
+    inputs = read_inputs(stamp)
     training = {name: value for name, value in inputs["training"].items() if name != "seed"}
     return {name: value for name, value in inputs.items() if name != "fold"} | {"training": training}
 

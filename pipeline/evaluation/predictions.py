@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,44 +96,55 @@ def read_predictions(path: Path) -> tuple[list[Outcome], list[str]]:
         where = f"{path}, line {number}"
         try:
             row = parse_object(line, where=where)
-            classes = classes or list(row["probabilities"][FUSED])
+            classes = classes or list(_objects(_objects(row, "probabilities"), FUSED))
             outcomes.append(_outcome(row, classes, heads=outcomes[0].prediction.probabilities if outcomes else [FUSED]))
-        except (KeyError, ValueError, TypeError, AttributeError):
-            raise PipelineError(f"{where}: is not a prediction; evaluate the run again") from None
+        except KeyError as error:
+            raise PipelineError(f"{where}: is not a prediction: it lacks {error}; evaluate the run again") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise PipelineError(f"{where}: is not a prediction: {error}; evaluate the run again") from None
     return outcomes, classes
 
 
 def _outcome(row: dict[str, Any], classes: Sequence[str], *, heads: Iterable[str]) -> Outcome:
-    if not (classes and row["probabilities"].keys() >= set(heads)):
-        raise ValueError("it lacks the probabilities of a head")
+    every_head = _objects(row, "probabilities")
+    if not (classes and every_head.keys() >= set(heads)):
+        raise ValueError("probabilities lack a head or a class")
+    if row["true"] is not None and row["true"] not in classes:
+        raise ValueError(f"true is {row['true']!r:.60}, which is no class")
     prediction = Prediction(
-        utterance_id=_of_type(row["utterance_id"], str),
-        dialogue_id=_of_type(row["dialogue_id"], str),
+        utterance_id=_of_type(row, "utterance_id", str),
+        dialogue_id=_of_type(row, "dialogue_id", str),
         label=NO_LABEL if row["true"] is None else classes.index(row["true"]),
         probabilities={
-            head: [_probability(values[name]) for name in classes] for head, values in row["probabilities"].items()
+            head: [_probability(_objects(every_head, head), name) for name in classes] for head in every_head
         },
-        weights={name: _probability(value) for name, value in row["modality_weights"].items()},
+        weights={name: _probability(row["modality_weights"], name) for name in _objects(row, "modality_weights")},
     )
     return Outcome(
         prediction,
-        speaker=_of_type(row["speaker"], str | None),
-        condition=_of_type(row["condition"], str | None),
-        speaker_seen=_of_type(row["speaker_seen"], bool),
-        text_seen=_of_type(row["text_seen"], bool | None),
+        speaker=_of_type(row, "speaker", str | None),
+        condition=_of_type(row, "condition", str | None),
+        speaker_seen=_of_type(row, "speaker_seen", bool),
+        text_seen=_of_type(row, "text_seen", bool | None),
     )
 
 
-def _of_type(value: Any, kind: Any) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{value!r} is no {kind}")
-    return value
+def _of_type(row: Mapping[str, Any], name: str, kind: Any) -> Any:
+    if not isinstance(row[name], kind):
+        raise TypeError(f"{name} is {row[name]!r:.60}")
+    return row[name]
 
 
-def _probability(value: Any) -> float:
+def _objects(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = _of_type(row, name, dict)
+    return found
+
+
+def _probability(values: Mapping[str, Any], name: str) -> float:
+    value = _of_type(values, name, int | float)
     # Sums of rounded numbers are a little more than 1; nan is in no range.
     if isinstance(value, bool) or not 0 <= value <= 1 + 1e-6:
-        raise ValueError(f"{value!r} is no probability")
+        raise ValueError(f"the probability {name} is {value!r:.60}")
     return float(value)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpgnet.model import EmotionModel, load_model
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError, failed_file
 from lpgnet.pipeline.training.runs import BEST_FOLDER, model_encoders
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder, EncoderSpec
 
+CONFIG_FILE = "config.json"
 # Subfolder of the model's folder for the encoders that `export --bundle_encoders` copies.
 BUNDLED_ENCODERS = "encoders"
 
@@ -30,7 +32,7 @@ def model_folder(folder: Path) -> Path:
         PipelineError: the folder has no trained model.
     """
     for candidate in (folder / BEST_FOLDER, folder):
-        if (candidate / "config.json").exists():
+        if (candidate / CONFIG_FILE).exists():
             return candidate
     raise PipelineError(f"{folder}: has no trained model; name a run folder (work/NAME/runs/RUN) or an exported model")
 
@@ -70,7 +72,7 @@ def load_model_encoder(
 
 
 def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
-    """Copy a run's best model to a new folder.
+    """Copy a run's best model to a new folder, which appears whole or not at all.
 
     Args:
         model: run folder, or folder of a trained model.
@@ -78,17 +80,27 @@ def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
         bundle_encoders: copy the encoders as well.
 
     Raises:
-        PipelineError: there is no model, the folder is not empty, or an encoder is not on this disk.
+        PipelineError: there is no model, the folder is not empty or cannot be written, or an encoder is not on this
+            disk.
     """
     source = model_folder(model)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise PipelineError(f"{out}: is not empty; choose a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
-        if path.is_file():
-            shutil.copy2(path, out)
-    if bundle_encoders:
-        _bundle(source, out / BUNDLED_ENCODERS)
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        for path in source.iterdir():
+            if path.is_file():
+                shutil.copy2(path, part)
+        if bundle_encoders:
+            _bundle(source, part / BUNDLED_ENCODERS)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        raise failed_file(error, out) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _bundle(source: Path, folder: Path) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.card import write_card
 from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability, plot_training
-from lpgnet.pipeline.training.runs import BEST_FOLDER, best_folder, read_log
+from lpgnet.pipeline.training.runs import BEST_FOLDER, LOG_FILE, best_folder, read_log
 from lpgnet.pipeline.training.trainer import SELECTION
 
 
@@ -29,5 +30,9 @@ def write_training_plot(folder: Path) -> None:
     path = folder / "training.png"
     if not path.exists():
         log = read_log(folder)
+        if any(SELECTION not in entry.dev for entry in log):
+            raise PipelineError(
+                f"{folder / LOG_FILE}: an epoch has no dev.{SELECTION}; delete the folder and train again"
+            )
         # The first of several epochs with the best score, as in training.
         plot_training(log, path, best_epoch=max(log, key=lambda entry: entry.dev[SELECTION]).epoch)

@@ -310,8 +310,9 @@ def read_log(folder: Path) -> list[EpochLog]:
         PipelineError: it is missing or damaged; names the line.
     """
     path = folder / LOG_FILE
-    if not (lines := read_text(path).splitlines()):
-        raise PipelineError(f"{path}: is empty; run the train stage again")
+    lines = read_text(path).splitlines()
+    if not lines:
+        raise PipelineError(f"{path}: is empty; delete the run's folder and train again")
     return [_entry(line, where=f"{path}, line {line_number}") for line_number, line in enumerate(lines, start=1)]
 
 
@@ -330,18 +331,30 @@ def best_folder(folder: Path) -> Path:
     return folder / BEST_FOLDER
 
 
+def read_inputs(path: Path) -> dict[str, Any]:
+    """Read what a run, or the measuring of one, was made from.
+
+    Raises:
+        PipelineError: the file is missing or damaged; names the key.
+    """
+    inputs = parse_object(read_text(path), where=str(path))
+    if not isinstance(inputs.get("training"), dict):
+        raise PipelineError(
+            f"{path}: key 'training' must be an object, not {inputs.get('training')!r:.60}; train again"
+        )
+    return inputs
+
+
 def check_same_protocol(folder: Path, inputs: Mapping[str, object]) -> None:
     """Refuse to measure a run with another split, other labels or other data than it was trained with.
 
     Raises:
         PipelineError: names what differs.
     """
-    path = folder / INPUTS_FILE
-    trained = parse_object(read_text(path), where=str(path))
+    trained = read_inputs(folder / INPUTS_FILE)
     asked = json.loads(json.dumps(inputs))
     differing = [name for name in ("labels", "splits", "fold", "data") if trained.get(name) != asked[name]]
-    training = trained.get("training")
-    if not isinstance(training, dict) or training.get("drop_unlabelled") != asked["training"]["drop_unlabelled"]:
+    if trained["training"].get("drop_unlabelled") != asked["training"]["drop_unlabelled"]:
         differing.append("training.drop_unlabelled")
     if differing:
         raise PipelineError(
