@@ -298,8 +298,8 @@ def training_cost(folder: Path) -> TrainingCost | None:
         return None
     seconds = [entry.train_seconds for entry in read_log(folder)]
     described = parse_object(read_text(made_with), where=str(made_with))
-    made = {name: described[name] for name in ("device", "threads", "processes") if name in described}
-    cost: dict[str, object] = {"epochs": len(seconds), "seconds_per_epoch": median(seconds), **made}
+    cost: dict[str, object] = {"epochs": len(seconds), "seconds_per_epoch": median(seconds)}
+    cost |= {name: described[name] for name in ("device", "threads", "processes") if name in described}
     return from_json(cost, TrainingCost, where=str(made_with))
 
 
