@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -44,7 +45,8 @@ def full_float32() -> Iterator[None]:
 
     https://pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
-    kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn  # its attributes are made when it is imported
+    kinds = cudnn.conv, torch.backends.cuda.matmul
     before = [kind.fp32_precision for kind in kinds]
     try:
         for kind in kinds:

@@ -109,7 +109,7 @@ def _keep_in_float32(module: nn.Module) -> None:
         with torch.autocast(next(module.parameters()).device.type, enabled=False):
             return forward(*args, **kwargs)
 
-    module.forward = run  # type: ignore[method-assign]
+    module.forward = run
 
 
 def _is_floating(value: object) -> bool:

@@ -9,9 +9,10 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
+from io import BufferedReader
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from lpgnet.pipeline.errors import PipelineError, failed_file
 
@@ -184,7 +185,7 @@ def is_address(root: str) -> bool:
     return "://" in root
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a local file for reading; files that people name are opened here and nowhere else.
 
     What is no regular file may give nothing for ever (a pipe), give for ever (a device), or act when it is opened.
