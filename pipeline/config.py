@@ -478,6 +478,8 @@ def _wrong_shape(value: object, kind: Any) -> str | None:
     shapes = {dict if is_dataclass(one) else get_origin(one) or one for one in kinds}
     if value is None:
         return None if shapes & {Any, NoneType} else "is null; give a value, or leave the key out for its default"
+    if isinstance(value, str) and "\0" in value:
+        return "holds a null character"
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return "is too large a number"
     if dict in shapes and not isinstance(value, dict):

@@ -29,6 +29,11 @@ CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(CONFIG_FOLDER.glob("**/*.yaml"))
 
 
+BILLION_LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
 def write(folder: Path, text: str) -> str:
     path = folder / "x.yaml"
     path.write_text(text)
@@ -68,6 +73,19 @@ def test_round_trip_through_yaml() -> None:
         ("name: ../x", r"key 'name'"),
         ("a: [", r"x.yaml, line 1: is not YAML"),
         ("3", r"x.yaml: must hold keys and values"),
+        ("training: null", r"x.yaml: key 'training': is null; give a value, or leave the key out"),
+        ("labels: null", r"x.yaml: key 'labels': is null"),
+        ("training: 3", r"x.yaml: key 'training': is 3; give keys and values"),
+        ("crossval: {models: lpgnet}", r"x.yaml: key 'crossval.models': is 'lpgnet'; give a list"),
+        ("training: {learning_rate: .nan}", r"x.yaml: key 'training.learning_rate': nan must be above 0"),
+        ("training: {learning_rate: -1}", r"x.yaml: key 'training.learning_rate': -1 must be above 0"),
+        ("splits: {folds: 0}", r"x.yaml: key 'splits.folds': 0 must be at least 2"),
+        ("training: {seed: -1}", r"x.yaml: key 'training.seed': -1 must not be negative"),
+        ('name: "a\\0b"', r"x.yaml: key 'name': holds a null character"),
+        (BILLION_LAUGHS, r"x.yaml, line 5: its aliases and values are too many; at most"),
+        ("a: &a [*a]", r"x.yaml, line 1: its aliases and values are too many"),
+        ("a: " + "[" * 100_000, r"x.yaml, line 1: is nested too deeply; at most"),
+        ("training: {epochs: 1" + "0" * 5000 + "}", r"x.yaml.*: is not YAML .*4300 digits"),
     ],
 )
 def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
