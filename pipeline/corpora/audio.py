@@ -92,6 +92,11 @@ def open_binary(file: str) -> Iterator[BinaryIO]:
             yield stream
 
 
+def _encoded(source: str | BinaryIO) -> str | bytes | BinaryIO:
+    """A path as bytes where the system takes them: soundfile encodes no name that is not text."""
+    return os.fsencode(source) if isinstance(source, str) and os.name != "nt" else source
+
+
 @contextmanager
 def open_audio(file: str) -> Iterator[soundfile.SoundFile]:
     """Open a recording; libsndfile decodes wav, flac, ogg, opus and mp3.
@@ -102,7 +107,7 @@ def open_audio(file: str) -> Iterator[soundfile.SoundFile]:
     import soundfile
 
     try:
-        with _decodable(file) as source, soundfile.SoundFile(source) as sound:
+        with _decodable(file) as source, soundfile.SoundFile(_encoded(source)) as sound:
             yield sound
     except FileNotFoundError:
         raise PipelineError(f"{file}: no such audio file") from None
