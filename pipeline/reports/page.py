@@ -159,7 +159,7 @@ def _playable(recording: Path) -> tuple[str, bytes]:
 
     if needs_decoding(recording):
         return _CONTAINERS.get(recording.suffix.lower(), "video/webm"), recording.read_bytes()
-    found = soundfile.info(str(recording))
+    found = soundfile.info(os.fsencode(recording) if os.name != "nt" else str(recording))
     kind, codings = _PLAYED.get(found.format, ("", ()))
     if found.subtype in codings:
         return kind, recording.read_bytes()
