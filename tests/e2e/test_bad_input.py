@@ -242,7 +242,8 @@ def test_nothing_done_is_lost_by_an_error(workplace: Workplace, run: Run) -> Non
 def test_a_name_that_is_not_text(workplace: Workplace, run: Run, tmp_path: Path) -> None:
     assert run(workplace.arguments("train"))[0] == 0
     recording = tmp_path / os.fsdecode(b"caf\xe9.flac")
-    recording.write_bytes(RECORDING.read_bytes())
+    for suffix in (".flac", ".srt"):
+        recording.with_suffix(suffix).write_bytes(RECORDING.with_suffix(suffix).read_bytes())
     model = str(workplace.folder / "work" / "small" / "runs" / "default")
     code, _, err = run(
         ["predict", str(recording), "--model", model, "--out", str(tmp_path / "out"), "--formats", "all"]
