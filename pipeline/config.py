@@ -447,7 +447,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except UnboundedYamlError as error:
-        raise UsageError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}") from None
+        raise UsageError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

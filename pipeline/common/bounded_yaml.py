@@ -11,8 +11,8 @@ YAML_VALUES = 20_000
 YAML_LEVELS = 50
 
 
-class UnboundedYamlError(yaml.MarkedYAMLError):
-    """The text is YAML, but larger, or nested deeper, than a configuration is; `problem` says how."""
+class UnboundedYamlError(yaml.YAMLError):
+    """The text is YAML, but larger, or nested deeper, than a configuration is; the message says where and how."""
 
 
 def load_yaml(text: str) -> Any:
@@ -43,7 +43,7 @@ def check_yaml(text: str) -> None:
     total = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            total += sizes.get(event.anchor, YAML_VALUES + 1)  # one that is not known yet contains itself
+            total += sizes.get(event.anchor or "", YAML_VALUES + 1)  # one that is not known yet contains itself
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
             sizes[event.anchor or ""] = 1
@@ -56,4 +56,5 @@ def check_yaml(text: str) -> None:
         if total > YAML_VALUES or len(within) > YAML_LEVELS:
             problem = "is nested too deeply" if len(within) > YAML_LEVELS else "its aliases and values are too many"
             limits = f"at most {YAML_LEVELS} levels and {YAML_VALUES} values are read"
-            raise UnboundedYamlError(problem=f"{problem}; {limits}", problem_mark=event.start_mark)
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise UnboundedYamlError(f"line {line}: {problem}; {limits}")

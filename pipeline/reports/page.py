@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from lpgnet.pipeline.corpora.audio import describe, read_blocks, segment_of
+from lpgnet.pipeline.corpora.audio import describe, open_audio, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.media import decodable, needs_decoding
 from lpgnet.pipeline.reports.config import PageConfig
@@ -186,13 +186,11 @@ def _playable(recording: Path) -> tuple[str, bytes]:
 
 def _played_type(recording: Path) -> str | None:
     """Return the media type of the recording if browsers play it, else None."""
-    import soundfile
-
     if needs_decoding(recording):
         return _CONTAINERS.get(recording.suffix.lower())
-    found = soundfile.info(str(recording))
-    kind, codings = _PLAYED.get(found.format, ("", ()))
-    return kind if found.subtype in codings else None
+    with open_audio(str(recording)) as sound:
+        kind, codings = _PLAYED.get(sound.format, ("", ()))
+        return kind if sound.subtype in codings else None
 
 
 def _compressed(recording: Path) -> bytes:

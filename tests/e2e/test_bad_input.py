@@ -287,3 +287,28 @@ def test_nothing_done_is_lost_by_an_error(workplace: Workplace, run: Run) -> Non
     assert code == 0 and "computed" not in out
     summary = json.loads((workplace.folder / "work" / "small" / "features.json").read_text())
     assert summary["text"]["utterances"] == len(read_table(path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not text")
+def test_a_name_that_is_not_text(workplace: Workplace, run: Run, tmp_path: Path) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    recording = tmp_path / os.fsdecode(b"caf\xe9.flac")
+    for suffix in (".flac", ".srt"):
+        recording.with_suffix(suffix).write_bytes(RECORDING.with_suffix(suffix).read_bytes())
+    model = str(workplace.folder / "work" / "small" / "runs" / "default")
+    code, _, err = run(
+        ["predict", str(recording), "--model", model, "--out", str(tmp_path / "out"), "--formats", "all"]
+    )
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / recording.with_suffix(".jsonl").name).read_text().splitlines()[0])
+
+
+def test_folders_that_cannot_be_made(workplace: Workplace, run: Run) -> None:
+    """A file stands where a folder should be: refused to the administrator too."""
+    fails(run, workplace.arguments("prepare", "--work", str(workplace.config)), "x.yaml", "Not a directory")
+    fails(run, workplace.arguments("prepare", "--name", "n" * 300), "File name too long", "choose a shorter name")
+
+
+def test_names_of_columns_are_text(workplace: Workplace, run: Run) -> None:
+    options = ["--corpus.options", "{table: utterances.csv, columns: {text: 5}}"]
+    fails(run, workplace.arguments("prepare", *options), "corpus.options.columns.text", "not 5", code=2)
