@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lpgnet.pipeline.common.files import open_regular, write_atomically
+from lpgnet.pipeline.common.files import is_address, open_regular, write_atomically
 
 # Up to here a file is read each time: that takes 3 ms and leaves no doubt. Transcripts, configurations and the tables
 # of 40,000 utterances are smaller, weights and long recordings larger (bytes).
@@ -35,7 +34,9 @@ def digests_of(paths: Iterable[Path], *, stat_cache: Path, large: Container[str]
 
 
 def _is_large(path: Path, large: Container[str]) -> bool:
-    return path.suffix.lower() in large or path.stat().st_size > SMALL_BYTES
+    # Only of a local file is it known whether it changed.
+    local = not is_address(str(path))
+    return local and (path.suffix.lower() in large or path.stat().st_size > SMALL_BYTES)
 
 
 def _remembered_digests(paths: Sequence[Path], stat_cache: Path) -> list[Digest]:
@@ -53,14 +54,14 @@ def _remembered_digests(paths: Sequence[Path], stat_cache: Path) -> list[Digest]
 def _digest(path: Path) -> Digest:
     try:
         if path.is_dir():
-            return hashlib.sha256(json.dumps(sorted(os.listdir(path))).encode()).hexdigest()
+            return hashlib.sha256(json.dumps(sorted(inside.name for inside in path.iterdir())).encode()).hexdigest()
         return _digest_file(path) if path.is_file() else None
     except (OSError, ValueError):
         return None
 
 
 def _digest_file(path: Path) -> str:
-    with open_regular(path) as file:
+    with path.open("rb") if is_address(str(path)) else open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

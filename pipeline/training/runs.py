@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from lpgnet.feature_extractors import EncoderError, EncoderSpec, digest_file
+from lpgnet.feature_extractors.spec import check_settings
 from lpgnet.model import EmotionConfig, EmotionModel, ModelError, build_model, load_model
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, write_atomically
@@ -145,14 +146,15 @@ def _read_spec(values: dict[str, Any] | None, *, where: str) -> EncoderSpec:
         raise PipelineError(f"{where} is missing: nothing says what embeds the model's inputs; train it again")
     if differing := sorted({entry.name for entry in fields(EncoderSpec)} ^ values.keys()):
         raise PipelineError(f"{where}: {shown(differing[0])} is missing or not known; train the model again")
-    try:
-        spec = EncoderSpec.from_dict(values)
-    except EncoderError as error:
-        raise PipelineError(f"{where}: {error}") from None
     kinds = {"name": str, "fingerprint": str, "max_seconds": int | float | None, "trust_remote_code": bool}
     for name, kind in kinds.items():
-        if not isinstance(getattr(spec, name), kind):
-            raise PipelineError(f"{where}: {name} is {shown(getattr(spec, name))}; train the model again")
+        if not isinstance(values[name], kind):
+            raise PipelineError(f"{where}: {name} is {shown(values[name])}; train the model again")
+    try:
+        spec = EncoderSpec.from_dict(values)
+        check_settings(spec.settings)
+    except EncoderError as error:
+        raise PipelineError(f"{where}: {error}; train the model again") from None
     return spec
 
 

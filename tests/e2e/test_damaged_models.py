@@ -133,7 +133,9 @@ def test_a_model_cannot_allow_itself_to_run_code(best: Path, run: Run, tmp_path:
     (encoder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
     (encoder / "own.py").write_text(
         f"open({str(sign)!r}, 'w').close()\n"
-        "from transformers import RobertaConfig as OwnConfig, RobertaModel as OwnModel\n"
+        "from transformers import RobertaConfig, RobertaModel\n"
+        "class OwnConfig(RobertaConfig): pass\n"
+        "class OwnModel(RobertaModel): pass\n"
     )
     settings = {key: spec[key] for key in ("modality", "layers", "pooling", "precision")}
     fingerprint = resolve_spec(f"hf:{encoder}", **settings, trust_remote_code=True).fingerprint

@@ -275,14 +275,14 @@ def test_the_end_of_a_session_removes_its_files_alone(browser: Any, served: Serv
     other = Path(served.upload(Path(__file__)))
     drop(tab, RECORDING, TRANSCRIPT)
     tab.click("#label")
-    tab.wait_for_selector("#report iframe", timeout=60_000)
-    address = next(frame.url for frame in tab.frames if "/results/" in frame.url)
+    report = tab.wait_for_selector("#report iframe", timeout=60_000)
+    address = "/" + report.get_attribute("src").lstrip("/")
     result = served.folder / "results" / address.split("/")[-2]
     assert result.is_dir()
-    assert served.ask(f"/{address.split('/', 3)[-1]}").status == 200
+    assert served.ask(address).status == 200
     tab.close()
     wait_for(lambda: not result.exists())
-    assert served.ask(f"/{address.split('/', 3)[-1]}").status == 404
+    assert served.ask(address).status == 404
     assert other.exists() and served.ask(labelled["recording.csv"]).status == 200
 
 

@@ -112,7 +112,7 @@ KEPT = {
     "made": Kept("work/small/prepare.json", (stage("prepare"),), is_record=False),
     "inputs": Kept(f"{RUN}/inputs.json", (stage("evaluate"), stage("train")), is_record=False),
     "done": Kept(f"{RUN}/done.json", (stage("train"), stage("evaluate")), is_record=False),
-    "log": Kept(f"{RUN}/metrics.jsonl", (stage("train"),), stale=f"{RUN}/training.png"),
+    "log": Kept(f"{RUN}/metrics.jsonl", (stage("train"),), is_record=False, stale=f"{RUN}/training.png"),
     "environment": Kept(f"{RUN}/environment.json", (stage("evaluate"),), is_record=False),
     "model": Kept(f"{RUN}/best/config.json", (stage("evaluate"), predict, export), is_record=False),
     "metrics": Kept(f"{ROW_RUN}/metrics.json", (stage("crossval", *TABLE),)),

@@ -27,11 +27,11 @@ def make_larger_than_memory(path: Path) -> None:
 
 
 SPECIAL: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pipe": (lambda path: os.mkfifo(path), "cannot be read (it is a named pipe, and only regular files are read)"),
-    "device": (lambda path: path.symlink_to("/dev/zero"), "cannot be read (it is a device"),
-    "folder": (Path.mkdir, "cannot be read (it is a folder"),
-    "link to itself": (lambda path: path.symlink_to(path), "cannot be read ("),
-    "20 GB": (make_larger_than_memory, "cannot be read (it has 20,000,000,000 bytes, and at most"),
+    "pipe": (lambda path: os.mkfifo(path), "it is a named pipe, and only regular files are read"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+    "folder": (Path.mkdir, "it is a folder"),
+    "link to itself": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    "20 GB": (make_larger_than_memory, "it has 20,000,000,000 bytes, and at most"),
 }
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -50,7 +50,8 @@ def test_only_regular_files_are_read(tmp_path: Path, reader: str, kind: str) -> 
     make(tmp_path / name)
     with pytest.raises(PipelineError) as caught:
         read(tmp_path / name)
-    assert f"{tmp_path / name}: {message}" in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

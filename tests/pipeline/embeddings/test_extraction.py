@@ -243,9 +243,10 @@ def address(server: socket.socket) -> str:
 
 def test_a_decoder_that_dies_is_told(encoder: Encoder, server: socket.socket) -> None:
     def kill_it() -> None:
-        server.accept()
-        decoders = [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
-        decoders[0].kill()
+        # Held open: a decoder whose connection was closed would go on.
+        with server.accept()[0]:
+            decoders = [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
+            decoders[0].kill()
 
     killer = threading.Thread(target=kill_it)
     killer.start()

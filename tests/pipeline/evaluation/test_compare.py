@@ -134,5 +134,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", run_of("01", "01"))
     (folder / "predictions.jsonl").write_text('{"utterance_id": "x"}\n')
-    with pytest.raises(PipelineError, match=r"predictions.jsonl, line 1: is not a prediction; evaluate the run again"):
+    with pytest.raises(
+        PipelineError, match=r"predictions.jsonl, line 1: is not a prediction: it lacks .*; evaluate the run again"
+    ):
         read_measured(folder)

@@ -113,7 +113,7 @@ def test_counts_are_bounded(tmp_path: Path) -> None:
         read_transcript(tmp_path / "a.json")
     with (tmp_path / "a.srt").open("wb") as file:
         file.truncate(20 * 10**9)
-    with pytest.raises(PipelineError, match=r"a\.srt: has 20000 MB of text; at most 200 are read"):
+    with pytest.raises(PipelineError, match=r"a\.srt: .*20,000,000,000 bytes, and at most 200,000,000 are read"):
         read_transcript(tmp_path / "a.srt")
 
 
@@ -121,7 +121,7 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("no pipes here")
     os.mkfifo(tmp_path / "a.srt")
-    with pytest.raises(PipelineError, match=r"a\.srt: is not a regular file"):
+    with pytest.raises(PipelineError, match=r"a\.srt: .*only regular files are read"):
         read_transcript(tmp_path / "a.srt")
 
 
