@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.common.console import show, show_table
+from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.run import write_run_report
-from lpgnet.pipeline.training.runs import load_corpus
+from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus
 from lpgnet.pipeline.training.splits import make_split
 
 
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     split = make_split(corpus.dialogues, config.splits)
     results, folder = evaluate_run(config, corpus, split, config.run_folder, accelerator)
     if accelerator.is_main_process:
+        if not (config.run_folder / DONE_FILE).exists():
+            say("warning: this run is not trained to its end; these are the scores of its best model so far")
         write_run_report(results, folder, config)
         print_results(results, title=f"{config.run_folder}: test split {split.name}")
         show(f"metrics, predictions and plots: {folder}")

@@ -154,10 +154,11 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
+        # Made first: torch warns of an optimizer whose steps accelerate counts for half precision already.
+        self.scheduler = make_scheduler(optimizer, self.recipe, self.recipe.epochs * self.steps_per_epoch)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.raw_model: EmotionModel = accelerator.unwrap_model(self.model)
         self.average = _moving_average(self.raw_model, self.recipe.ema_decay)
-        self.scheduler = make_scheduler(optimizer, self.recipe, self.recipe.epochs * self.steps_per_epoch)
         if self.recipe.compile:
             self.model.compile()
         self.state = TrainingState(self.raw_model, self.average, self.optimizer, self.scheduler, accelerator.scaler)

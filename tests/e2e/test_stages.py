@@ -137,6 +137,14 @@ def test_two_processes_train_and_evaluate(workplace: Workplace, run: Run) -> Non
     assert (folder / "metrics.json").read_text() == two
 
 
+def test_a_run_that_is_not_trained_to_its_end_is_measured_with_a_warning(workplace: Workplace, run: Run) -> None:
+    assert run(workplace.arguments("train"))[0] == 0
+    assert "not trained to its end" not in run(workplace.arguments("evaluate"))[2]
+    (run_folder(workplace) / "done.json").unlink()
+    code, _, said = run(workplace.arguments("evaluate"))
+    assert code == 0 and "warning: this run is not trained to its end" in said
+
+
 def test_one_modality_alone(workplace: Workplace, run: Run) -> None:
     options = ["--model.modalities", "[audio]", "--run", "audio"]
     assert run(workplace.arguments("train", *options))[0] == 0
