@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from lpgnet.pipeline.common.console import say, show
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import PredictionConfig
+from lpgnet.pipeline.corpora.audio import MAX_RECORDING_BYTES
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder
@@ -130,7 +131,16 @@ def _local_files(name: str) -> list[Path]:
 
 
 def _digests(files: Iterable[Path], config: PredictionConfig) -> dict[str, Digest]:
-    return digests_of(files, stat_cache=Path(config.out) / STAMPS / STAT_CACHE_FILE, large=RECORDING_SUFFIXES)
+    every = list(files)
+    cache = Path(config.out) / STAMPS / STAT_CACHE_FILE
+    # A recording that is too large to be labelled is not read for its digest either.
+    read = [path for path in every if not _is_too_large(path)]
+    return dict.fromkeys(map(str, every)) | digests_of(read, stat_cache=cache, large=RECORDING_SUFFIXES)
+
+
+def _is_too_large(path: Path) -> bool:
+    is_recording = path.suffix.lower() in RECORDING_SUFFIXES and path.is_file()
+    return is_recording and path.stat().st_size > MAX_RECORDING_BYTES
 
 
 def _stamp_inputs(source: Source, config: PredictionConfig, digests: Mapping[str, Digest]) -> dict[str, object]:

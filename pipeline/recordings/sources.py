@@ -81,7 +81,7 @@ def _sources(path: Path, transcript: str | None) -> Iterator[Source]:
         yield from _dialogues(manifest)
     elif path.is_dir():
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in RECORDING_SUFFIXES and file.is_file() and not file.name.startswith("."):
+            if file.suffix.lower() in RECORDING_SUFFIXES and _may_be_read(file) and not file.name.startswith("."):
                 yield RecordingSource(_flat(str(file.relative_to(path).with_suffix(""))), file, find_transcript(file))
     else:
         yield RecordingSource(path.stem, path, Path(transcript) if transcript else find_transcript(path))
@@ -96,6 +96,11 @@ def _dialogues(folder: Path) -> Iterator[DialogueSource]:
 def _flat(name: str) -> str:
     """A name without folders in it, so that a dialogue's id cannot lead out of the output folder."""
     return name.replace("\\", "/").strip("/.").replace("/", "-") or "recording"
+
+
+def _may_be_read(file: Path) -> bool:
+    """Whether it is a file, or a link that leads nowhere, such as to a disk that is not there: that one is told."""
+    return file.is_file() or (file.is_symlink() and not file.exists())
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

@@ -1,6 +1,9 @@
 """What the predict stage is pointed to: names that do not collide and do not leave the output folder."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
 from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, find_sources
@@ -33,3 +36,12 @@ def test_a_manifest_gives_its_dialogues(tmp_path: Path) -> None:
         sources = find_sources([str(path)], None)
         assert all(isinstance(source, DialogueSource) for source in sources)
         assert [source.name for source in sources] == ["up", "d2"], "an id does not lead out of the output folder"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a permission there")
+def test_a_link_that_leads_nowhere_is_told_and_a_device_is_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "unplugged" / "a.wav")
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert [source.name for source in find_sources([str(tmp_path)], None)] == ["gone", "loop"]
