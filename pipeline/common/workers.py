@@ -65,7 +65,7 @@ def interrupts_later() -> Iterator[None]:
 
     A process that is half started, by its parent or by itself, would answer with a traceback.
     """
-    with _handled_later(), _blocked():
+    with _handled_later(), interrupts_blocked():
         yield
 
 
@@ -86,8 +86,8 @@ def _handled_later() -> Iterator[None]:
 
 
 @contextmanager
-def _blocked() -> Iterator[None]:
-    """Block the signal in this thread, and so in the processes that it starts, which ignoring it would not outlast."""
+def interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in this thread, and so in the processes that it starts, which ignoring it would not outlast."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

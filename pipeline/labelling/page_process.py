@@ -15,6 +15,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.common.console import say
+from lpgnet.pipeline.common.workers import interrupts_blocked
 from lpgnet.pipeline.config import ServeConfig
 from lpgnet.pipeline.errors import PipelineError
 
@@ -82,7 +83,7 @@ class LabellingProcess:
         context = multiprocessing.get_context("spawn")
         self._connection, far_end = context.Pipe()
         self._process = context.Process(target=_work, args=(far_end, self._config, self._scratch))
-        with _interrupts_blocked():
+        with interrupts_blocked():
             self._process.start()
         # The process alone holds it now, so that its death ends what can be received.
         far_end.close()
@@ -132,6 +133,7 @@ def _work(connection: Connection, config: ServeConfig, scratch: Path) -> None:
 
 
 def _end_with_server() -> None:
+    # Not `end_with_parent`: on Linux that ends with the thread that started this process, which may be one of a pool.
     server = multiprocessing.parent_process()
     if server is not None:
         wait([server.sentinel])
@@ -157,16 +159,3 @@ def _label(labeller: Labeller, job: Job, tell: Tell) -> list[Path] | PipelineErr
         # Only whoever runs the server is told what it was.
         say(f"unexpected {type(error).__name__}: {error}; please report it")
         return PipelineError("The recording could not be labelled.")
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start processes that a Ctrl-C does not reach: they end with the server."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
