@@ -58,7 +58,9 @@ def _print_usage() -> int:
 
 def run_stage(stage: str, arguments: Sequence[str]) -> int:
     """Import a stage, run it and return the exit code; an error becomes one line on standard error."""
-    return _guarded(lambda: _import_and_run(stage, arguments), debug="--debug" in arguments)
+    return _guarded(
+        lambda: _import_and_run(stage, arguments), debug="--debug" in arguments, keeps_work=stage != "serve"
+    )
 
 
 def _import_and_run(stage: str, arguments: Sequence[str]) -> int:
@@ -70,9 +72,9 @@ def _import_and_run(stage: str, arguments: Sequence[str]) -> int:
         return int(exit.code or 0)
 
 
-def _guarded(work: Callable[[], int], *, debug: bool = False) -> int:
+def _guarded(work: Callable[[], int], *, debug: bool = False, keeps_work: bool = True) -> int:
     """Do the work and return the exit code, whatever happens: a signal, an error, an output that nobody reads."""
-    stop = Stop()
+    stop = Stop(keeps_work=keeps_work)
     try:
         stop.watch()
         prepare_streams()

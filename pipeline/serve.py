@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say
-from lpgnet.pipeline.common.processes import end_cleanly_when_terminated
 from lpgnet.pipeline.config import ServeConfig, check_prediction, parse_config
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.labelling.page_files import page_files
@@ -22,7 +21,6 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError("give --model RUN_OR_FOLDER")
     check_prediction(config.prediction)
     check_formats(config.prediction.formats)
-    end_cleanly_when_terminated()
     with page_files() as files, labelling_process(config, files.scratch) as process:
         server = PageServer(config, files, process)
         say(f"serving at {server.address} (press Ctrl-C to stop)")

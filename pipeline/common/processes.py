@@ -188,15 +188,6 @@ def _end_when_gone(pipe: Connection | None) -> None:
     os._exit(1)
 
 
-def end_cleanly_when_terminated() -> None:
-    """Let SIGTERM end this process as an error does, so that what is open is written.
-
-    Launchers send it to all processes when one has failed, batch systems before they take a machine away.
-    On Windows nothing sends it, and a process that is ended there ends at once.
-    """
-    signal.signal(signal.SIGTERM, lambda signal_number, _: sys.exit(128 + signal_number))
-
-
 def balance(items: Sequence[Item], costs: Sequence[float], parts: int) -> list[list[Item]]:
     """Cut items into parts of about equal cost, each in the items' order: longest first to the least loaded part."""
     loads = [0.0] * parts

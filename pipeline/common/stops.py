@@ -23,12 +23,16 @@ class Stop:
 
     Libraries may turn the exception that a signal raises into another one, or drop it: the signal itself is kept.
 
+    Args:
+        keeps_work: whether what the command finished is there for the next one.
+
     Attributes:
         signal_number: the first signal that came; 0 before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_work: bool = True) -> None:
         self.signal_number = 0
+        self._comfort = "; finished work is kept, and the same command continues from there" if keeps_work else ""
         self._earlier = {number: signal.getsignal(number) for number in WORDS}
         self._hook = sys.unraisablehook
 
@@ -74,7 +78,7 @@ class Stop:
         for number in WORDS:
             signal.signal(number, lambda *_: os._exit(code))
         word = WORDS[signal.Signals(self.signal_number)]
-        line = f"lpgnet: {word}; finished work is kept, and the same command continues from there\n"
+        line = f"lpgnet: {word}{self._comfort}\n"
         # One process of a launch speaks for all. Not by sys.stderr, which the signal may have come in the midst of.
         if os.environ.get("RANK", "0") == "0":
             with suppress(OSError):

@@ -52,9 +52,12 @@ def test_while_it_imports(workplace: Workplace, first: int) -> None:
     assert (done.returncode, done.stderr, done.stdout) == (130, line_of(signal.SIGINT), "")
 
 
-@pytest.mark.parametrize(
-    "stage", ["prepare", "features", "evaluate", "crossval", "predict", "serve", "export", "cache"]
-)
+def test_the_server_keeps_nothing() -> None:
+    done = interrupted_at(["serve"], 40)
+    assert (done.returncode, done.stderr) == (130, "lpgnet: interrupted\n")
+
+
+@pytest.mark.parametrize("stage", ["prepare", "features", "evaluate", "crossval", "predict", "export", "cache"])
 def test_every_command(stage: str) -> None:
     done = interrupted_at([stage], 40)
     assert (done.returncode, done.stderr) == (130, line_of(signal.SIGINT))

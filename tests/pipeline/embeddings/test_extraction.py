@@ -62,12 +62,13 @@ from lpgnet.feature_extractors import load_encoder
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.embeddings.plan import Request
 from lpgnet.pipeline.embeddings.extraction import Extraction, embed
-from lpgnet.pipeline.common.processes import end_cleanly_when_terminated
+from lpgnet.pipeline.common.stops import Stop
 
 if __name__ == "__main__":
     # A process that is started in the background of a shell ignores interrupts, and so do its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    end_cleanly_when_terminated()
+    stop = Stop()
+    stop.watch()
     folder, *files = sys.argv[1:]
     sources = [Segment(file, 0, 61 * 16000, 0, 16000) for file in files]
     requests = [Request(str(n), bytes([n] * 16), source) for n, source in enumerate(sources)]
@@ -79,7 +80,7 @@ if __name__ == "__main__":
                 writer.add(request.key, e.values, n_frames=e.n_frames)
                 print("embedded", flush=True)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(stop.conclude())
 """
 
 
