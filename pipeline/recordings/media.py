@@ -81,6 +81,10 @@ def _decode(path: Path, target: Path, max_seconds: float) -> None:
             _write(container, target, path, max_seconds)
     except av.error.FFmpegError as error:
         raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
+    except MemoryError:
+        raise PipelineError(
+            f"{path}: cannot be decoded (it asks for more memory than there is); copy it again"
+        ) from None
     except (OSError, soundfile.LibsndfileError) as error:
         raise PipelineError(f"{path}: cannot be decoded to {target.parent} ({error})") from None
 
