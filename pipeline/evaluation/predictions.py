@@ -111,6 +111,8 @@ def _outcome(row: dict[str, Any], classes: Sequence[str], *, heads: Iterable[str
         raise ValueError("probabilities lack a head or a class")
     if row["true"] is not None and row["true"] not in classes:
         raise ValueError(f"true is {row['true']!r:.60}, which is no class")
+    if row["predicted"] not in classes:
+        raise ValueError(f"predicted is {row['predicted']!r:.60}, which is no class")
     prediction = Prediction(
         utterance_id=_of_type(row, "utterance_id", str),
         dialogue_id=_of_type(row, "dialogue_id", str),
