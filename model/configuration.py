@@ -6,7 +6,6 @@ below are chosen here, those of `SDTConfig` are its authors'; whoever learns bet
 
 import json
 import math
-import os
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -15,7 +14,8 @@ from reprlib import repr as shown
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from lpgnet.model.errors import ModelError, unwritable
+from lpgnet.model.errors import ModelError
+from lpgnet.model.files import write_whole
 
 # What the values of a field are called to people.
 _KINDS: dict[Any, str] = {
@@ -345,13 +345,7 @@ def write_config(path: Path, config: EmotionConfig) -> None:
         ModelError: a field that was set since has a value that would be refused, or the folder cannot be written to.
     """
     values = json.dumps(replace(config).to_dict(), indent=2, sort_keys=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(values + "\n", encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
+    write_whole(path, f"{values}\n".encode())
 
 
 def _suggestion(name: str, known: list[str]) -> str:

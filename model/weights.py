@@ -1,7 +1,6 @@
 """Tensors in a file with a digest of them: written whole or not at all, refused if they are not what was written."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lpgnet.model.errors import ModelError, unwritable
+from lpgnet.model.errors import ModelError
+from lpgnet.model.files import write_whole
 
 DIGEST = "digest"
 
@@ -40,14 +40,8 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     own = {name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()}
     _refuse_not_finite(path, own)
     notes = notes or {}
-    part = path.with_name(f".{path.name}.part")
-    try:
-        # Not by `save_file`, whose files none but their owner can read.
-        part.write_bytes(save(own, metadata={**notes, DIGEST: _digest(own, notes)}))
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
+    # Not by `save_file`, whose files none but their owner can read.
+    write_whole(path, save(own, metadata={**notes, DIGEST: _digest(own, notes)}))
 
 
 def read_weights(path: Path) -> Weights:
