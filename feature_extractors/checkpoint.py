@@ -24,6 +24,8 @@ VOLATILE = frozenset({"_name_or_path", "transformers_version", "processor_class"
 MOST_BLOCKS = 1024
 MOST_LABELS = 10**6
 LARGEST_NUMBER = 10**8
+# No model hears outside of them (Hz).
+SAMPLING_RATES = range(1_000, 1_000_001)
 _COUNTS_BLOCKS = re.compile(r"(?!.*(?:size|dim|width|vocab|channel)).*(?:layer|block|depth|group|repeat)")
 DEMO = {"audio": "hf:examples/demo/encoders/audio", "text": "hf:examples/demo/encoders/text"}
 
@@ -46,9 +48,10 @@ class Checkpoint:
             if not isinstance(settings, dict):
                 raise EncoderError(f"{self.name}: {file} has no object as feature_extractor; get the checkpoint again")
             if "sampling_rate" in settings:
-                if type(rate := settings["sampling_rate"]) is not int or rate < 1:
+                if type(rate := settings["sampling_rate"]) is not int or rate not in SAMPLING_RATES:
                     raise EncoderError(
-                        f"{self.name}: {file} has the sampling_rate {rate!r:.60}; get the checkpoint again"
+                        f"{self.name}: {file} has the sampling_rate {rate!r:.60}, which is no whole number from"
+                        f" {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]} (Hz); get the checkpoint again"
                     )
                 return {key: value for key, value in settings.items() if key not in VOLATILE}
         return None

@@ -3,7 +3,7 @@
 from lpgnet.feature_extractors.checkpoint import Checkpoint, find_checkpoint
 from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.items import Encoder
-from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, JsonObject, Settings, check_layers, make_spec
+from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
 
 KNOWN_MODELS = (
     "facebook/wav2vec2-base",
@@ -24,8 +24,6 @@ KNOWN_MODELS = (
     "microsoft/mpnet-base",
     "answerdotai/ModernBERT-base",
 )
-# No model hears outside of them (Hz).
-SAMPLING_RATES = range(1_000, 1_000_001)
 DEPTH_FIELDS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
 
 
@@ -47,8 +45,8 @@ class HuggingFaceFamily:
         _check_depth(checkpoint, settings)
         content = checkpoint.content(digest)
         if preprocessor is not None:
-            rate = _sampling_rate(preprocessor, checkpoint)
-            return make_spec(name, "audio", settings, rate, content | {"preprocessing": preprocessor})
+            content |= {"preprocessing": preprocessor}
+            return make_spec(name, "audio", settings, preprocessor["sampling_rate"], content)
         return make_spec(name, "text", settings, None, content | {"tokenizer": [digest(f) for f in tokenizer]})
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
@@ -61,16 +59,6 @@ class HuggingFaceFamily:
         from lpgnet.feature_extractors.hf_text import load_text
 
         return load_text(checkpoint, spec, device)
-
-
-def _sampling_rate(preprocessor: JsonObject, checkpoint: Checkpoint) -> int:
-    rate = preprocessor["sampling_rate"]
-    if type(rate) is not int or rate not in SAMPLING_RATES:
-        raise EncoderError(
-            f"{checkpoint.name}: the sampling_rate of its preprocessor in {checkpoint.folder} is {rate!r:.40}, not a"
-            f" whole number from {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]} (Hz)"
-        )
-    return rate
 
 
 def _check_depth(checkpoint: Checkpoint, settings: Settings) -> None:
