@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -48,10 +48,32 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
         PipelineError: Gradio is not installed.
     """
     gr = import_gradio()
+    label, own, end = _handlers(gr, process, files)
+    page: gradio.Blocks
+    with gr.Blocks(title="LPGNet", analytics_enabled=False) as page:
+        gr.Markdown("# Emotions in conversation\nDrop a recording here, and its transcript if there is one.")
+        with gr.Row():
+            recording = gr.File(label="recording", elem_id="recording")
+            transcript = gr.File(label="transcript (SRT, WebVTT, TextGrid, CSV, ...)", elem_id="transcript")
+        button = gr.Button("Label", variant="primary", elem_id="label")
+        # What they show is made here; Gradio's component for HTML would need the right to evaluate strings.
+        outputs = [gr.Markdown(elem_id=name, sanitize_html=False, latex_delimiters=[]) for name in OUTPUTS]
+        button.click(label, [recording, transcript], outputs, api_visibility="private", concurrency_limit=1)
+        for box in (recording, transcript):
+            _take_uploads_only(box, files)
+            box.upload(own, box, None, queue=False, show_progress="hidden", api_visibility="private")
+        page.unload(end)
+    page.queue(max_size=MOST_WAITING, api_open=False)
+    return page
+
+
+def _handlers(gr: ModuleType, process: LabellingProcess, files: PageFiles) -> tuple[Callable[..., Any], ...]:
+    """Make what the page calls: for its button, for an upload, and at the end of a session."""
     # Gradio recognizes the parameter by this default.
     bar = gr.Progress()
 
     def label(request: Any, recording: str | None, transcript: str | None, progress: Any = bar) -> tuple[str, str]:
+        """Label an upload, and return the HTML of the report and of the links to the files."""
         if recording is None:
             raise gr.Error("Add a recording first.", print_exception=False)
         if not all(files.is_upload(path) for path in (recording, transcript) if path is not None):
@@ -70,37 +92,18 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
         return _frame(made[0]), _links(made)
 
     def own(request: Any, upload: str | None) -> None:
+        """Note whose an upload is."""
         if upload is not None:
             files.own(request.session_hash, Path(upload).parent)
 
     def end(request: Any) -> None:
+        """Remove what a session brought and got."""
         files.end(request.session_hash)
 
     # Gradio recognizes the parameter by this annotation.
     for function in (label, own, end):
         function.__annotations__ = {"request": gr.Request}
-    page: gradio.Blocks
-    with gr.Blocks(title="LPGNet", analytics_enabled=False) as page:
-        gr.Markdown("# Emotions in conversation\nDrop a recording here, and its transcript if there is one.")
-        with gr.Row():
-            recording = gr.File(label="recording", elem_id="recording")
-            transcript = gr.File(label="transcript (SRT, WebVTT, TextGrid, CSV, ...)", elem_id="transcript")
-        button = gr.Button("Label", variant="primary", elem_id="label")
-        # What they show is made here; Gradio's component for HTML would need the right to evaluate strings.
-        report, links = (gr.Markdown(elem_id=name, sanitize_html=False, latex_delimiters=[]) for name in OUTPUTS)
-        button.click(
-            label,
-            [recording, transcript],
-            [report, links],
-            api_visibility="private",
-            concurrency_limit=1,
-        )
-        for box in (recording, transcript):
-            _take_uploads_only(box, files)
-            box.upload(own, box, None, queue=False, show_progress="hidden", api_visibility="private")
-        page.unload(end)
-    page.queue(max_size=MOST_WAITING, api_open=False)
-    return page
+    return label, own, end
 
 
 def _take_uploads_only(box: Any, files: PageFiles) -> None:
