@@ -12,6 +12,7 @@ import numpy as np
 
 from lpgnet.cache import DamagedRowError, FeatureStore, StatCache, import_rows, text_key, verify
 from tests.hostile import texts
+from tests.pipeline.recordings.test_transcripts import CTM, RTTM, STM
 
 ROOT = Path(__file__).parents[2]
 _ENCODERS = ROOT / "examples" / "demo" / "encoders"
@@ -374,14 +375,14 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "vtt": lambda: _transcript(".vtt", texts.VTT),
     "textgrid": lambda: _transcript(".TextGrid", texts.TEXTGRID_LONG, texts.TEXTGRID_SHORT),
     "eaf": lambda: _transcript(".eaf", texts.EAF),
-    "stm": lambda: _transcript(".stm", texts.STM),
-    "ctm": lambda: _transcript(".ctm", texts.CTM),
+    "stm": lambda: _transcript(".stm", STM),
+    "ctm": lambda: _transcript(".ctm", CTM),
     "json": lambda: _transcript(".json", *texts.WHISPER),
     "jsonl": lambda: _transcript(".jsonl", texts.ROWS),
     "csv": lambda: _transcript(".csv", *texts.CSV),
     "tsv": lambda: _transcript(".tsv", texts.TSV),
     "txt": lambda: _transcript(".txt", texts.LINES),
-    "rttm": lambda: _transcript(".rttm", texts.RTTM),
+    "rttm": lambda: _transcript(".rttm", RTTM),
     "uem": lambda: _transcript(".uem", texts.UEM),
     "table-csv": lambda: _corpus("table", "table.csv", texts.TABLE_CSV),
     "table-jsonl": lambda: _corpus("table", "table.jsonl", texts.TABLE_ROWS),

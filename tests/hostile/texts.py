@@ -27,23 +27,6 @@ there.</v>
 00:00:02.250 --> 00:00:03.725
 <v Bob>Oh,<00:00:03.000> <c.yellow>hi!</c><00:00:03.500>
 """
-STM = """;; a comment
-call 1 Ann 1.0 2.5 <o,f0,female> Hello there.
-call 1 inter_segment_gap 2.5 2.6
-call 1 Bob 2.25 3.725 Oh, hi!
-"""
-CTM = """call 1 1.0 0.5 Hello 0.9 lex Ann
-call 1 1.75 0.75 there. 0.9 lex Ann
-call 1 * * <ALT_BEGIN>
-call 1 3.0 0.725 hi! NA lex Bob
-call 1 * * <ALT>
-call 1 3.0 0.725 high NA lex Bob
-call 1 * * <ALT_END>
-"""
-RTTM = """SPKR-INFO call 1 <NA> <NA> <NA> unknown Ann <NA>
-SPEAKER call 1 1.0 1.5 <NA> <NA> Ann <NA> <NA>
-SPEAKER call 1 2.25 1.475 <NA> <NA> Bob <NA> <NA>
-"""
 UEM = "call 1 0.0 2.5\ncall 1 3.0 5.25\n"
 LINES = "Ann: Hello there.\n\nBob: Oh, hi!\n[Ann]: Well.\n"
 TEXTGRID_LONG = """File type = "ooTextFile"
