@@ -17,8 +17,8 @@ from lpgnet.pipeline.recordings.media import decodable
 from lpgnet.pipeline.reports.page import is_embedded, playable_copy
 from lpgnet.pipeline.reports.timeline import HTML, Timeline, check_formats, write_timeline
 
-# The folders of a path that starts at the root.
-_FOLDERS = re.compile(r"(?<![\w./])/(?:[^/\s]+/)+")
+# The folders of a path that starts at the root; a doubled slash between them is one.
+_FOLDERS = re.compile(r"(?<![\w./])/(?:[^/\s]+/+)+")
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ def test_what_was_embedded_survives_an_end_by_signal(
     with embedding(tmp_path, noise, address(server)) as process:
         assert process.stdout
         assert process.stderr
-        assert process.stdout.readline() == "embedded\n"
+        assert process.stdout.readline() == "embedded\n", process.stderr.read()
         os.killpg(process.pid, signal_number)
         errors = process.stderr.read()
         assert process.wait() == 128 + signal_number, errors

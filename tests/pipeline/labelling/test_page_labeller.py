@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lpgnet.pipeline.labelling.page_labeller import name_of, without_folders
@@ -16,6 +16,7 @@ from lpgnet.pipeline.labelling.page_labeller import name_of, without_folders
         ("words: by hf:/home/me/models/whisper", "words: by hf:whisper"),
         ("see https://example.org/a/b and ./a/b or a/b/c", "see https://example.org/a/b and ./a/b or a/b/c"),
         ("'/a/b/c'", "'c'"),
+        ("/a//b/c", "c"),
     ],
 )
 def test_folders_are_left_out(line: str, expected: str) -> None:
@@ -23,6 +24,7 @@ def test_folders_are_left_out(line: str, expected: str) -> None:
 
 
 @given(st.text("/a .:", max_size=200))
+@example("/://a/")
 def test_no_path_from_the_root_keeps_its_folder(line: str) -> None:
     assert all(not word.startswith("/a/") or "//" in word for word in without_folders(line).split())
 
