@@ -1,5 +1,9 @@
 """The family `librosa`: `librosa:prosody`, functionals of pitch, energy, spectrum and MFCCs; needs no weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+
 import numpy as np
 
 from lpgnet.feature_extractors.functionals import FunctionalsEncoder, functionals_spec
@@ -39,7 +43,30 @@ class LibrosaFamily:
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
         """Load the encoder of a spec, as `Family.load` says."""
-        return ProsodyEncoder(spec, len(NAMES))
+        encoder = ProsodyEncoder(spec, len(NAMES))
+        with _alone():
+            encoder.describe(np.random.default_rng(0).normal(0.0, 0.1, PITCH_WINDOW).astype(np.float32))
+        return encoder
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes from the block, where the system and the disk have locks.
+
+    librosa has numba compile its functions at their first use and keep them beside its code. Where two processes do so
+    at once, one takes a function that calls what only the other has, and ends with a segmentation fault.
+    """
+    found = find_spec("librosa")
+    if found is None or found.origin is None:
+        yield
+        return
+    # Whoever shares the compiled functions shares this file, and may read it.
+    with open(found.origin, "rb") as file:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class ProsodyEncoder(FunctionalsEncoder):

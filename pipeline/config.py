@@ -15,7 +15,7 @@ import yaml
 
 from lpgnet.model import CONFIG_TYPES, ModelError
 from lpgnet.pipeline.common.bounded_yaml import UnboundedYamlError, load_yaml
-from lpgnet.pipeline.common.files import read_regular
+from lpgnet.pipeline.common.files import name_near, read_regular
 from lpgnet.pipeline.common.ranges import (
     Count,
     Folds,
@@ -425,7 +425,16 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
         _check_values(config)
     except UsageError as error:
         raise UsageError(f"{shorten(paths) or 'command line'}: {error}") from None
+    for path in paths:
+        _find_encoders(config, beside=path.parent)
     return config
+
+
+def _find_encoders(config: DataclassInstance, *, beside: Path) -> None:
+    """Take the folders of encoders that a configuration file names for what they are from where it stands."""
+    if isinstance(config, Config):
+        for encoder in (config.encoders.audio, config.encoders.text):
+            encoder.name = name_near(encoder.name, beside=beside) if encoder.name else encoder.name
 
 
 def _values_of(option: str, arguments: Sequence[str]) -> Iterator[str]:

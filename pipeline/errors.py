@@ -76,6 +76,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """Say `1 turn`, `2 turns`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shorten(names: Iterable[object], *, most: int = 5) -> str:
     """List the first names, and how many more there are: `a, b and 3 more`."""
     listed = [str(name) for name in names]

@@ -10,7 +10,7 @@ from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.embeddings.extraction import Extraction
 from lpgnet.pipeline.embeddings.fill_store import Filled, fill_store, speed
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError, counted
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,7 +27,7 @@ def print_filled(filled: Sequence[Filled]) -> None:
     """Print what was computed for each modality."""
     for one in filled:
         done, spec = one.extraction, one.spec
-        show(f"{spec.modality} by {spec.name}: {one.wanted} utterances, {one.cached} already cached")
+        show(f"{spec.modality} by {spec.name}: {counted(one.wanted, 'utterance')}, {one.cached} already cached")
         if done.computed:
             show(f"  computed {_work(done, one.seconds)}")
         for flag, count in sorted(done.flags.items()):
@@ -59,8 +59,8 @@ def report_problems(filled: Sequence[Filled], *, on_error: str) -> None:
         say(f"bad utterance {problem.utterance_id}: {problem.message}")
     if problems and on_error == "stop":
         raise PipelineError(
-            f"{len(problems)} utterances could not be embedded (listed above); the others are cached. "
-            "Correct them, or leave them out with --features.on_error skip"
+            f"{counted(len(problems), 'utterance')} could not be embedded, as told above; the others are cached. "
+            "Correct what is wrong, or go on without with --features.on_error skip"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show, show_table
 from lpgnet.pipeline.config import PredictionConfig, parse_config
-from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
+from lpgnet.pipeline.errors import PipelineError, UsageError, counted, shorten
 from lpgnet.pipeline.labelling.batch import Labelled, label_sources
 from lpgnet.pipeline.recordings.sources import find_sources
 from lpgnet.pipeline.reports.timeline import TimelineRow, check_formats
@@ -25,10 +25,6 @@ def main(arguments: Sequence[str]) -> int:
     sources = find_sources(config.recordings, config.transcript)
     if not sources:
         raise PipelineError(f"{shorten(config.recordings)}: no recordings found")
-    if config.transcript and len(sources) > 1:
-        raise UsageError(
-            "--transcript is for one recording; for several, give each transcript its recording's name and folder"
-        )
     label_sources(sources, config, on_labelled=print_labelled, debug="--debug" in arguments)
     return 0
 
@@ -54,7 +50,7 @@ def print_timeline(rows: Sequence[TimelineRow], *, title: str) -> None:
     ]
     show_table(title, ("start (s)", "speaker", "emotion", "probability", "modality weights", "text"), cells)
     if len(rows) > PRINTED_TURNS:
-        show(f"... and {len(rows) - PRINTED_TURNS} more turns")
+        show(f"... and {counted(len(rows) - PRINTED_TURNS, 'more turn')}")
 
 
 if __name__ == "__main__":

@@ -269,3 +269,22 @@ def set_aside(path: Path) -> Path:
     """Rename a file or folder to the first free of NAME~1, NAME~2, ..., and return its new path."""
     moved = next(name for n in count(1) if not (name := path.with_name(f"{path.name}~{n}")).exists())
     return path.rename(moved)
+
+
+def name_near(name: str, *, beside: Path) -> str:
+    """Return an encoder's name with the folder that it means, from whichever folder the command is run.
+
+    Args:
+        name: such as `hf:encoders/audio`.
+        beside: the folder of the file that names it; the encoder is looked for in the current folder, in this one and
+            in those above it.
+
+    Returns:
+        The name as it is where no folder is found.
+    """
+    family, _, model = name.partition(":")
+    if family != "hf" or "/" not in model or Path(model).expanduser().is_dir():
+        return name
+    places = (beside.absolute(), *beside.absolute().parents)
+    found = next((folder for place in places if (folder := place / model).is_dir()), None)
+    return f"hf:{os.path.relpath(found)}" if found else name

@@ -39,7 +39,7 @@ MAX_UTTERANCE_HOURS = 4
 _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8
 }  # fmt: skip
-_COMPRESSED = ("FLAC", "OGG", "MPEG")
+_COMPRESSED = ("FLAC", "OGG", "MPEG", "MP3")
 # The most that a byte of a compressed file stands for: a FLAC frame of silence has 65,535 samples in some 10 bytes.
 _SAMPLES_PER_BYTE = 2**13
 
@@ -204,7 +204,7 @@ def _problem_of(sound: soundfile.SoundFile, size: int) -> str | None:
     """Say what is wrong with the header of a file of `size` bytes, or None."""
     if sound.frames == 0:
         return "holds no samples; record or copy it again"
-    if _TRUNCATED in _data_line(sound.extra_info) or sound.frames > _most_frames(sound, size):
+    if _is_truncated(sound, size):
         return "is truncated: it holds fewer samples than its header says; copy it again"
     if not MIN_RATE <= sound.samplerate <= MAX_RATE:
         return (
@@ -217,6 +217,33 @@ def _problem_of(sound: soundfile.SoundFile, size: int) -> str | None:
             f" {MAX_RECORDING_BYTES:,} bytes are read; cut it into parts"
         )
     return None
+
+
+def is_truncated(file: str) -> bool:
+    """Tell whether a recording holds fewer samples than its header says.
+
+    Raises:
+        PipelineError: the file is missing, empty or no audio.
+    """
+    with open_audio(file) as sound, open_binary(file) as stream:
+        if _is_truncated(sound, stream.seek(0, os.SEEK_END)):
+            return True
+        return sound.format in _COMPRESSED and sound.frames > 0 and not _has_end(sound)
+
+
+def _has_end(sound: soundfile.SoundFile) -> bool:
+    """Whether the last sample can be decoded: what is compressed does not tell by its size."""
+    import soundfile
+
+    try:
+        sound.seek(sound.frames - 1)
+        return len(sound.read(1)) == 1
+    except soundfile.LibsndfileError:
+        return False
+
+
+def _is_truncated(sound: soundfile.SoundFile, size: int) -> bool:
+    return _TRUNCATED in _data_line(sound.extra_info) or sound.frames > _most_frames(sound, size)
 
 
 def _most_frames(sound: soundfile.SoundFile, size: int) -> int:

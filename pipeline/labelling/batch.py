@@ -8,11 +8,11 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lpgnet.pipeline.common.console import say, show
+from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.corpora.audio import MAX_RECORDING_BYTES
-from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.errors import PipelineError, counted, for_people, shorten
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source
@@ -56,25 +56,33 @@ def label_sources(
         return
     _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
-    failures: list[tuple[Source, Exception]] = []
+    failed: list[Source] = []
     for n_done, source in enumerate(waiting, start=1):
+        outcome = _name(source)
         try:
             on_labelled(_label_one(source, pipeline, config))
         except Exception as error:
             if debug or len(sources) == 1:
                 raise
-            say(f"failed: {_name(source)}: {error}")
-            failures.append((source, error))
+            failed.append(source)
+            outcome = f"failed: {_about(source, for_people(error))}"
         if len(waiting) > 1:
-            say(f"{n_done} of {len(waiting)}: {_name(source)}")
-    _conclude(failures, len(waiting))
+            say(f"{n_done} of {len(waiting)}: {outcome}")
+    _conclude(failed, len(waiting))
 
 
-def _conclude(failures: Sequence[tuple[Source, Exception]], n_sources: int) -> None:
-    for source, error in failures:
-        show(f"failed: {_name(source)}: {' '.join(str(error).split())}")
-    if failures:
-        raise PipelineError(f"{len(failures)} of {n_sources} recordings could not be labelled; the others are done")
+def _about(source: Source, error: PipelineError) -> str:
+    """Put what the error is about before it, unless it begins so."""
+    message = " ".join(str(error).split())
+    return message if message.startswith(_name(source)) else f"{_name(source)}: {message}"
+
+
+def _conclude(failed: Sequence[Source], n_sources: int) -> None:
+    if failed:
+        raise PipelineError(
+            f"{len(failed)} of {counted(n_sources, 'recording')} could not be labelled, for the reasons above "
+            f"({shorten(map(_name, failed))}); the others are done"
+        )
 
 
 def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConfig) -> Labelled:

@@ -25,7 +25,7 @@ from lpgnet.pipeline.embeddings.plan import Embeddings, Plan, Problem, plan_audi
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_in_windows, temperature_of
 from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
-from lpgnet.pipeline.recordings.media import decodable
+from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
 from lpgnet.pipeline.recordings.sources import DialogueSource, Source
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
@@ -188,10 +188,10 @@ class EmotionPipeline:
         """
         if not recording.exists():
             raise PipelineError(f"{recording}: no such recording")
-        with decodable(recording) as audio:
+        with decodable(recording) as decoded, as_far_as_it_goes(decoded) as (audio, is_part):
             info = describe(str(audio))
             with self.seconds.of("turns"):
-                turns = self._finder.find(audio, info, transcript or find_transcript(recording))
+                turns = self._finder.find(audio, info, transcript or find_transcript(recording), is_part=is_part)
             utterances = _utterances(audio, turns)
             rows = self._rows(utterances, str(audio.parent), about=str(recording))
         return Timeline(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpgnet.model import EmotionModel, load_model
+from lpgnet.pipeline.common.files import name_near
 from lpgnet.pipeline.errors import PipelineError, failed_file
 from lpgnet.pipeline.training.runs import BEST_FOLDER, model_encoders
 
@@ -53,15 +54,20 @@ def load_model_encoder(
     Raises:
         PipelineError: its fingerprint is not the one that the model was trained with, or it needs that permission.
     """
-    from lpgnet.feature_extractors import load_encoder, resolve_spec
+    from lpgnet.feature_extractors import EncoderError, load_encoder, resolve_spec
 
-    name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else spec.name)
+    name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else name_near(spec.name, beside=bundled))
     if spec.trust_remote_code and not trust_remote_code:
         raise PipelineError(
             f"{name}: this {spec.modality} encoder runs code that it comes with; read that code, "
             "then allow it with --trust_remote_code true"
         )
-    found = resolve_spec(name, **asdict(spec.settings))
+    try:
+        found = resolve_spec(name, **asdict(spec.settings))
+    except EncoderError as error:
+        raise PipelineError(
+            f"{error} (if the {spec.modality} encoder is elsewhere, say where with --{spec.modality}_encoder hf:FOLDER)"
+        ) from None
     if found.fingerprint != spec.fingerprint:
         raise PipelineError(
             f"{name}: is not the {spec.modality} encoder that the model was trained with ({spec.name}): its "

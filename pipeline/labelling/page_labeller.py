@@ -13,7 +13,7 @@ from lpgnet.pipeline.corpora.audio import describe
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.page_process import Job, Tell
-from lpgnet.pipeline.recordings.media import decodable
+from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
 from lpgnet.pipeline.reports.page import is_embedded, playable_copy
 from lpgnet.pipeline.reports.timeline import HTML, Timeline, check_formats, write_timeline
 
@@ -65,7 +65,9 @@ class Labeller:
         if size > self.config.max_megabytes:
             raise PipelineError(f"{recording.name}: has {size:.0f} MB, the limit is {self.config.max_megabytes:g} MB")
         with decodable(recording, max_seconds=60 * minutes) as audio:
-            if (found := describe(str(audio)).seconds / 60) > minutes:
+            with as_far_as_it_goes(audio) as (part, _):
+                found = describe(str(part)).seconds / 60
+            if found > minutes:
                 raise PipelineError(f"{recording.name}: lasts {found:.0f} min, the limit is {minutes:g} min")
             yield audio
 

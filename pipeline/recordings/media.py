@@ -1,9 +1,12 @@
-"""Recordings that libsndfile cannot decode (m4a, mp4, webm, mkv): decoded to FLAC by PyAV, which brings FFmpeg."""
+"""Recordings that are not as they should be: in containers that libsndfile cannot decode, and truncated ones.
+
+PyAV, which brings FFmpeg, decodes the first (m4a, mp4, webm, mkv) to FLAC.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lpgnet.pipeline.common.files import open_regular
-from lpgnet.pipeline.corpora.audio import MAX_RATE, MAX_RECORDING_HOURS, MIN_RATE
+from lpgnet.pipeline.corpora.audio import MAX_RATE, MAX_RECORDING_HOURS, MIN_RATE, is_truncated, open_audio
 from lpgnet.pipeline.errors import PipelineError
 
 EXTRA = "media"
@@ -60,6 +63,40 @@ def decodable(path: Path, *, max_seconds: float = 3600.0 * MAX_RECORDING_HOURS) 
         target = Path(folder) / f"{path.stem}.flac"
         _decode(path, target, min(max_seconds, MAX_RECORDING_HOURS * 3600))
         yield target
+
+
+@contextmanager
+def as_far_as_it_goes(audio: Path) -> Iterator[tuple[Path, bool]]:
+    """Give a recording, or what can be read of one that is truncated, such as by a disk that was full.
+
+    Args:
+        audio: a file that libsndfile reads.
+
+    Returns:
+        A context manager that gives the path of a whole file, and whether it is a part of the recording.
+
+    Raises:
+        PipelineError: the file is no audio, or nothing of it can be read.
+    """
+    if not is_truncated(str(audio)):
+        yield audio, False
+        return
+    with TemporaryDirectory(prefix="lpgnet-") as folder:
+        part = Path(folder) / f"{audio.stem}.w64"
+        _copy_part(audio, part)
+        yield part, True
+
+
+def _copy_part(audio: Path, part: Path) -> None:
+    import soundfile
+
+    with (
+        open_audio(str(audio)) as sound,
+        soundfile.SoundFile(str(part), "w", sound.samplerate, sound.channels, "FLOAT", format="W64") as copy,
+        suppress(soundfile.LibsndfileError),
+    ):
+        while len(block := sound.read(sound.samplerate, dtype="float32", always_2d=True)):
+            copy.write(block)
 
 
 def _decode(path: Path, target: Path, max_seconds: float) -> None:

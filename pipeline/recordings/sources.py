@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
-from lpgnet.pipeline.recordings.transcripts import find_transcript
+from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.recordings.transcripts import find_transcript, is_shared, recordings_of
 
 # Suffixes that make a file of a folder a recording; a file that is named itself may have any.
 _DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
@@ -21,7 +23,7 @@ class RecordingSource:
     """A recording to label.
 
     Attributes:
-        name: of its outputs, without a suffix and below the output folder.
+        name: of its outputs, without a suffix and below the output folder; with the folders of a tree of recordings.
         transcript: the one that was given, or that stands beside it; None where there is none.
     """
 
@@ -33,6 +35,11 @@ class RecordingSource:
     def files(self) -> list[Path]:
         """What its timeline is made from."""
         return [self.recording, *([self.transcript] if self.transcript else [])]
+
+    @property
+    def folder(self) -> Path:
+        """Where it stands."""
+        return self.recording.parent
 
 
 @dataclass(frozen=True)
@@ -55,36 +62,48 @@ class DialogueSource:
         audio = {utterance.audio for utterance in self.utterances if utterance.audio}
         return [self.manifest / MANIFEST_FILE, *(Path(self.root) / path for path in sorted(audio))]
 
+    @property
+    def folder(self) -> Path:
+        """Where its manifest stands."""
+        return self.manifest
+
 
 Source = RecordingSource | DialogueSource
 
 
 def find_sources(paths: Sequence[str], transcript: str | None) -> list[Source]:
-    """Find all that is to be labeled, with names that tell their outputs apart.
+    """Find all that is to be labeled, each once, with names that tell their outputs apart.
 
     Args:
-        transcript: belongs to the one recording; None looks beside each.
+        paths: recordings, folders of them, and manifests.
+        transcript: belongs to the one recording, or holds turns of several and names them; None looks beside each.
 
     Returns:
         The sources in the order of the paths.
 
     Raises:
-        PipelineError: a manifest is wrong.
+        PipelineError: a manifest is wrong, or the transcript cannot be read.
+        UsageError: there are several recordings, and the transcript is of one.
     """
-    sources = [source for path in paths for source in _sources(Path(path), transcript)]
-    return _told_apart(sources)
+    found: dict[tuple[str, str], Source] = {}
+    for path in paths:
+        for source in _sources(Path(path)):
+            found.setdefault(_identity(source), source)
+    sources = list(found.values())
+    return _told_apart(_with_transcript(sources, Path(transcript)) if transcript else sources)
 
 
-def _sources(path: Path, transcript: str | None) -> Iterator[Source]:
+def _sources(path: Path) -> Iterator[Source]:
     manifest = path.parent if path.name == MANIFEST_FILE else path
     if (manifest / MANIFEST_FILE).is_file() and (manifest / CORPUS_FILE).is_file():
         yield from _dialogues(manifest)
     elif path.is_dir():
         for file in sorted(path.rglob("*")):
             if file.suffix.lower() in RECORDING_SUFFIXES and _may_be_read(file) and not file.name.startswith("."):
-                yield RecordingSource(_flat(str(file.relative_to(path).with_suffix(""))), file, find_transcript(file))
+                name = file.relative_to(path).with_suffix("").as_posix()
+                yield RecordingSource(name, file, find_transcript(file))
     else:
-        yield RecordingSource(path.stem, path, Path(transcript) if transcript else find_transcript(path))
+        yield RecordingSource(path.stem, path, find_transcript(path))
 
 
 def _dialogues(folder: Path) -> Iterator[DialogueSource]:
@@ -103,18 +122,57 @@ def _may_be_read(file: Path) -> bool:
     return file.is_file() or (file.is_symlink() and not file.exists())
 
 
-def _told_apart(sources: Sequence[Source]) -> list[Source]:
-    """`call.wav` and `call.mp3` give `call.wav.csv` and `call.mp3.csv`; what is still alike is numbered."""
-    counts = Counter(source.name for source in sources)
-    named = [
-        replace(source, name=source.name + source.recording.suffix)
-        if counts[source.name] > 1 and isinstance(source, RecordingSource)
+def _identity(source: Source) -> tuple[str, str]:
+    if isinstance(source, RecordingSource):
+        return os.path.abspath(source.recording), ""
+    return os.path.abspath(source.manifest), source.utterances[0].dialogue_id
+
+
+def _with_transcript(sources: list[Source], transcript: Path) -> list[Source]:
+    """Give the transcript to the one recording, or to all that it names."""
+    recordings = [source for source in sources if isinstance(source, RecordingSource)]
+    if len(recordings) > 1 and not is_shared(transcript):
+        raise UsageError(
+            "--transcript is for one recording, unless it is RTTM, STM, CTM or UEM and names several; give each other "
+            "transcript its recording's name and folder"
+        )
+    named = recordings_of(transcript) if len(recordings) > 1 else {recording.recording.stem for recording in recordings}
+    return [
+        replace(source, transcript=transcript)
+        if isinstance(source, RecordingSource) and source.recording.stem in named
         else source
         for source in sources
     ]
+
+
+def _told_apart(sources: Sequence[Source]) -> list[Source]:
+    """Names alike are told apart by the folders of their recordings, `mon/call` and `tue/call`.
+
+    In one folder they are told apart by suffix, `call.wav` and `call.mp3`, and what is still alike by a number.
+    """
+    groups: dict[str, list[Source]] = defaultdict(list)
+    for source in sources:
+        groups[source.name].append(source)
+    named = [_with_suffix(_with_folders(source, groups[source.name]), groups[source.name]) for source in sources]
     seen: Counter[str] = Counter()
     result: list[Source] = []
     for source in named:
         seen[source.name] += 1
         result.append(source if seen[source.name] == 1 else replace(source, name=f"{source.name}~{seen[source.name]}"))
     return result
+
+
+def _with_folders(source: Source, alike: Sequence[Source]) -> Source:
+    folders = [os.path.abspath(other.folder) for other in alike]
+    if len(set(folders)) == 1:
+        return source
+    inside = os.path.relpath(os.path.abspath(source.folder), os.path.commonpath(folders))
+    last = source.name.rpartition("/")[2]
+    return replace(source, name=(Path(inside) / last).as_posix())
+
+
+def _with_suffix(source: Source, alike: Sequence[Source]) -> Source:
+    beside = [other for other in alike if other.folder == source.folder]
+    if len(beside) == 1 or not isinstance(source, RecordingSource):
+        return source
+    return replace(source, name=source.name + source.recording.suffix)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, segment_of
-from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.errors import PipelineError, counted, shorten
 from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
 from lpgnet.pipeline.recordings.transcripts import FORMATS, TimedTurn, Transcript, Turn, read_transcript
 from lpgnet.pipeline.recordings.transcripts.base import Word
@@ -50,13 +50,16 @@ class TurnFinder:
     recognizer: Callable[[], SpeechModel] | None = None
     _choices: list[str] = field(default_factory=list)
 
-    def find(self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None) -> Turns:
+    def find(
+        self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None, *, is_part: bool = False
+    ) -> Turns:
         """Find the turns of a recording.
 
         Args:
             recording: the file.
             info: what the recording holds.
             transcript: None finds the turns by voice activity.
+            is_part: the recording is truncated: turns after its end are left out instead of refused.
 
         Returns:
             At least one turn, in the order of their starts, and how they came about.
@@ -65,14 +68,16 @@ class TurnFinder:
             PipelineError: a file cannot be read, or there is nothing in it to label.
         """
         self._choices = []
-        found = self._given(recording, info, transcript)
+        if is_part:
+            self._choices.append(f"warning: the recording is truncated; its first {info.seconds:.1f} s are labelled")
+        found = self._given(recording, info, transcript, is_part=is_part)
         turns = self._found(recording, info) if found is None else found
         turns = self._shaped(turns)
         turns = self._with_words(recording, info, turns)
         return Turns(tuple(sorted(turns, key=lambda turn: turn.start)), tuple(self._choices))
 
     def _given(
-        self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None
+        self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None, *, is_part: bool
     ) -> list[TimedTurn] | None:
         """The turns of the transcript with times for all of them; None where there is no transcript."""
         read = transcript if isinstance(transcript, Transcript) else _read(recording, transcript)
@@ -89,9 +94,19 @@ class TurnFinder:
         if read.format == _UEM:
             return self._found(recording, info, within=read.turns)
         if read.has_times:
-            _check_times(recording, info, read.turns)
-            return [TimedTurn.of(turn) for turn in read.turns]
+            turns = self._until(info.seconds, read) if is_part else read.turns
+            _check_times(recording, info, turns)
+            return [TimedTurn.of(turn) for turn in turns]
         return [TimedTurn.of(turn) for turn in self._aligned(read, recording, info)]
+
+    def _until(self, end: float, read: Transcript) -> tuple[Turn, ...]:
+        """The turns that begin before the end of a part of the recording, the last ones cut there (seconds)."""
+        kept = tuple(replace(turn, end=min(turn.end or end, end)) for turn in read.turns if (turn.start or 0.0) < end)
+        if not kept:
+            raise PipelineError(f"{read.path}: all its turns are after the end of the recording, which is truncated")
+        if len(kept) < len(read.turns):
+            self._choices.append(f"warning: left out after that: {counted(len(read.turns) - len(kept), 'turn')}")
+        return kept
 
     def _aligned(self, transcript: Transcript, recording: Path, info: AudioInfo) -> list[Turn]:
         if self.aligner is None:

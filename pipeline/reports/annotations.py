@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,8 +61,13 @@ def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tupl
         yield printable(name) or NO_NAME, own
 
 
-def to_eaf(timeline: Timeline) -> str:
-    """Write an EAF with the recording linked, a tier of words and a tier of emotions for every speaker."""
+def to_eaf(timeline: Timeline, folder: Path = Path()) -> str:
+    """Write an EAF with the recording linked, a tier of words and a tier of emotions for every speaker.
+
+    Args:
+        timeline: what is written.
+        folder: of the file, which the link to the recording starts from.
+    """
     from pympi.Elan import Eaf, to_string
 
     document = Eaf(author="lpgnet")
@@ -71,7 +77,7 @@ def to_eaf(timeline: Timeline) -> str:
     document.adocument["DATE"] = datetime.now(UTC).isoformat(timespec="seconds")
     if timeline.recording is not None:
         kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
-        relative = f"./{timeline.recording.name}"
+        relative = f"./{timeline.recording.name}" if timeline.beside else _path_from(folder, timeline.recording)
         address = relative if timeline.beside else timeline.recording.resolve().as_uri()
         document.add_linked_file(address, relative, kind)
     for name, rows in _speaker_tiers(timeline.name, timeline.rows):
@@ -86,10 +92,16 @@ def to_eaf(timeline: Timeline) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{to_string(document)}\n'
 
 
+def _path_from(folder: Path, recording: Path) -> str:
+    path = Path(os.path.relpath(recording.resolve(), folder.resolve())).as_posix()
+    return path if path.startswith("../") else f"./{path}"
+
+
 def to_rttm(timeline: Timeline) -> str:
     """Write a SPEAKER line a turn, with the emotion as its subtype and the probability as its confidence."""
+    recording = _field(Path(timeline.name).name)
     lines = [
-        f"SPEAKER {_field(timeline.name)} 1 {row.start:.3f} {row.end - row.start:.3f} <NA> {_field(row.label)} "
+        f"SPEAKER {recording} 1 {row.start:.3f} {row.end - row.start:.3f} <NA> {_field(row.label)} "
         f"{_field(row.speaker)} {row.probability:.4f} <NA>\n"
         for row in timeline.rows
     ]

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from lpgnet.pipeline.corpora.audio import describe, open_audio, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.recordings.media import decodable, needs_decoding
+from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable, needs_decoding
 from lpgnet.pipeline.reports.config import PageConfig
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.templates import templates
@@ -200,7 +200,8 @@ def _compressed(recording: Path) -> bytes:
     target = io.BytesIO()
     try:
         with (
-            decodable(recording) as audio,
+            decodable(recording) as decoded,
+            as_far_as_it_goes(decoded) as (audio, _),
             soundfile.SoundFile(target, "w", _COMPRESSED_RATE, 1, format="OGG", subtype="OPUS") as sound,
         ):
             segment = segment_of(str(audio), describe(str(audio)), start=None, end=None, channel=None)

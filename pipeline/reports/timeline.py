@@ -72,11 +72,17 @@ def write_timeline(
         PipelineError: the folder cannot be written.
     """
     paths = output_paths(folder, timeline.name, formats)
-    writers: dict[str, Callable[[Timeline], str]] = {**FORMATS, "csv": partial(to_csv, raw=csv_raw)}
+    where = (folder / timeline.name).parent
+    writers: dict[str, Callable[[Timeline], str]] = {
+        **FORMATS,
+        "csv": partial(to_csv, raw=csv_raw),
+        "eaf": partial(to_eaf, folder=where),
+        HTML: partial(to_html, folder=where, config=page),
+    }
     try:
         for form, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, to_html(timeline, path.parent, page) if form == HTML else writers[form](timeline))
+            write_atomically(path, writers[form](timeline))
     except OSError as error:
         raise PipelineError(
             f"{error.filename or folder}: cannot be written ({error.strerror or error}); "

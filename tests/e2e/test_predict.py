@@ -129,11 +129,12 @@ def test_a_folder_in_which_some_are_bad(predict: Callable, tmp_path: Path, short
     code, out, err = predict(folder)
     assert code == 1
     assert "2 of 4 recordings could not be labelled" in err.splitlines()[-1]
-    failed = [line for line in out.splitlines() if line.startswith("failed:")]
-    assert len(failed) == 2
-    assert "b.wav" in failed[0]
-    assert "is empty" in failed[0]
-    assert "d.wav" in failed[1]
+    told = err.splitlines()
+    assert f"2 of 4: failed: {folder / 'b.wav'}: is empty; record or copy it again" in told
+    assert sum(str(folder / "b.wav") in line for line in told) == 2, "once with the reason, once in the last line"
+    assert all(line.count("b.wav") < 2 for line in told), "the path stands once in a line"
+    assert any(line.startswith(f"4 of 4: failed: {folder / 'd.wav'}: is not audio") for line in told)
+    assert "failed" not in out
     assert len(rows_of(tmp_path, "a")) == len(rows_of(tmp_path, "c")) == 2
     for name in ("b", "d"):
         soundfile.write(folder / f"{name}.wav", *short)
@@ -151,6 +152,99 @@ def test_a_folder_in_which_some_are_bad(predict: Callable, tmp_path: Path, short
     os.utime(folder / "a.wav", (1, 1))
     assert "up to date: 3 of 4" in predict(folder)[2], "so does another recording, and another time alone does not"
     assert "up to date: 4 of 4" in predict(folder)[2]
+
+
+def test_a_tree_keeps_its_folders(predict: Callable, tmp_path: Path, short: tuple[np.ndarray, int]) -> None:
+    for name in ("mon/call", "tue/call"):
+        (tmp_path / "calls" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "calls" / f"{name}.wav", *short)
+        (tmp_path / "calls" / f"{name}.srt").write_text(SRT)
+    code, _, err = predict(tmp_path / "calls", "--formats", "all")
+    assert code == 0, err
+    for name in ("mon/call", "tue/call"):
+        assert len(rows_of(tmp_path, name)) == 2
+        links = (tmp_path / "out" / f"{name}.eaf").read_text()
+        assert f'RELATIVE_MEDIA_URL="../../calls/{name}.wav"' in links
+        assert (tmp_path / "out" / f"{name}.rttm").read_text().startswith("SPEAKER call 1 ")
+    assert "up to date: 2 of 2" in predict(tmp_path / "calls", "--formats", "all")[2]
+
+
+def test_one_rttm_for_a_folder(predict: Callable, tmp_path: Path, short: tuple[np.ndarray, int]) -> None:
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        soundfile.write(folder / f"{name}.wav", *short)
+    lines = [("a", 0.3, 1.7, "Ann"), ("b", 0.2, 1.0, "Bob"), ("b", 2.4, 2.0, "Cid"), ("other", 0.0, 1.0, "Eve")]
+    rttm = tmp_path / "all.rttm"
+    rttm.write_text("".join(f"SPEAKER {n} 1 {s} {d} <NA> <NA> {who} <NA> <NA>\n" for n, s, d, who in lines))
+    code, _, err = predict(folder, "--transcript", rttm, "--modalities", "audio")
+    assert code == 0, err
+    found = {name: [(row["start"], row["speaker"]) for row in rows_of(tmp_path, name)] for name in ("a", "b")}
+    assert found == {"a": [(0.3, "Ann")], "b": [(0.2, "Bob"), (2.4, "Cid")]}
+    assert rows_of(tmp_path, "c"), "one that it does not name is labelled without it"
+    (tmp_path / "all.srt").write_text(SRT)
+    code, _, err = predict(folder, "--transcript", tmp_path / "all.srt")
+    assert code == 2
+    assert "--transcript is for one recording" in err
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
+def test_a_truncated_recording_is_labelled_as_far_as_it_goes(
+    predict: Callable, tmp_path: Path, short: tuple[np.ndarray, int], suffix: str
+) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    soundfile.write(path, *short)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.with_suffix(".srt").write_text(SRT + "\n3\n00:00:05,500 --> 00:00:06,300\nBob: gone\n")
+    code, _, err = predict(path)
+    assert code == 0, err
+    assert "warning: the recording is truncated; its first" in err
+    assert "warning: left out after that: 1 turn\n" in err
+    rows = rows_of(tmp_path, "cut")
+    assert [row["text"] for row in rows] == ["yes", "oh that dog"]
+    assert rows[0]["end"] == 2.07
+    assert 2.5 < rows[1]["end"] < 4.42
+
+
+def test_encoders_are_found_from_another_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: tuple[np.ndarray, int]
+) -> None:
+    """As they are named in a configuration beside them, and by the model that is trained with it."""
+    project = tmp_path / "project"
+    for name in ("encoders", "corpus"):
+        shutil.copytree(DEMO / name, project / name)
+    encoder = "{name: 'hf:encoders/%s', layers: all, precision: fp32}"
+    (project / "configs").mkdir()
+    (project / "configs" / "mine.yaml").write_text(
+        f"""
+name: mine
+work: {project / "work"}
+labels: {{ang: angry, hap: happy, neu: neutral, sad: sad}}
+corpus: {{reader: table, root: {project / "corpus"}, options: {{table: utterances.csv}}}}
+encoders: {{audio: {encoder % "audio"}, text: {encoder % "text"}}}
+features: {{store: {project / "store"}, workers: 0}}
+model: {{hidden_size: 16}}
+training: {{epochs: 1, device: cpu}}
+"""
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for stage in ("prepare", "features", "train"):
+        code, _, err = run([stage, "--config", str(project / "configs" / "mine.yaml")])
+        assert code == 0, err
+    soundfile.write("a.wav", *short)
+    Path("a.srt").write_text(SRT)
+    (tmp_path / "further" / "off").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "further" / "off")
+    arguments = ["predict", "../../elsewhere/a.wav", "--model", str(project / "work" / "mine" / "runs" / "default")]
+    code, _, err = run(arguments)
+    assert code == 0, err
+    (project / "encoders" / "audio").rename(project / "encoders" / "moved")
+    code, _, err = run([*arguments, "--again", "true"])
+    assert code == 1
+    assert "--audio_encoder hf:FOLDER" in err.splitlines()[-1]
+    code, _, err = run([*arguments, "--again", "true", "--audio_encoder", f"hf:{project / 'encoders' / 'moved'}"])
+    assert code == 0, err
 
 
 def test_a_manifest(predict: Callable, tmp_path: Path, extracted: Workplace) -> None:

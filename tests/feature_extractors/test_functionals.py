@@ -1,5 +1,8 @@
 """Encoders of functionals: one vector an utterance, known answers on known sounds."""
 
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -84,3 +87,18 @@ def test_opensmile_keeps_the_contract_or_says_how_to_install_it() -> None:
         return
     assert all(result.passed for result in check_encoder("opensmile:eGeMAPSv02"))
     assert load_encoder("opensmile:eGeMAPSv02").encode([voice(RATE)])[0].values.shape == (1, 88)
+
+
+def test_processes_compile_one_after_another() -> None:
+    """Two that fill numba's cache at once may end with a segmentation fault."""
+    fcntl = pytest.importorskip("fcntl")
+    import librosa
+
+    load_encoder("librosa:prosody")
+    loading = threading.Thread(target=load_encoder, args=("librosa:prosody",))
+    with open(Path(librosa.__file__), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        loading.start()
+        loading.join(1.0)
+        assert loading.is_alive(), "it waits for whoever compiles"
+    loading.join()

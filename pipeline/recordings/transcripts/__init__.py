@@ -9,12 +9,22 @@ from pathlib import Path
 from lpgnet.pipeline.corpora.text import read_any_text
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.transcripts.base import Cue, Source, TimedTurn, Transcript, Turn, Word, usable_turns
-from lpgnet.pipeline.recordings.transcripts.columns import read_ctm, read_rttm, read_stm, read_uem
+from lpgnet.pipeline.recordings.transcripts.columns import read_ctm, read_rttm, read_stm, read_uem, recording_names
 from lpgnet.pipeline.recordings.transcripts.subtitles import read_srt, read_vtt
 from lpgnet.pipeline.recordings.transcripts.tables import read_json, read_lines, read_table
 from lpgnet.pipeline.recordings.transcripts.tiers import read_eaf, read_textgrid
 
-__all__ = ["FORMATS", "TimedTurn", "Transcript", "Turn", "Word", "find_transcript", "read_transcript"]
+__all__ = [
+    "FORMATS",
+    "TimedTurn",
+    "Transcript",
+    "Turn",
+    "Word",
+    "find_transcript",
+    "is_shared",
+    "read_transcript",
+    "recordings_of",
+]
 
 # A day of talk has a third of these turns and words; a file with the words of a whole corpus has fewer bytes.
 MOST_TURNS, MOST_WORDS, MOST_BYTES = 100_000, 1_000_000, 200_000_000
@@ -45,6 +55,8 @@ FORMATS = {
     ".rttm": Format("RTTM", read_rttm),
     ".uem": Format("UEM", read_uem),
 }
+# The formats that may hold several recordings, which their lines name, and the field that does.
+_SHARED = {".stm": 0, ".ctm": 0, ".rttm": 1, ".uem": 0}
 # Looking up spellings costs the same in a folder of ten recordings and of ten thousand; listing it for each does not.
 _SPELLINGS = tuple(spelling for suffix in FORMATS for spelling in (suffix, _CAPITALS.get(suffix, suffix.upper())))
 
@@ -99,3 +111,19 @@ def find_transcript(recording: Path) -> Path | None:
     names = (f"{name}{suffix}" for suffix in _SPELLINGS for name in (recording.stem, recording.name))
     paths = (recording.with_name(name) for name in names)
     return next((path for path in paths if path.is_file()), None)
+
+
+def is_shared(path: Path) -> bool:
+    """Tell whether a transcript is of a format that may hold several recordings: STM, CTM, RTTM or UEM."""
+    return path.suffix.lower() in _SHARED
+
+
+def recordings_of(path: Path) -> set[str]:
+    """Return the names of the recordings, without their suffixes, that a transcript `is_shared` by.
+
+    Raises:
+        PipelineError: the file cannot be read.
+    """
+    text, warnings = read_any_text(path, most=MOST_BYTES)
+    source = Source(path=path, text=text, recording=None, warnings=warnings)
+    return recording_names(source, _SHARED[path.suffix.lower()])

@@ -59,6 +59,17 @@ def _of_recording(lines: list[_Line], source: Source, file_field: int) -> list[_
     return [line for line in lines if line.fields[file_field] == source.recording]
 
 
+def recording_names(source: Source, file_field: int) -> set[str]:
+    """Return the names of the recordings that the lines are of, comments left out.
+
+    Args:
+        source: the text of the file.
+        file_field: which field of a line names it, counted from 0.
+    """
+    lines = (line.split() for line in source.lines)
+    return {fields[file_field] for fields in lines if len(fields) > file_field and not fields[0].startswith(";;")}
+
+
 def read_stm(source: Source) -> list[Cue]:
     """Read STM: recording, channel, speaker, start, end, perhaps `<labels>`, words.
 

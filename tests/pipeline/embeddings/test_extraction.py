@@ -55,7 +55,7 @@ for seconds, count in ((0.3, 400), (0.3, 4000), (3600, 1)):
 
 # Embeds a minute and then what a server never gives, and is ended by a signal meanwhile.
 ENDED = """
-import signal, sys
+import faulthandler, signal, sys
 from contextlib import closing
 from lpgnet.cache import FeatureStore
 from lpgnet.feature_extractors import load_encoder
@@ -67,6 +67,7 @@ from lpgnet.pipeline.common.stops import Stop
 if __name__ == "__main__":
     # A process that is started in the background of a shell ignores interrupts, and so do its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.enable()
     stop = Stop()
     stop.watch()
     folder, *files = sys.argv[1:]
@@ -74,11 +75,12 @@ if __name__ == "__main__":
     requests = [Request(str(n), bytes([n] * 16), source) for n, source in enumerate(sources)]
     encoder = load_encoder("librosa:prosody")
     try:
-        pairs = embed(encoder, requests, Extraction(), device="cpu", workers=2, batch_budget=None)
+        pairs = embed(encoder, requests, done := Extraction(), device="cpu", workers=2, batch_budget=None)
         with closing(pairs), FeatureStore(folder, "0" * 32).writer({}) as writer:
             for request, e in pairs:
                 writer.add(request.key, e.values, n_frames=e.n_frames)
                 print("embedded", flush=True)
+        print(done.problems, file=sys.stderr)
     except KeyboardInterrupt:
         sys.exit(stop.conclude())
 """
@@ -276,7 +278,7 @@ def test_what_was_embedded_survives_an_end_by_signal(
     with embedding(tmp_path, noise, address(server)) as process:
         assert process.stdout
         assert process.stderr
-        assert process.stdout.readline() == "embedded\n", process.stderr.read()
+        assert process.stdout.readline() == "embedded\n", (process.stderr.read(), process.wait())
         os.killpg(process.pid, signal_number)
         errors = process.stderr.read()
         assert process.wait() == 128 + signal_number, errors

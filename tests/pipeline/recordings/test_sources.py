@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
 from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, find_sources
@@ -19,14 +21,26 @@ def test_a_folder_gives_its_recordings_with_their_transcripts(tmp_path: Path) ->
     for name in ("b.wav", "a.FLAC", "a.srt", "deep/er/c.mp4", "notes.txt", "._b.wav", ".hidden.wav"):
         touch(tmp_path / name)
     sources = find_sources([str(tmp_path)], None)
-    assert [source.name for source in sources] == ["a", "b", "deep-er-c"]
+    assert [source.name for source in sources] == ["a", "b", "deep/er/c"]
     assert isinstance(sources[0], RecordingSource) and sources[0].transcript == tmp_path / "a.srt"
 
 
 def test_names_are_told_apart(tmp_path: Path) -> None:
     paths = [touch(tmp_path / name) for name in ("one/call.wav", "one/call.mp3", "two/call.wav", "other.wav")]
-    names = [source.name for source in find_sources([str(path) for path in paths], None)]
-    assert names == ["call.wav", "call.mp3", "call.wav~2", "other"]
+    names = [source.name for source in find_sources([str(path) for path in [*paths, paths[0]]], None)]
+    assert names == ["one/call.wav", "one/call.mp3", "two/call", "other"], "and a recording that is given twice is one"
+    folders = [touch(tmp_path / day / "in" / "call.wav").parents[1] for day in ("mon", "tue")]
+    names = [source.name for source in find_sources([str(folder) for folder in folders], None)]
+    assert names == ["mon/in/call", "tue/in/call"]
+
+
+@given(
+    st.lists(st.sampled_from(["a.wav", "a.mp3", "x/a.wav", "x/a.flac", "y/a.wav", "y/x/a.wav", "b.wav"]), max_size=9)
+)
+def test_no_two_recordings_have_one_name(files: list[str]) -> None:
+    names = [source.name for source in find_sources(files, None)]
+    assert len(set(names)) == len(names) == len(set(files))
+    assert not any("~" in name or ".." in Path(name).parts or Path(name).is_absolute() for name in names)
 
 
 def test_a_manifest_gives_its_dialogues(tmp_path: Path) -> None:

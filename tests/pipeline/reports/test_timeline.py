@@ -157,6 +157,10 @@ def test_eaf_loads_in_pympi_and_is_linked(timeline: Timeline, tmp_path: Path) ->
     (linked,) = document.get_linked_files()
     assert linked["MEDIA_URL"] == timeline.recording.resolve().as_uri()
     assert linked["MIME_TYPE"] == "audio/x-wav"
+    assert linked["RELATIVE_MEDIA_URL"] == f"./{timeline.recording.name}"
+    further = write(timeline, tmp_path / "out" / "further", "eaf")["eaf"]
+    (linked,) = pympi.Elan.Eaf(str(further)).get_linked_files()
+    assert (further.parent / linked["RELATIVE_MEDIA_URL"]).resolve() == timeline.recording.resolve()
 
 
 def test_rttm_has_ten_fields(timeline: Timeline, tmp_path: Path) -> None:
