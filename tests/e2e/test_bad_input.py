@@ -98,8 +98,8 @@ def test_links_to_another_disk_are_followed_for_a_corpus_of_ones_own(
     manifest = str(workplace.folder / "work" / "small")
     for modalities in ("all", "text"):
         predict = ["predict", manifest, "--model", model, "--out", str(tmp_path / "out"), "--modalities", modalities]
-        code, out, _ = run(predict)
-        assert code == 1 and out.count("a link leads out of") >= 9
+        code, _, err = run(predict)
+        assert code == 1 and err.count("a link leads out of") >= 9
     table = workplace.corpus / "utterances.csv"
     table.rename(tmp_path / "elsewhere.csv")
     table.symlink_to(tmp_path / "elsewhere.csv")
