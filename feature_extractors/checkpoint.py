@@ -17,6 +17,10 @@ FAST_TOKENIZER = "tokenizer.json"
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab", "*.bpe.codes", "*.bpe", "tiktoken*")
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+# Architectures that pad every input to one length, and whose encoder can do without.
+FIXED_TYPES = frozenset({"whisper"})
+# By these settings of a feature extractor an input is padded to one length.
+_FIXED_SETTINGS = ("n_samples", "max_length")
 # Says where a checkpoint was and what wrote it, not what it computes.
 VOLATILE = frozenset({"_name_or_path", "transformers_version", "processor_class"})
 # Numbers of a config.json are bounded far beyond any encoder's, so that a hostile one takes no memory and no time:
@@ -55,6 +59,16 @@ class Checkpoint:
                     )
                 return {key: value for key, value in settings.items() if key not in VOLATILE}
         return None
+
+    @property
+    def can_be_tight(self) -> bool:
+        """Whether the model pads its input to one length, and can do without."""
+        return self.config.get("model_type") in FIXED_TYPES
+
+    @property
+    def must_be_full(self) -> bool:
+        """Whether the model pads its input to one length, and cannot do without."""
+        return not self.can_be_tight and any(setting in (self.preprocessor or {}) for setting in _FIXED_SETTINGS)
 
     @property
     def tokenizer_files(self) -> list[Path]:

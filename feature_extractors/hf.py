@@ -1,6 +1,6 @@
 """The family `hf`: a model of the Hugging Face hub, of its cache, or of a local folder; audio or text by its files."""
 
-from lpgnet.feature_extractors.checkpoint import Checkpoint, find_checkpoint
+from lpgnet.feature_extractors.checkpoint import FIXED_TYPES, Checkpoint, find_checkpoint
 from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.items import Encoder
 from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
@@ -45,8 +45,10 @@ class HuggingFaceFamily:
         _check_depth(checkpoint, settings)
         content = checkpoint.content(digest)
         if preprocessor is not None:
+            _check_window(checkpoint, settings)
+            rate, tight = preprocessor["sampling_rate"], checkpoint.can_be_tight
             content |= {"preprocessing": preprocessor}
-            return make_spec(name, "audio", settings, preprocessor["sampling_rate"], content)
+            return make_spec(name, "audio", settings, rate, content, can_be_tight=tight)
         return make_spec(name, "text", settings, None, content | {"tokenizer": [digest(f) for f in tokenizer]})
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
@@ -59,6 +61,14 @@ class HuggingFaceFamily:
         from lpgnet.feature_extractors.hf_text import load_text
 
         return load_text(checkpoint, spec, device)
+
+
+def _check_window(checkpoint: Checkpoint, settings: Settings) -> None:
+    if settings.window == "tight" and checkpoint.must_be_full:
+        raise EncoderError(
+            f"{checkpoint.name}: window: tight is for {', '.join(sorted(FIXED_TYPES))};"
+            f" {checkpoint.config.get('model_type')} takes whole windows only, so leave it at full"
+        )
 
 
 def _check_depth(checkpoint: Checkpoint, settings: Settings) -> None:

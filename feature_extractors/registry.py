@@ -55,6 +55,7 @@ def resolve_spec(
     precision: str = "fp32",
     max_seconds: float = 30.0,
     trust_remote_code: bool = False,
+    window: str = "full",
     device: str = "cpu",
     digest_file: DigestFile = digest_file,
 ) -> EncoderSpec:
@@ -70,6 +71,7 @@ def resolve_spec(
         precision: "fp32", "bf16" or "auto".
         max_seconds: the longest window of audio.
         trust_remote_code: whether code that comes with the model may run.
+        window: "full", or "tight" for a model that pads its input to one length to compute an utterance's own frames.
         device: what "auto" is resolved for.
         digest_file: may remember what `lpgnet.feature_extractors.digest_file` returned for a file.
 
@@ -83,6 +85,7 @@ def resolve_spec(
         precision=precision,
         max_seconds=max_seconds,
         trust_remote_code=trust_remote_code,
+        window=window,
     )
     return _resolve(name, settings, device, digest_file)
 

@@ -114,6 +114,7 @@ def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpe
         trust_remote_code=settings.trust_remote_code,
         digest_file=lambda path: str(stat_cache.lookup(path, lambda file: {"sha256": digest_file(file)})["sha256"]),
         max_seconds=config.encoders.audio.max_seconds,
+        window=config.encoders.audio.window,
     )
 
 

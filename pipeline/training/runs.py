@@ -144,7 +144,8 @@ def model_encoders(model: EmotionModel, folder: Path) -> dict[str, EncoderSpec]:
 def _read_spec(values: dict[str, Any] | None, *, where: str) -> EncoderSpec:
     if values is None:
         raise PipelineError(f"{where} is missing: nothing says what embeds the model's inputs; train it again")
-    if differing := sorted({entry.name for entry in fields(EncoderSpec)} ^ values.keys()):
+    # A full window is not written.
+    if differing := sorted({entry.name for entry in fields(EncoderSpec)} ^ (values.keys() | {"window"})):
         raise PipelineError(f"{where}: {shown(differing[0])} is missing or not known; train the model again")
     kinds = {"name": str, "fingerprint": str, "max_seconds": int | float | None, "trust_remote_code": bool}
     for name, kind in kinds.items():
