@@ -3,6 +3,7 @@
 from lpgnet.cache.errors import DamagedRowError, MissingRowError, StoreError
 from lpgnet.cache.exchange import ExportReport, ImportReport, export_rows, import_rows
 from lpgnet.cache.keys import audio_key, file_digest, text_key
+from lpgnet.cache.layers import StoredRows
 from lpgnet.cache.layout import FLAGS, flag_bits
 from lpgnet.cache.maintenance import (
     CompactReport,
@@ -37,6 +38,7 @@ __all__ = [
     "StoreError",
     "StoreInfo",
     "StoreWriter",
+    "StoredRows",
     "VerifyReport",
     "audio_key",
     "compact",

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from lpgnet.cache.errors import StoreError
 from lpgnet.cache.files import make_folder, part_file, publish, publish_bytes, readable_errors, sync_folder
+from lpgnet.cache.layers import StoredRows
 from lpgnet.cache.layout import FLAGS, Layout
 from lpgnet.cache.shards import Row
 from lpgnet.cache.store import DESCRIPTION_NAME, FeatureStore, StoreWriter
@@ -70,7 +71,7 @@ class ImportReport:
     missing: tuple[str, ...]
 
 
-def export_rows(store: FeatureStore, target: Path, ids: Mapping[str, bytes], form: str) -> ExportReport:
+def export_rows(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes], form: str) -> ExportReport:
     """Write the rows of the given utterances, in their order, as float32 or float16.
 
     Args:
@@ -222,7 +223,7 @@ def _parse_counts(text: str | bytes) -> dict[str, tuple[int, int]]:
     return {name: (int(n_frames), int(flags)) for name, (n_frames, flags) in json.loads(text).items()}
 
 
-def _write_safetensors(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> None:
+def _write_safetensors(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes]) -> None:
     from safetensors.numpy import save_file
 
     rows = dict(zip(ids, store.read(ids.values()), strict=True))
@@ -232,7 +233,7 @@ def _write_safetensors(store: FeatureStore, target: Path, ids: Mapping[str, byte
         publish(part, file, target)
 
 
-def _write_npz(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> None:
+def _write_npz(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes]) -> None:
     """One row at a time, so that a store of any size fits through."""
     counts = {}
     with part_file(target.parent) as (part, file):
@@ -245,7 +246,7 @@ def _write_npz(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> N
         publish(part, file, target)
 
 
-def _write_datasets(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> None:
+def _write_datasets(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes]) -> None:
     """Written beside the target and renamed, so that it appears whole."""
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -261,7 +262,7 @@ def _write_datasets(store: FeatureStore, target: Path, ids: Mapping[str, bytes])
     sync_folder(target.parent)
 
 
-def _write_parquet(store: FeatureStore, folder: Path, ids: Mapping[str, bytes]) -> None:
+def _write_parquet(store: FeatureStore | StoredRows, folder: Path, ids: Mapping[str, bytes]) -> None:
     """Files of about the size that the hub advises, each readable by itself."""
     import pyarrow.parquet as pq
 
@@ -279,11 +280,12 @@ def _write_parquet(store: FeatureStore, folder: Path, ids: Mapping[str, bytes]) 
         index += 1
 
 
-def _batches(store: FeatureStore, ids: Mapping[str, bytes]) -> Iterator[pa.RecordBatch]:
+def _batches(store: FeatureStore | StoredRows, ids: Mapping[str, bytes]) -> Iterator[pa.RecordBatch]:
     """Yield the rows as Arrow columns, some at a time: float16 if all are, else float32."""
     half = {shard.layout.dtype for shard in store.shards} == {"float16"}
-    layout = replace(store.shards[0].layout, dtype="float16" if half else "float32")
     names = list(ids)
+    first = next(store.read([ids[names[0]]]))
+    layout = Layout.of(first.values, "float16" if half else "float32")
     for start in range(0, len(names), _BATCH_ROWS):
         some = names[start : start + _BATCH_ROWS]
         rows = list(store.read(ids[name] for name in some))
@@ -303,7 +305,7 @@ def _batch(layout: Layout, names: list[str], rows: list[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _card(store: FeatureStore, rows: int) -> str:
+def _card(store: FeatureStore | StoredRows, rows: int) -> str:
     return _CARD.format(
         rows=rows,
         shape=store.shards[0].layout.shape,

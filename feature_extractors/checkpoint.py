@@ -19,6 +19,16 @@ VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab", "
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # Architectures that pad every input to one length, and whose encoder can do without.
 FIXED_TYPES = frozenset({"whisper"})
+# Architectures whose last hidden state is what leaves the last block, unless an entry of their config says otherwise:
+# a norm or an adapter behind it. Proved by tests.
+UNNORMED_TYPES = frozenset(
+    {
+        *("bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"),
+        *("data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert", "wavlm"),
+    }
+)
+_BEHIND_THE_BLOCKS = ("do_stable_layer_norm", "add_adapter")
+DEPTH_FIELDS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
 # By these settings of a feature extractor an input is padded to one length.
 _FIXED_SETTINGS = ("n_samples", "max_length")
 # Says where a checkpoint was and what wrote it, not what it computes.
@@ -59,6 +69,19 @@ class Checkpoint:
                     )
                 return {key: value for key, value in settings.items() if key not in VOLATILE}
         return None
+
+    @property
+    def depth(self) -> int | None:
+        """How many blocks it has; None if the config does not say."""
+        depths = (self.config.get(key) for key in DEPTH_FIELDS)
+        return next((depth for depth in depths if type(depth) is int and depth > 0), None)
+
+    @property
+    def ends_in_a_block(self) -> bool:
+        """Whether the last hidden state is what leaves the last block."""
+        behind = any(self.config.get(entry) for entry in _BEHIND_THE_BLOCKS)
+        # DeBERTa-v2 may have a convolution behind its first block.
+        return self.config.get("model_type") in UNNORMED_TYPES and not behind and self.depth != 1
 
     @property
     def can_be_tight(self) -> bool:

@@ -24,7 +24,6 @@ KNOWN_MODELS = (
     "microsoft/mpnet-base",
     "answerdotai/ModernBERT-base",
 )
-DEPTH_FIELDS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
 
 
 class HuggingFaceFamily:
@@ -51,6 +50,12 @@ class HuggingFaceFamily:
             return make_spec(name, "audio", settings, rate, content, can_be_tight=tight)
         return make_spec(name, "text", settings, None, content | {"tokenizer": [digest(f) for f in tokenizer]})
 
+    def layers_of_all(self, model: str, spec: EncoderSpec) -> tuple[int, ...] | None:
+        """Find a spec's layers among all, as `LayeredFamily.layers_of_all` says."""
+        if isinstance(spec.layers, tuple):
+            return spec.layers
+        return (-1,) if find_checkpoint(model, spec.name).ends_in_a_block else None
+
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
         """Load the encoder of a spec, as `Family.load` says."""
         checkpoint = find_checkpoint(model, spec.name)
@@ -72,7 +77,5 @@ def _check_window(checkpoint: Checkpoint, settings: Settings) -> None:
 
 
 def _check_depth(checkpoint: Checkpoint, settings: Settings) -> None:
-    depths = (checkpoint.config.get(key) for key in DEPTH_FIELDS)
-    depth = next((depth for depth in depths if type(depth) is int and depth > 0), None)
-    if depth is not None:
-        check_layers(settings.layers, depth, checkpoint.name)
+    if checkpoint.depth is not None:
+        check_layers(settings.layers, checkpoint.depth, checkpoint.name)

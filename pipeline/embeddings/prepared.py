@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpgnet.cache import FeatureStore, StatCache
+from lpgnet.cache import FeatureStore, StatCache, StoredRows
 from lpgnet.pipeline.common.processes import resolve_device
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, TextEncoderConfig
 from lpgnet.pipeline.corpora.manifest import Manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
-from lpgnet.pipeline.embeddings.summaries import read_summaries
+from lpgnet.pipeline.embeddings.summaries import Served, read_summaries
 from lpgnet.pipeline.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +42,19 @@ def encoder_config(encoders: EncodersConfig, modality: str) -> AudioEncoderConfi
 
 @dataclass(frozen=True)
 class Prepared:
-    """One modality of a manifest, ready to be extracted or read: the encoder's spec, its store and the plan."""
+    """One modality of a manifest, ready to be extracted or read: the encoder's spec, the plan, and what is stored."""
 
     spec: EncoderSpec
-    store: FeatureStore
     plan: Plan
+    stored: StoredRows
+
+    def served(self) -> Served | None:
+        """Count the embeddings that are read from those of all layers; None where none are."""
+        served = self.stored.served(request.key for request in self.plan.requests)
+        if not served or self.stored.whole is None:
+            return None
+        count = sum(request.key in served for request in self.plan.requests)
+        return Served(self.stored.whole.fingerprint, self.stored.layers, count)
 
 
 def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepared:
@@ -68,7 +77,20 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
         context_turns=config.encoders.text.context_turns,
         follow_links=config.corpus.follow_links,
     )
-    return Prepared(spec, FeatureStore(root, spec.fingerprint), plan)
+    return Prepared(spec, plan, _find_stored(spec, FeatureStore(root, spec.fingerprint), plan, stat_cache))
+
+
+def _find_stored(spec: EncoderSpec, own: FeatureStore, plan: Plan, stat_cache: StatCache) -> StoredRows:
+    """Find what is stored of a plan: also among the embeddings of all layers, where the encoder's own lack some."""
+    from lpgnet.feature_extractors import resolve_all_layers
+
+    if not own.missing(request.key for request in plan.requests):
+        return StoredRows(own)
+    found = resolve_all_layers(spec, digest_file=_remembered(stat_cache))
+    if found is None:
+        return StoredRows(own)
+    whole, layers = found
+    return StoredRows(own, FeatureStore(own.root, whole.fingerprint), layers)
 
 
 def _prepare_imported(name: str, manifest: Manifest, modality: str, root: Path) -> Prepared:
@@ -78,7 +100,7 @@ def _prepare_imported(name: str, manifest: Manifest, modality: str, root: Path) 
     if not plan.requests:
         command = f"lpgnet cache import {name.removeprefix(IMPORTED)} --manifest ... --modality {modality}"
         raise PipelineError(f"{name}: the store has no such embeddings of this corpus; import them first: {command}")
-    return Prepared(spec, store, plan)
+    return Prepared(spec, plan, StoredRows(store))
 
 
 def imported_spec(name: str, modality: str) -> EncoderSpec:
@@ -102,7 +124,7 @@ def imported_spec(name: str, modality: str) -> EncoderSpec:
 
 
 def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:
-    from lpgnet.feature_extractors import digest_file, resolve_spec
+    from lpgnet.feature_extractors import resolve_spec
 
     settings = encoder_config(config.encoders, modality)
     return resolve_spec(
@@ -112,10 +134,17 @@ def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpe
         pooling=settings.pooling,
         precision=_precision(config, modality),
         trust_remote_code=settings.trust_remote_code,
-        digest_file=lambda path: str(stat_cache.lookup(path, lambda file: {"sha256": digest_file(file)})["sha256"]),
+        digest_file=_remembered(stat_cache),
         max_seconds=config.encoders.audio.max_seconds,
         window=config.encoders.audio.window,
     )
+
+
+def _remembered(stat_cache: StatCache) -> Callable[[Path], str]:
+    """Make a `digest_file` that reads no file again that has not changed."""
+    from lpgnet.feature_extractors import digest_file
+
+    return lambda path: str(stat_cache.lookup(path, lambda file: {"sha256": digest_file(file)})["sha256"])
 
 
 def _precision(config: Config, modality: str) -> str:

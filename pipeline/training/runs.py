@@ -66,9 +66,11 @@ def load_corpus(config: Config) -> LoadedCorpus:
     embeddings, specs = {}, {}
     for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
+        if served := prepared.served():
+            say(f"{modality} by {prepared.spec.name}: {served.line}")
         plan = prepared.plan.without(skipped := skipped_utterances(config.folder, modality))
         _refuse_problems(plan, skipped, modality)
-        embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.store)
+        embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.stored)
         specs[modality] = prepared.spec
         digest.update(b"".join(request.key for request in plan.requests))
     dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
