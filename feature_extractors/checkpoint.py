@@ -8,6 +8,7 @@ from pathlib import Path
 from reprlib import repr as shown
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.hub_errors import hub_error, quiet_hub
 from lpgnet.feature_extractors.spec import DigestFile, JsonObject
 
 # In the order in which transformers looks for them: one file, or an index that names several.
@@ -41,7 +42,6 @@ LARGEST_NUMBER = 10**8
 # No model hears outside of them (Hz).
 SAMPLING_RATES = range(1_000, 1_000_001)
 _COUNTS_BLOCKS = re.compile(r"(?!.*(?:size|dim|width|vocab|channel)).*(?:layer|block|depth|group|repeat)")
-DEMO = {"audio": "hf:examples/demo/encoders/audio", "text": "hf:examples/demo/encoders/text"}
 
 
 @dataclass(frozen=True)
@@ -205,22 +205,14 @@ def _find_cached(model: str) -> Path | None:
 
 def _download(model: str, name: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        files = HfApi().list_repo_files(model)
-        return Path(snapshot_download(model, allow_patterns=needed_files(files)))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise EncoderError(
-            f"{name}: the hub has no such model (or it is private), and there is no such folder"
-        ) from error
-    # Whatever goes wrong between here and the hub (no route, offline mode, a proxy) has the same remedies.
+        with quiet_hub():
+            files = HfApi().list_repo_files(model)
+            return Path(snapshot_download(model, allow_patterns=needed_files(files)))
+    # Anything may go wrong between here and the hub: no route, a proxy, no permission, a full disk.
     except Exception as error:
-        raise EncoderError(
-            f"{name} is not cached and the hub cannot be reached ({one_line(error, limit=100)}): fetch it once with a"
-            " network and set HF_HUB_OFFLINE=1, or give a local folder as hf:./folder; the demo encoders"
-            f" {DEMO['audio']} and {DEMO['text']} need no network"
-        ) from error
+        raise hub_error(name, model, error) from error
 
 
 def needed_files(files: Iterable[str]) -> list[str]:
