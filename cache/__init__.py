@@ -18,6 +18,7 @@ from lpgnet.cache.maintenance import (
     repair,
     verify,
 )
+from lpgnet.cache.matrices import find_ids
 from lpgnet.cache.shards import Row
 from lpgnet.cache.stat_cache import StatCache
 from lpgnet.cache.store import Damage, FeatureStore, StoreWriter
@@ -44,6 +45,7 @@ __all__ = [
     "compact",
     "export_rows",
     "file_digest",
+    "find_ids",
     "flag_bits",
     "gc",
     "import_rows",

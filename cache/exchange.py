@@ -1,9 +1,10 @@
-"""Taking rows out of a store and precomputed ones in, by utterance id: safetensors, npz, a folder for `datasets`.
+"""Taking rows out of a store and precomputed ones in, by utterance id: safetensors, npz, npy, a folder for `datasets`.
 
 Which key belongs to which utterance is the caller's knowledge; it passes a mapping from id to key.
 """
 
 import contextlib
+import csv
 import io
 import json
 import math
@@ -11,7 +12,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lpgnet.cache.errors import StoreError
 from lpgnet.cache.files import make_folder, part_file, publish, publish_bytes, readable_errors, sync_folder
 from lpgnet.cache.layers import StoredRows
 from lpgnet.cache.layout import FLAGS, Layout
+from lpgnet.cache.matrices import read_matrix
 from lpgnet.cache.shards import Row
 from lpgnet.cache.store import DESCRIPTION_NAME, FeatureStore, StoreWriter
 
@@ -116,7 +118,8 @@ def import_rows(
     Args:
         file: a .safetensors or .npz file with an array per utterance id: (width,), (layers, width) or
             (n_frames, layers, width). Counts of frames and flags are taken from a file that `export_rows` wrote; else
-            the flags are 0, and so are the frames of pooled rows, which stands for unknown.
+            the flags are 0, and so are the frames of pooled rows, which stands for unknown. Or a .npy file with a row
+            per utterance, (width,) or (layers, width), and the list of their ids beside it (see `find_ids`).
         store: where to add them.
         keys: the key of every utterance id.
         description: what people should know of the embeddings.
@@ -126,20 +129,30 @@ def import_rows(
         What was added, was there already, and did not match.
 
     Raises:
-        StoreError: not such a file, objects that would have to be unpickled, a row too large, shapes that differ.
+        StoreError: not such a file, objects that would have to be unpickled, a row too large, shapes that differ, or
+            no row of an utterance that has a key.
     """
-    openers = {".npz": _open_npz, ".safetensors": _open_safetensors}
+    openers = {".npz": _open_npz, ".safetensors": _open_safetensors, ".npy": _open_matrix}
     if file.suffix not in openers:
-        raise StoreError(f"{file} is neither .npz nor .safetensors")
-    with _import_errors(file), openers[file.suffix](file) as source, store.writer(description, dtype=dtype) as writer:
+        raise StoreError(f"{file} is neither .npz, .safetensors nor .npy")
+    with _import_errors(file), openers[file.suffix](file) as source:
         known = set(source.names)
         names = [name for name in source.names if name in keys]
+        if not names:
+            raise StoreError(f"{file}: {_fits_nothing(source.names, keys)}")
         absent = set(store.missing(keys[name] for name in names))
-        for name in names:
-            if keys[name] in absent:
-                _import_row(writer, keys[name], source, name)
+        with store.writer(description, dtype=dtype) as writer:
+            for name in names:
+                if keys[name] in absent:
+                    _import_row(writer, keys[name], source, name)
     missing = tuple(name for name in keys if name not in known)
     return ImportReport(len(absent), len(names) - len(absent), tuple(sorted(known - keys.keys())), missing)
+
+
+def _fits_nothing(names: Sequence[str], keys: Mapping[str, bytes]) -> str:
+    """Say why no row can be taken: by both sides' first ids, it shows how they are written."""
+    there, here = (f", such as {next(iter(side))!r:.60}" if side else "" for side in (names, keys))
+    return f"none of its {len(names)} rows{there} is of the {len(keys)} utterances{here}"
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,7 @@ def _import_errors(file: Path) -> Iterator[None]:
 
     wrong = (
         *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
-        *(EOFError, zipfile.BadZipFile, NotImplementedError),
+        *(EOFError, zipfile.BadZipFile, NotImplementedError, csv.Error),
     )
     try:
         yield
@@ -195,6 +208,12 @@ def _open_safetensors(file: Path) -> Iterator[_Source]:
     with safe_open(file, framework="np") as tensors:
         counts = (tensors.metadata() or {}).get(_ROWS_NAME, "{}")
         yield _Source(tuple(tensors.keys()), tensors.get_tensor, _parse_counts(counts))
+
+
+@contextlib.contextmanager
+def _open_matrix(file: Path) -> Iterator[_Source]:
+    rows = read_matrix(file)
+    yield _Source(tuple(rows), rows.__getitem__, {})
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -74,7 +74,12 @@ def _parser() -> ArgumentParser:
 
 
 def _add_exchange(action: ArgumentParser, name: str) -> None:
-    action.add_argument("file", help="file or folder to write" if name == "export" else "an .npz or .safetensors file")
+    files = {
+        "export": "file or folder to write",
+        "import": "an .npz or .safetensors file with an array per utterance id, or an .npy matrix with a list of ids "
+        "beside it (.txt, .json or .csv of the same name)",
+    }
+    action.add_argument("file", help=files[name])
     action.add_argument("--manifest", required=True, help="folder of the manifest, such as work/demo")
     action.add_argument("--modality", required=True, choices=MODALITIES)
     if name == "export":

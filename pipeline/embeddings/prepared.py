@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpgnet.cache import FeatureStore, StatCache, StoredRows
+from lpgnet.cache import FeatureStore, StatCache, StoredRows, find_ids
 from lpgnet.pipeline.common.processes import resolve_device
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, TextEncoderConfig
@@ -67,7 +69,7 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
     stat_cache = StatCache(root / STAT_CACHE_FILE)
     name = str(encoder_config(config.encoders, modality).name)
     if name.startswith(IMPORTED):
-        return _prepare_imported(name, manifest, modality, root)
+        return _prepare_imported(config, manifest, modality)
     spec = _resolve(config, modality, stat_cache)
     plan = make_plan(
         modality,
@@ -93,18 +95,20 @@ def _find_stored(spec: EncoderSpec, own: FeatureStore, plan: Plan, stat_cache: S
     return StoredRows(own, FeatureStore(own.root, whole.fingerprint), layers)
 
 
-def _prepare_imported(name: str, manifest: Manifest, modality: str, root: Path) -> Prepared:
+def _prepare_imported(config: Config, manifest: Manifest, modality: str) -> Prepared:
+    name = str(encoder_config(config.encoders, modality).name)
     spec = imported_spec(name, modality)
-    store = FeatureStore(root, spec.fingerprint)
+    store = FeatureStore(config.features.store, spec.fingerprint)
     plan = plan_imported(manifest.utterances, store)
     if not plan.requests:
-        command = f"lpgnet cache import {name.removeprefix(IMPORTED)} --manifest ... --modality {modality}"
+        options = {"--store": config.features.store, "--manifest": str(config.folder), "--modality": modality}
+        command = shlex.join(["lpgnet", "cache", "import", name.removeprefix(IMPORTED), *chain(*options.items())])
         raise PipelineError(f"{name}: the store has no such embeddings of this corpus; import them first: {command}")
     return Prepared(spec, plan, StoredRows(store))
 
 
 def imported_spec(name: str, modality: str) -> EncoderSpec:
-    """Make the spec of embeddings that were computed elsewhere: their fingerprint is the file's digest.
+    """Make the spec of embeddings that were computed elsewhere: their fingerprint is of the file, and of its ids' list.
 
     Args:
         name: `imported:FILE`.
@@ -112,15 +116,20 @@ def imported_spec(name: str, modality: str) -> EncoderSpec:
 
     Raises:
         PipelineError: there is no such file.
+        StoreError: it is a matrix, and there is no list of ids beside it.
     """
     from lpgnet.feature_extractors import Settings, digest_file, make_spec
 
     file = Path(name.removeprefix(IMPORTED))
     if not file.is_file():
         raise PipelineError(
-            f"{file}: no such file of embeddings; give an .npz or .safetensors file with one array per utterance id"
+            f"{file}: no such file of embeddings; give an .npz or .safetensors file with one array per utterance id, "
+            "or an .npy matrix with a list of ids beside it"
         )
-    return make_spec(name, modality, Settings(modality=modality, layers="all"), None, {"imported": digest_file(file)})
+    content = {"imported": digest_file(file)}
+    if file.suffix == ".npy":
+        content["ids"] = digest_file(find_ids(file))
+    return make_spec(name, modality, Settings(modality=modality, layers="all"), None, content)
 
 
 def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:

@@ -22,9 +22,10 @@ try:
 except EncoderError as error:
     print(error)
 """
-TREE = [
-    {"type": "file", "path": name, "size": 70_000, "oid": "0" * 40} for name in ("config.json", "model.safetensors")
-]
+FILES = ("config.json", "model.safetensors")
+TREE = [{"type": "file", "path": name, "size": 70_000, "oid": "0" * 40} for name in FILES]
+# A download shows its progress otherwise.
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1"}
 GATED = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to model owner/gated is restricted."}
 MISSING = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
 COMMIT = {"X-Repo-Commit": "1" * 40, "ETag": '"' + "2" * 40 + '"', "X-Linked-Size": "70000"}
