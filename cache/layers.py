@@ -51,8 +51,10 @@ class StoredRows:
 
     def served(self, keys: Iterable[bytes]) -> set[bytes]:
         """Return those of the keys whose rows are read from the store of all layers."""
+        if self.whole is None:
+            return set()
         absent = self.own.missing(keys)
-        return set(absent).difference(self.whole.missing(absent)) if self.whole else set()
+        return set(absent).difference(self.whole.missing(absent))
 
     def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
         """Read many rows, as `FeatureStore.read` does.
@@ -69,8 +71,11 @@ class StoredRows:
         """
         wanted = list(keys)
         served = self.served(wanted)
+        if self.whole is None or not served:
+            yield from self.own.read(wanted)
+            return
         own = self.own.read(key for key in wanted if key not in served)
-        whole = self.whole.read(key for key in wanted if key in served) if self.whole else iter(())
+        whole = self.whole.read(key for key in wanted if key in served)
         for key in wanted:
             yield self._select(next(whole)) if key in served else next(own)
 

@@ -9,8 +9,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from lpgnet.cache import StatCache
-from lpgnet.pipeline.common.files import open_regular
-from lpgnet.pipeline.corpora.audio import locate
+from lpgnet.pipeline.common.files import is_address, open_regular
+from lpgnet.pipeline.corpora.audio import locate, without_local_scheme
 from lpgnet.pipeline.corpora.manifest import Corpus, Utterance
 from lpgnet.pipeline.embeddings.plan import plan_audio
 from lpgnet.pipeline.errors import PipelineError
@@ -27,7 +27,8 @@ def equal_clips(
     """Find the utterances whose sound is the same, down to the byte.
 
     Nothing is decoded. A file is read only where another of its size has the same bytes at its middle, and then not
-    again by the features stage, which needs the same digest. Files at an address are told apart by their names.
+    again by the features stage, which needs the same digest. Nothing is read at an address,
+    where files are told apart by their names.
 
     Args:
         corpus: where the recordings are.
@@ -39,6 +40,8 @@ def equal_clips(
         Utterance ids of each group of equal ones, in the corpus's order.
     """
     spoken = [utterance for utterance in utterances if utterance.audio is not None]
+    if is_address(without_local_scheme(corpus.root)):
+        return _groups((_segment(one), one.utterance_id) for one in spoken)
     copies = _possible_copies(corpus, {str(utterance.audio) for utterance in spoken}, follow_links=follow_links)
     repeated = {id(one) for group in _groups((_segment(one), one) for one in spoken) for one in group}
     candidates = [one for one in spoken if one.audio in copies or id(one) in repeated]

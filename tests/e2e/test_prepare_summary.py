@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from lpgnet.cache import StatCache
+from lpgnet.pipeline.corpora.manifest import Corpus, Utterance
 from lpgnet.pipeline.embeddings import equal_clips as module
 from tests.e2e.workplace import Run, Workplace, read_table, write_table
 
@@ -69,6 +71,15 @@ def test_files_that_only_look_alike_are_not_read(
     monkeypatch.setattr(module, "plan_audio", lambda some, *a, **k: planned.append(len(some)) or plan(some, *a, **k))
     assert line_of(prepared(workplace, run, rows), "equal clips") == ""
     assert planned == [0]
+
+
+def test_nothing_is_fetched_from_an_address(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    utterances = [
+        Utterance("d", name, audio="a.wav", start=1.0, end=end) for name, end in (("a", 2.0), ("b", 2.0), ("c", 3.0))
+    ]
+    monkeypatch.setattr(module, "plan_audio", None)
+    corpus, cache = Corpus("far", "memory://far", "table", 1), StatCache(workplace.folder / "stat.sqlite")
+    assert module.equal_clips(corpus, utterances, cache, follow_links=True) == [["a", "b"]]
 
 
 def test_recordings_that_are_missing_are_the_features_stages_business(
