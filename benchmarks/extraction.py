@@ -15,6 +15,9 @@ decoding these few files does. Its windows hold the longest utterance, as (a) kn
 take turns; a speed is the median of the rounds, a ratio the median of the ratios within each round, in brackets the
 same by processor time, which other work on the machine disturbs less. Memory is the highest resident memory (on a GPU:
 allocated) during a way beyond that before it, the models being loaded.
+
+A table of its own compares Whisper's windows, `full` and `tight`, by a base-size Whisper encoder with random weights
+over the same utterances: there, differences are not errors but those of the two settings.
 """
 
 import argparse
@@ -40,6 +43,9 @@ from transformers import (
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
 )
 
 from lpgnet.feature_extractors import Encoder, load_encoder, resolve_precision
@@ -114,6 +120,11 @@ def save_encoders(folder: Path) -> None:
     torch.manual_seed(0)
     Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(folder / "audio")
     Wav2Vec2FeatureExtractor().save_pretrained(folder / "audio")
+    sizes = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
+    WhisperModel(WhisperConfig(**sizes, decoder_layers=1, decoder_attention_heads=8)).save_pretrained(
+        folder / "whisper"
+    )
+    WhisperFeatureExtractor().save_pretrained(folder / "whisper")
     # RoBERTa-base: two positions lie before the padding's, and the vocabulary is of 50,265 tokens.
     config = RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1)
     RobertaModel(config, add_pooling_layer=False).save_pretrained(folder / "text")
@@ -228,6 +239,18 @@ def make_ways(folder: Path, modality: str, requests: Sequence[Request], device: 
     return ways
 
 
+def make_window_ways(folder: Path, requests: Sequence[Request], device: str, workers: int) -> list[Way]:
+    """Return Whisper's windows, by this project's extraction."""
+    name, precision = f"hf:{folder / 'whisper'}", resolve_precision("auto", device)
+    encoders = {
+        window: load_encoder(name, device=device, precision=precision, window=window) for window in ("full", "tight")
+    }
+    return [
+        Way(f"({letter}) {window}, {encoder.spec.precision}", ours(encoder, device, requests, workers))
+        for letter, (window, encoder) in zip("ab", encoders.items(), strict=True)
+    ]
+
+
 def measure(ways: Sequence[Way], rounds: int, device: str) -> None:
     """Run all ways in turn, each round starting with another; the first pass of each is not counted."""
     for way in ways:
@@ -340,6 +363,10 @@ def main() -> None:
             amount = sum(map(cost, requests)) if modality == "audio" else len(requests)
             print(f"\n{modality}: {len(requests)} utterances, {options.rounds} rounds\n")
             print(table(ways, amount, unit), flush=True)
+        ways = make_window_ways(folder, speech, device, options.workers)
+        measure(ways, options.rounds, device)
+        print(f"\nWhisper's windows: {len(speech)} utterances, {options.rounds} rounds\n")
+        print(table(ways, sum(map(cost, speech)), "x real time"), flush=True)
 
 
 if __name__ == "__main__":

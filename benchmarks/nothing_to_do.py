@@ -46,7 +46,7 @@ def fill_store(arguments: list[str]) -> None:
     manifest = read_manifest(config.folder)
     for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
-        with prepared.store.writer(prepared.spec.to_dict()) as writer:
+        with prepared.stored.own.writer(prepared.spec.to_dict()) as writer:
             for request in prepared.plan.requests:
                 writer.add(request.key, np.zeros((1, 768), np.float32), n_frames=1)
 

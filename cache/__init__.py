@@ -3,6 +3,7 @@
 from lpgnet.cache.errors import DamagedRowError, MissingRowError, StoreError
 from lpgnet.cache.exchange import ExportReport, ImportReport, export_rows, import_rows
 from lpgnet.cache.keys import audio_key, file_digest, text_key
+from lpgnet.cache.layers import StoredRows
 from lpgnet.cache.layout import FLAGS, flag_bits
 from lpgnet.cache.maintenance import (
     CompactReport,
@@ -17,6 +18,7 @@ from lpgnet.cache.maintenance import (
     repair,
     verify,
 )
+from lpgnet.cache.matrices import find_ids
 from lpgnet.cache.shards import Row
 from lpgnet.cache.stat_cache import StatCache
 from lpgnet.cache.store import Damage, FeatureStore, StoreWriter
@@ -37,11 +39,13 @@ __all__ = [
     "StoreError",
     "StoreInfo",
     "StoreWriter",
+    "StoredRows",
     "VerifyReport",
     "audio_key",
     "compact",
     "export_rows",
     "file_digest",
+    "find_ids",
     "flag_bits",
     "gc",
     "import_rows",

@@ -1,9 +1,10 @@
-"""Taking rows out of a store and precomputed ones in, by utterance id: safetensors, npz, a folder for `datasets`.
+"""Taking rows out of a store and precomputed ones in, by utterance id: safetensors, npz, npy, a folder for `datasets`.
 
 Which key belongs to which utterance is the caller's knowledge; it passes a mapping from id to key.
 """
 
 import contextlib
+import csv
 import io
 import json
 import math
@@ -11,8 +12,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ import pyarrow as pa
 
 from lpgnet.cache.errors import StoreError
 from lpgnet.cache.files import make_folder, part_file, publish, publish_bytes, readable_errors, sync_folder
+from lpgnet.cache.layers import StoredRows
 from lpgnet.cache.layout import FLAGS, Layout
+from lpgnet.cache.matrices import read_matrix
 from lpgnet.cache.shards import Row
 from lpgnet.cache.store import DESCRIPTION_NAME, FeatureStore, StoreWriter
 
@@ -70,7 +73,7 @@ class ImportReport:
     missing: tuple[str, ...]
 
 
-def export_rows(store: FeatureStore, target: Path, ids: Mapping[str, bytes], form: str) -> ExportReport:
+def export_rows(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes], form: str) -> ExportReport:
     """Write the rows of the given utterances, in their order, as float32 or float16.
 
     Args:
@@ -115,7 +118,8 @@ def import_rows(
     Args:
         file: a .safetensors or .npz file with an array per utterance id: (width,), (layers, width) or
             (n_frames, layers, width). Counts of frames and flags are taken from a file that `export_rows` wrote; else
-            the flags are 0, and so are the frames of pooled rows, which stands for unknown.
+            the flags are 0, and so are the frames of pooled rows, which stands for unknown. Or a .npy file with a row
+            per utterance, (width,) or (layers, width), and the list of their ids beside it (see `find_ids`).
         store: where to add them.
         keys: the key of every utterance id.
         description: what people should know of the embeddings.
@@ -125,20 +129,30 @@ def import_rows(
         What was added, was there already, and did not match.
 
     Raises:
-        StoreError: not such a file, objects that would have to be unpickled, a row too large, shapes that differ.
+        StoreError: not such a file, objects that would have to be unpickled, a row too large, shapes that differ, or
+            no row of an utterance that has a key.
     """
-    openers = {".npz": _open_npz, ".safetensors": _open_safetensors}
+    openers = {".npz": _open_npz, ".safetensors": _open_safetensors, ".npy": _open_matrix}
     if file.suffix not in openers:
-        raise StoreError(f"{file} is neither .npz nor .safetensors")
-    with _import_errors(file), openers[file.suffix](file) as source, store.writer(description, dtype=dtype) as writer:
+        raise StoreError(f"{file} is neither .npz, .safetensors nor .npy")
+    with _import_errors(file), openers[file.suffix](file) as source:
         known = set(source.names)
         names = [name for name in source.names if name in keys]
+        if not names:
+            raise StoreError(f"{file}: {_fits_nothing(source.names, keys)}")
         absent = set(store.missing(keys[name] for name in names))
-        for name in names:
-            if keys[name] in absent:
-                _import_row(writer, keys[name], source, name)
+        with store.writer(description, dtype=dtype) as writer:
+            for name in names:
+                if keys[name] in absent:
+                    _import_row(writer, keys[name], source, name)
     missing = tuple(name for name in keys if name not in known)
     return ImportReport(len(absent), len(names) - len(absent), tuple(sorted(known - keys.keys())), missing)
+
+
+def _fits_nothing(names: Sequence[str], keys: Mapping[str, bytes]) -> str:
+    """Say why no row can be taken: by both sides' first ids, it shows how they are written."""
+    there, here = (f", such as {next(iter(side))!r:.60}" if side else "" for side in (names, keys))
+    return f"none of its {len(names)} rows{there} is of the {len(keys)} utterances{here}"
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,7 @@ def _import_errors(file: Path) -> Iterator[None]:
 
     wrong = (
         *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
-        *(EOFError, zipfile.BadZipFile, NotImplementedError),
+        *(EOFError, zipfile.BadZipFile, NotImplementedError, csv.Error),
     )
     try:
         yield
@@ -196,6 +210,12 @@ def _open_safetensors(file: Path) -> Iterator[_Source]:
         yield _Source(tuple(tensors.keys()), tensors.get_tensor, _parse_counts(counts))
 
 
+@contextlib.contextmanager
+def _open_matrix(file: Path) -> Iterator[_Source]:
+    rows = read_matrix(file)
+    yield _Source(tuple(rows), rows.__getitem__, {})
+
+
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     size = archive.getinfo(name).file_size
     if size > ROW_BYTES:
@@ -222,7 +242,7 @@ def _parse_counts(text: str | bytes) -> dict[str, tuple[int, int]]:
     return {name: (int(n_frames), int(flags)) for name, (n_frames, flags) in json.loads(text).items()}
 
 
-def _write_safetensors(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> None:
+def _write_safetensors(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes]) -> None:
     from safetensors.numpy import save_file
 
     rows = dict(zip(ids, store.read(ids.values()), strict=True))
@@ -232,7 +252,7 @@ def _write_safetensors(store: FeatureStore, target: Path, ids: Mapping[str, byte
         publish(part, file, target)
 
 
-def _write_npz(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> None:
+def _write_npz(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes]) -> None:
     """One row at a time, so that a store of any size fits through."""
     counts = {}
     with part_file(target.parent) as (part, file):
@@ -245,7 +265,7 @@ def _write_npz(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> N
         publish(part, file, target)
 
 
-def _write_datasets(store: FeatureStore, target: Path, ids: Mapping[str, bytes]) -> None:
+def _write_datasets(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str, bytes]) -> None:
     """Written beside the target and renamed, so that it appears whole."""
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -261,7 +281,7 @@ def _write_datasets(store: FeatureStore, target: Path, ids: Mapping[str, bytes])
     sync_folder(target.parent)
 
 
-def _write_parquet(store: FeatureStore, folder: Path, ids: Mapping[str, bytes]) -> None:
+def _write_parquet(store: FeatureStore | StoredRows, folder: Path, ids: Mapping[str, bytes]) -> None:
     """Files of about the size that the hub advises, each readable by itself."""
     import pyarrow.parquet as pq
 
@@ -279,11 +299,12 @@ def _write_parquet(store: FeatureStore, folder: Path, ids: Mapping[str, bytes]) 
         index += 1
 
 
-def _batches(store: FeatureStore, ids: Mapping[str, bytes]) -> Iterator[pa.RecordBatch]:
+def _batches(store: FeatureStore | StoredRows, ids: Mapping[str, bytes]) -> Iterator[pa.RecordBatch]:
     """Yield the rows as Arrow columns, some at a time: float16 if all are, else float32."""
     half = {shard.layout.dtype for shard in store.shards} == {"float16"}
-    layout = replace(store.shards[0].layout, dtype="float16" if half else "float32")
     names = list(ids)
+    first = next(store.read([ids[names[0]]]))
+    layout = Layout.of(first.values, "float16" if half else "float32")
     for start in range(0, len(names), _BATCH_ROWS):
         some = names[start : start + _BATCH_ROWS]
         rows = list(store.read(ids[name] for name in some))
@@ -303,7 +324,7 @@ def _batch(layout: Layout, names: list[str], rows: list[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _card(store: FeatureStore, rows: int) -> str:
+def _card(store: FeatureStore | StoredRows, rows: int) -> str:
     return _CARD.format(
         rows=rows,
         shape=store.shards[0].layout.shape,

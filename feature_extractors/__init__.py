@@ -6,7 +6,15 @@ Nothing heavy is imported until an encoder is loaded, so that specs and names co
 from lpgnet.feature_extractors.contract import CheckResult, check_encoder
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Embedding, Encoder, Item, TextItem
-from lpgnet.feature_extractors.registry import Family, list_encoders, load_encoder, resolve_precision, resolve_spec
+from lpgnet.feature_extractors.registry import (
+    Family,
+    LayeredFamily,
+    list_encoders,
+    load_encoder,
+    resolve_all_layers,
+    resolve_precision,
+    resolve_spec,
+)
 from lpgnet.feature_extractors.spec import EncoderSpec, Settings, digest_file, make_spec
 
 __all__ = [
@@ -18,6 +26,7 @@ __all__ = [
     "Family",
     "Item",
     "ItemError",
+    "LayeredFamily",
     "Settings",
     "TextItem",
     "check_encoder",
@@ -25,6 +34,7 @@ __all__ = [
     "list_encoders",
     "load_encoder",
     "make_spec",
+    "resolve_all_layers",
     "resolve_precision",
     "resolve_spec",
 ]

@@ -46,7 +46,7 @@ class FeatureExtractor(Protocol):
     do_normalize: bool
 
     def __call__(
-        self, waveforms: np.ndarray | list[np.ndarray], *, sampling_rate: int, return_tensors: str
+        self, waveforms: np.ndarray | list[np.ndarray], *, sampling_rate: int, return_tensors: str, **options: Any
     ) -> Mapping[str, Any]:
         """Compute what a model takes.
 
@@ -54,6 +54,7 @@ class FeatureExtractor(Protocol):
             waveforms: `(samples,)` each.
             sampling_rate: of the waveforms, in Hz.
             return_tensors: "np" or "pt".
+            options: others of the architecture's own, such as `padding`.
 
         Returns:
             The model's inputs by name, each `(B, ...)`.
@@ -226,7 +227,7 @@ class FilterBankFrontEnd:
         waveforms = _padded_waveforms(windows, self.minimum)
         counts = [self.frames.count(len(waveform)) for waveform in waveforms]
         rows = [
-            _extract(self.extractor, waveform, "np")["input_features"][0][:count]
+            extract(self.extractor, waveform, "np")["input_features"][0][:count]
             for waveform, count in zip(waveforms, counts, strict=True)
         ]
         mask = frame_mask(counts, max(counts), device).long() if min(counts) < max(counts) else None
@@ -250,7 +251,7 @@ class FixedLengthFrontEnd:
 
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         """Compute the last hidden states `(B, T, d)`."""
-        inputs = _extract(self.extractor, _padded_waveforms(windows, self.minimum), "pt")
+        inputs = extract(self.extractor, _padded_waveforms(windows, self.minimum), "pt")
         return last_hidden_state(self.model, input_features=inputs["input_features"].to(device))
 
 
@@ -268,14 +269,26 @@ class UnbatchedFrontEnd:
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         """Compute the last hidden states `(B, T, d)`."""
         (waveform,) = _padded_waveforms(windows, self.minimum)
-        inputs = _extract(self.extractor, waveform, "pt")
+        inputs = extract(self.extractor, waveform, "pt")
         return last_hidden_state(self.model, **{name: values.to(device) for name, values in inputs.items()})
 
 
-def _extract(extractor: FeatureExtractor, waveforms: np.ndarray | list[np.ndarray], tensors: str) -> Mapping[str, Any]:
-    """Compute a model's inputs in full precision: under autocast, spectra would be taken in bfloat16."""
+def extract(
+    extractor: FeatureExtractor, waveforms: np.ndarray | list[np.ndarray], tensors: str, **options: Any
+) -> Mapping[str, Any]:
+    """Compute a model's inputs in full precision: under autocast, spectra would be taken in bfloat16.
+
+    Args:
+        extractor: computes them.
+        waveforms: `(samples,)` each.
+        tensors: "np" or "pt".
+        options: others of the feature extractor.
+
+    Returns:
+        The model's inputs by name, each `(B, ...)`.
+    """
     with torch.autocast("cpu", enabled=False):
-        return extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors=tensors)
+        return extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors=tensors, **options)
 
 
 def _padded_waveforms(windows: Sequence[WaveformWindow], minimum: int) -> list[np.ndarray]:

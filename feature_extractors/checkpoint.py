@@ -8,6 +8,7 @@ from pathlib import Path
 from reprlib import repr as shown
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.hub_errors import hub_error, quiet_hub
 from lpgnet.feature_extractors.spec import DigestFile, JsonObject
 
 # In the order in which transformers looks for them: one file, or an index that names several.
@@ -17,6 +18,20 @@ FAST_TOKENIZER = "tokenizer.json"
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab", "*.bpe.codes", "*.bpe", "tiktoken*")
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+# Architectures that pad every input to one length, and whose encoder can do without.
+FIXED_TYPES = frozenset({"whisper"})
+# Architectures whose last hidden state is what leaves the last block, unless an entry of their config says otherwise:
+# a norm or an adapter behind it. Proved by tests.
+UNNORMED_TYPES = frozenset(
+    {
+        *("bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"),
+        *("data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert", "wavlm"),
+    }
+)
+_BEHIND_THE_BLOCKS = ("do_stable_layer_norm", "add_adapter")
+DEPTH_FIELDS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
+# By these settings of a feature extractor an input is padded to one length.
+_FIXED_SETTINGS = ("n_samples", "max_length")
 # Says where a checkpoint was and what wrote it, not what it computes.
 VOLATILE = frozenset({"_name_or_path", "transformers_version", "processor_class"})
 # Numbers of a config.json are bounded far beyond any encoder's, so that a hostile one takes no memory and no time:
@@ -27,7 +42,6 @@ LARGEST_NUMBER = 10**8
 # No model hears outside of them (Hz).
 SAMPLING_RATES = range(1_000, 1_000_001)
 _COUNTS_BLOCKS = re.compile(r"(?!.*(?:size|dim|width|vocab|channel)).*(?:layer|block|depth|group|repeat)")
-DEMO = {"audio": "hf:examples/demo/encoders/audio", "text": "hf:examples/demo/encoders/text"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,29 @@ class Checkpoint:
                     )
                 return {key: value for key, value in settings.items() if key not in VOLATILE}
         return None
+
+    @property
+    def depth(self) -> int | None:
+        """How many blocks it has; None if the config does not say."""
+        depths = (self.config.get(key) for key in DEPTH_FIELDS)
+        return next((depth for depth in depths if type(depth) is int and depth > 0), None)
+
+    @property
+    def ends_in_a_block(self) -> bool:
+        """Whether the last hidden state is what leaves the last block."""
+        behind = any(self.config.get(entry) for entry in _BEHIND_THE_BLOCKS)
+        # DeBERTa-v2 may have a convolution behind its first block.
+        return self.config.get("model_type") in UNNORMED_TYPES and not behind and self.depth != 1
+
+    @property
+    def can_be_tight(self) -> bool:
+        """Whether the model pads its input to one length, and can do without."""
+        return self.config.get("model_type") in FIXED_TYPES
+
+    @property
+    def must_be_full(self) -> bool:
+        """Whether the model pads its input to one length, and cannot do without."""
+        return not self.can_be_tight and any(setting in (self.preprocessor or {}) for setting in _FIXED_SETTINGS)
 
     @property
     def tokenizer_files(self) -> list[Path]:
@@ -168,22 +205,14 @@ def _find_cached(model: str) -> Path | None:
 
 def _download(model: str, name: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        files = HfApi().list_repo_files(model)
-        return Path(snapshot_download(model, allow_patterns=needed_files(files)))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise EncoderError(
-            f"{name}: the hub has no such model (or it is private), and there is no such folder"
-        ) from error
-    # Whatever goes wrong between here and the hub (no route, offline mode, a proxy) has the same remedies.
+        with quiet_hub():
+            files = HfApi().list_repo_files(model)
+            return Path(snapshot_download(model, allow_patterns=needed_files(files)))
+    # Anything may go wrong between here and the hub: no route, a proxy, no permission, a full disk.
     except Exception as error:
-        raise EncoderError(
-            f"{name} is not cached and the hub cannot be reached ({one_line(error, limit=100)}): fetch it once with a"
-            " network and set HF_HUB_OFFLINE=1, or give a local folder as hf:./folder; the demo encoders"
-            f" {DEMO['audio']} and {DEMO['text']} need no network"
-        ) from error
+        raise hub_error(name, model, error) from error
 
 
 def needed_files(files: Iterable[str]) -> list[str]:

@@ -14,8 +14,15 @@ from lpgnet.feature_extractors.registry import load_encoder, resolve_spec
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}
 SHORT_SECONDS, LONG_SECONDS = 0.01, 65.0
 LONG_WORDS = 3000
-SAMPLE_SECONDS = (0.4, 1.7, 0.9)
-SAMPLE_TEXTS = ("yes", "I did not expect to see you here, of all places", TextItem("why?", ("Go.", "No, you go.")))
+SAMPLE_SECONDS = (0.4, 1.7, 0.9, 1.2)
+SAMPLE_TEXTS = (
+    "yes",
+    "I did not expect to see you here, of all places",
+    TextItem("why?", ("Go.", "No, you go.")),
+    "not at all",
+)
+# Holds every sample at once.
+WHOLE_BUDGET = 10**9
 
 
 @dataclass(frozen=True)
@@ -30,31 +37,41 @@ class CheckResult:
         return f"{'ok  ' if self.passed else 'FAIL'}  {self.check}: {self.detail}"
 
 
-def check_encoder(name: str, *, device: str = "cpu", **settings: Any) -> list[CheckResult]:
-    """Return a result a check for the encoder of this name, a third party's too; `settings` as in `resolve_spec`.
+def check_encoder(
+    name: str, *, device: str = "cpu", batch_budget: int | None = None, **settings: Any
+) -> list[CheckResult]:
+    """Return a result a check for the encoder of this name, a third party's too.
 
-    Raises `EncoderError` only when the encoder cannot be loaded at all.
+    Args:
+        name: `family:model`.
+        device: where it runs.
+        batch_budget: padded samples or tokens in the batches that are tried; None tries a batch of two items and one of
+            all, also where the encoder by itself takes one at a time, as audio on a CPU.
+        settings: those of `resolve_spec`.
+
+    Raises:
+        EncoderError: it cannot be loaded at all.
     """
     encoder = load_encoder(name, device=device, **settings)
     items = _samples(encoder)
     again = resolve_spec(name, device=device, **settings)
     results = [_run_check("fingerprint is stable", lambda: _same_fingerprint(encoder, again.fingerprint))]
-    for check, trial in _trials(encoder, items):
+    for check, trial in _trials(encoder, items, batch_budget):
         results.append(_run_check(check, trial))
     return results
 
 
-def _trials(encoder: Encoder, items: Sequence[Item]) -> Iterator[tuple[str, Callable[[], str]]]:
+def _trials(
+    encoder: Encoder, items: Sequence[Item], batch_budget: int | None
+) -> Iterator[tuple[str, Callable[[], str]]]:
     short, long = _extremes(encoder)
+    budget = WHOLE_BUDGET if batch_budget is None else batch_budget
     yield "shape and dtype", lambda: _shapes(encoder, encoder.encode(items))
     yield "deterministic", lambda: _agree(encoder, encoder.encode(items), encoder.encode(items))
-    yield (
-        "a batch equals each alone",
-        lambda: _agree(encoder, encoder.encode(items, 10**9), _encode_singly(encoder, items)),
-    )
+    yield "a batch equals each alone", lambda: _batches_agree(encoder, items, budget)
     yield (
         "order does not matter",
-        lambda: _agree(encoder, encoder.encode(items[::-1])[::-1], _encode_singly(encoder, items)),
+        lambda: _agree(encoder, encoder.encode(items[::-1], budget)[::-1], _encode_singly(encoder, items)),
     )
     yield "short input", lambda: _shapes(encoder, encoder.encode([short]))
     yield "long input", lambda: _shapes(encoder, encoder.encode([long]))
@@ -110,6 +127,30 @@ def _shapes(encoder: Encoder, embeddings: Sequence[Embedding]) -> str:
 
 def _encode_singly(encoder: Encoder, items: Sequence[Item]) -> list[Embedding]:
     return [encoder.encode([item])[0] for item in items]
+
+
+def _batches_agree(encoder: Encoder, items: Sequence[Item], budget: int) -> str:
+    pair, batched, alone = (
+        encoder.encode(items[:2], budget),
+        encoder.encode(items, budget),
+        _encode_singly(encoder, items),
+    )
+    most = max(embedding.batch for embedding in batched)
+    if most == 1 and encoder.encode(items, WHOLE_BUDGET)[0].batch > 1:
+        least = 2 * sorted(embedding.size + embedding.padding for embedding in alone)[1]
+        raise EncoderError(
+            f"a budget of {budget} holds no two of the samples, so nothing was tried: give {least} or more"
+        )
+    seen = _agree(encoder, [*pair, *batched], [*alone[:2], *alone])
+    return f"{_sizes([*pair, *batched])}: {seen}"
+
+
+def _sizes(embeddings: Sequence[Embedding]) -> str:
+    """Say how many items ran together, as far as the encoder tells."""
+    sizes = sorted({embedding.batch for embedding in embeddings})
+    if sizes == [0]:
+        return f"calls of 2 and {len(embeddings) - 2}, batches unknown"
+    return "takes one at a time" if sizes == [1] else f"batches of {' and '.join(map(str, sizes))}"
 
 
 def _agree(encoder: Encoder, some: Sequence[Embedding], others: Sequence[Embedding]) -> str:

@@ -1,6 +1,6 @@
 """The family `hf`: a model of the Hugging Face hub, of its cache, or of a local folder; audio or text by its files."""
 
-from lpgnet.feature_extractors.checkpoint import Checkpoint, find_checkpoint
+from lpgnet.feature_extractors.checkpoint import FIXED_TYPES, Checkpoint, find_checkpoint
 from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.items import Encoder
 from lpgnet.feature_extractors.spec import DigestFile, EncoderSpec, Settings, check_layers, make_spec
@@ -24,7 +24,6 @@ KNOWN_MODELS = (
     "microsoft/mpnet-base",
     "answerdotai/ModernBERT-base",
 )
-DEPTH_FIELDS = ("encoder_layers", "num_hidden_layers", "n_layers", "num_layers")
 
 
 class HuggingFaceFamily:
@@ -45,9 +44,17 @@ class HuggingFaceFamily:
         _check_depth(checkpoint, settings)
         content = checkpoint.content(digest)
         if preprocessor is not None:
+            _check_window(checkpoint, settings)
+            rate, tight = preprocessor["sampling_rate"], checkpoint.can_be_tight
             content |= {"preprocessing": preprocessor}
-            return make_spec(name, "audio", settings, preprocessor["sampling_rate"], content)
+            return make_spec(name, "audio", settings, rate, content, can_be_tight=tight)
         return make_spec(name, "text", settings, None, content | {"tokenizer": [digest(f) for f in tokenizer]})
+
+    def layers_of_all(self, model: str, spec: EncoderSpec) -> tuple[int, ...] | None:
+        """Find a spec's layers among all, as `LayeredFamily.layers_of_all` says."""
+        if isinstance(spec.layers, tuple):
+            return spec.layers
+        return (-1,) if find_checkpoint(model, spec.name).ends_in_a_block else None
 
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
         """Load the encoder of a spec, as `Family.load` says."""
@@ -61,8 +68,14 @@ class HuggingFaceFamily:
         return load_text(checkpoint, spec, device)
 
 
+def _check_window(checkpoint: Checkpoint, settings: Settings) -> None:
+    if settings.window == "tight" and checkpoint.must_be_full:
+        raise EncoderError(
+            f"{checkpoint.name}: window: tight is for {', '.join(sorted(FIXED_TYPES))};"
+            f" {checkpoint.config.get('model_type')} takes whole windows only, so leave it at full"
+        )
+
+
 def _check_depth(checkpoint: Checkpoint, settings: Settings) -> None:
-    depths = (checkpoint.config.get(key) for key in DEPTH_FIELDS)
-    depth = next((depth for depth in depths if type(depth) is int and depth > 0), None)
-    if depth is not None:
-        check_layers(settings.layers, depth, checkpoint.name)
+    if checkpoint.depth is not None:
+        check_layers(settings.layers, checkpoint.depth, checkpoint.name)

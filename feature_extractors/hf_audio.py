@@ -12,19 +12,19 @@ from lpgnet.feature_extractors.audio_encoder import (
     UnbatchedFrontEnd,
     WaveformFrontEnd,
 )
-from lpgnet.feature_extractors.checkpoint import Checkpoint
+from lpgnet.feature_extractors.checkpoint import FIXED_TYPES, Checkpoint
 from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.layer_hooks import LayerHooks, find_blocks
 from lpgnet.feature_extractors.padding import Lengths, make_padding_invariant
 from lpgnet.feature_extractors.spec import EncoderSpec
 from lpgnet.feature_extractors.torch_encoder import last_hidden_state
 from lpgnet.feature_extractors.weights import load_model, load_preprocessor
+from lpgnet.feature_extractors.whisper import TightFrontEnd
 from lpgnet.feature_extractors.windows import Frames
 
 # Architectures whose padded batches are proved exact by tests; any other runs one utterance at a time.
 WAVEFORM_TYPES = frozenset({"wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat"})
 FEATURE_TYPES = frozenset({"wav2vec2-bert"})
-FIXED_TYPES = frozenset({"whisper"})
 # Kaldi filter banks: frames of 400 samples every 160, then two of them side by side.
 FBANK_WINDOW, FBANK_HOP = 400, 160
 # Added to the variance by transformers' own feature extractors.
@@ -42,7 +42,7 @@ def load_audio(checkpoint: Checkpoint, spec: EncoderSpec, device: str) -> AudioE
     config = model.config
     if not isinstance(getattr(config, "hidden_size", None), int):
         raise EncoderError(f"{spec.name}: {config.model_type} is no encoder with one hidden size")
-    front_end = _front_end(model, config, extractor)
+    front_end = _front_end(model, config, extractor, tight=spec.window == "tight")
     hooks = LayerHooks(find_blocks(model, getattr(config, "num_hidden_layers", None)), spec.layers, spec.name)
     return AudioEncoder(spec, model, hooks, front_end, width=_width(config, spec), device=device)
 
@@ -52,7 +52,7 @@ def _width(config: PreTrainedConfig, spec: EncoderSpec) -> int:
     return int(config.output_hidden_size if adapted else config.hidden_size)
 
 
-def _front_end(model: nn.Module, config: PreTrainedConfig, extractor: FeatureExtractor) -> FrontEnd:
+def _front_end(model: nn.Module, config: PreTrainedConfig, extractor: FeatureExtractor, *, tight: bool) -> FrontEnd:
     kind = None if getattr(config, "add_adapter", False) else config.model_type
     if kind in WAVEFORM_TYPES:
         return _waveforms(model, config, extractor)
@@ -61,7 +61,8 @@ def _front_end(model: nn.Module, config: PreTrainedConfig, extractor: FeatureExt
         receptive = FBANK_WINDOW + (stride - 1) * FBANK_HOP
         return FilterBankFrontEnd(model, extractor, Frames(stride * FBANK_HOP, receptive))
     if kind in FIXED_TYPES:
-        return FixedLengthFrontEnd(model, extractor, extractor.n_samples // config.max_source_positions)
+        front_end = TightFrontEnd if tight else FixedLengthFrontEnd
+        return front_end(model, extractor, extractor.n_samples // config.max_source_positions)
     rate = extractor.sampling_rate
     longest = extractor.max_length * rate // 100 if kind == SPECTROGRAM_TRANSFORMER else None
     return UnbatchedFrontEnd(

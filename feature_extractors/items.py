@@ -32,7 +32,7 @@ class Embedding:
     counts the frames or tokens that went into it. `flags` is a subset of `padded` (shorter than the model's
     minimum), `windowed` (longer than its maximum), `silent`, `clipped`. `size` is how many of its own samples or
     tokens went through the model (what windows share counts twice), `padding` how many others were computed beside
-    them; both are 0 for an encoder without batches.
+    them, `batch` how many utterances or windows its largest batch held; all are 0 for an encoder without batches.
     """
 
     values: np.ndarray
@@ -40,6 +40,7 @@ class Embedding:
     flags: frozenset[str] = frozenset()
     size: int = 0
     padding: int = 0
+    batch: int = 0
 
 
 Item = np.ndarray | TextItem | str

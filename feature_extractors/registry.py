@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lpgnet.feature_extractors.errors import EncoderError, one_line
 from lpgnet.feature_extractors.items import Encoder
@@ -46,6 +46,15 @@ class Family(Protocol):
         ...
 
 
+@runtime_checkable
+class LayeredFamily(Family, Protocol):
+    """A family whose embeddings of all layers hold those of chosen ones."""
+
+    def layers_of_all(self, model: str, spec: EncoderSpec) -> tuple[int, ...] | None:
+        """Say which layers of `layers: all` are those of a spec of some, -1 for the last; None if none are."""
+        ...
+
+
 def resolve_spec(
     name: str,
     *,
@@ -55,6 +64,7 @@ def resolve_spec(
     precision: str = "fp32",
     max_seconds: float = 30.0,
     trust_remote_code: bool = False,
+    window: str = "full",
     device: str = "cpu",
     digest_file: DigestFile = digest_file,
 ) -> EncoderSpec:
@@ -70,6 +80,7 @@ def resolve_spec(
         precision: "fp32", "bf16" or "auto".
         max_seconds: the longest window of audio.
         trust_remote_code: whether code that comes with the model may run.
+        window: "full", or "tight" for a model that pads its input to one length to compute an utterance's own frames.
         device: what "auto" is resolved for.
         digest_file: may remember what `lpgnet.feature_extractors.digest_file` returned for a file.
 
@@ -83,8 +94,35 @@ def resolve_spec(
         precision=precision,
         max_seconds=max_seconds,
         trust_remote_code=trust_remote_code,
+        window=window,
     )
     return _resolve(name, settings, device, digest_file)
+
+
+def resolve_all_layers(
+    spec: EncoderSpec, *, digest_file: DigestFile = digest_file
+) -> tuple[EncoderSpec, tuple[int, ...]] | None:
+    """Find the encoder whose embeddings hold those of a spec: the same with all layers.
+
+    Args:
+        spec: an encoder.
+        digest_file: as in `resolve_spec`.
+
+    Returns:
+        The spec with `layers: all`, and which of them are the given spec's, in order; None where that is not so: the
+        spec is it itself, its layers cannot be told apart, or `last` comes after a norm behind the last block.
+
+    Raises:
+        EncoderError: there is no such encoder any more.
+    """
+    name, model = _split(spec.name)
+    family = _family(name)
+    if spec.layers == "all" or not isinstance(family, LayeredFamily):
+        return None
+    layers = family.layers_of_all(model, spec)
+    if layers is None:
+        return None
+    return _resolve(spec.name, replace(spec.settings, layers="all"), "cpu", digest_file), layers
 
 
 def load_encoder(

@@ -14,6 +14,7 @@ from lpgnet.feature_extractors.errors import EncoderError
 ENCODER_VERSION = 1
 POOLINGS = ("mean", "mean_std", "max", "first", "none")
 PRECISIONS = ("auto", "fp32", "bf16")
+WINDOWS = ("full", "tight")
 
 JsonObject = dict[str, Any]
 Layers = str | tuple[int, ...]
@@ -30,6 +31,7 @@ class Settings:
     precision: str = "fp32"
     max_seconds: float = 30.0
     trust_remote_code: bool = False
+    window: str = "full"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class EncoderSpec:
     """An encoder by name with its settings; two specs with one fingerprint give the same embeddings.
 
     `layers` is `"last"`, `"all"` or indices (0 enters the first block, n leaves block n); `sampling_rate` in Hz
-    and `max_seconds` (the longest window) are None for text; `precision` is `fp32` or `bf16`.
+    and `max_seconds` (the longest window) are None for text; `precision` is `fp32` or `bf16`; `window` is `tight` where
+    a model that pads its input to one length takes an utterance's own frames instead, else `full`.
     """
 
     name: str
@@ -49,10 +52,13 @@ class EncoderSpec:
     max_seconds: float | None
     trust_remote_code: bool
     fingerprint: str
+    window: str = "full"
 
     def to_dict(self) -> JsonObject:
-        """Return the spec as JSON types."""
+        """Return the spec as JSON types, without a full window: what was written before had no choice."""
         fields = asdict(self)
+        if self.window == "full":
+            del fields["window"]
         return fields | {"layers": self.layers if isinstance(self.layers, str) else list(self.layers)}
 
     @classmethod
@@ -74,6 +80,7 @@ class EncoderSpec:
             precision=self.precision,
             max_seconds=Settings.max_seconds if self.max_seconds is None else self.max_seconds,
             trust_remote_code=self.trust_remote_code,
+            window=self.window,
         )
 
 
@@ -106,7 +113,7 @@ def check_settings(settings: Settings) -> Settings:
     Raises:
         EncoderError: one of them is wrong; it names which.
     """
-    for field, allowed in (("pooling", POOLINGS), ("precision", PRECISIONS)):
+    for field, allowed in (("pooling", POOLINGS), ("precision", PRECISIONS), ("window", WINDOWS)):
         if getattr(settings, field) not in allowed:
             raise EncoderError(f"{field}: {getattr(settings, field)!r} is none of {', '.join(allowed)}")
     if settings.modality not in (None, "audio", "text"):
@@ -152,7 +159,13 @@ def resampling() -> dict[str, str]:
 
 
 def make_spec(
-    name: str, modality: str, settings: Settings, sampling_rate: int | None, content: Mapping[str, object]
+    name: str,
+    modality: str,
+    settings: Settings,
+    sampling_rate: int | None,
+    content: Mapping[str, object],
+    *,
+    can_be_tight: bool = False,
 ) -> EncoderSpec:
     """Make a spec whose fingerprint covers `content` and the settings, not the name.
 
@@ -162,13 +175,15 @@ def make_spec(
         settings: what the caller chose.
         sampling_rate: in Hz; None for text.
         content: digests of the weights, config and preprocessing, as JSON types.
+        can_be_tight: whether the model pads its input to one length, and can do without; others compute an utterance's
+            own frames anyway, whatever `window` says.
 
     Raises:
         EncoderError: the settings ask for another modality.
     """
     if settings.modality not in (None, modality):
         raise EncoderError(f"{name} is an encoder for {modality}, it was given for {settings.modality}")
-    audio = modality == "audio"
+    audio, tight = modality == "audio", can_be_tight and settings.window == "tight"
     digested = {
         "version": ENCODER_VERSION,
         "modality": modality,
@@ -179,6 +194,8 @@ def make_spec(
         "pooling": settings.pooling,
         "precision": settings.precision,
         "max_seconds": float(settings.max_seconds) if audio else None,
+        # Left out where it is full: fingerprints are older than the setting.
+        **({"window": "tight"} if tight else {}),
     }
     return EncoderSpec(
         name=name,
@@ -190,6 +207,7 @@ def make_spec(
         max_seconds=float(settings.max_seconds) if audio else None,
         trust_remote_code=settings.trust_remote_code,
         fingerprint=_digest(digested),
+        window="tight" if tight else "full",
     )
 
 

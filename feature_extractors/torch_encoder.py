@@ -184,15 +184,16 @@ def last_hidden_state(model: nn.Module, **inputs: Tensor | None) -> Tensor:
     return states
 
 
-def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -> list[tuple[int, int]]:
-    """Count the samples or tokens of every item, and the padding that was computed beside them."""
-    own, padding = [0] * n_items, [0] * n_items
+def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -> list[tuple[int, int, int]]:
+    """Count the samples or tokens of every item, the padding that was computed beside them, and its largest batch."""
+    own, padding, batch = [0] * n_items, [0] * n_items, [0] * n_items
     for group in groups:
         longest = max(pieces[index].size for index in group)
         for piece in (pieces[index] for index in group):
             own[piece.item] += piece.own
             padding[piece.item] += longest - piece.own
-    return list(zip(own, padding, strict=True))
+            batch[piece.item] = max(batch[piece.item], len(group))
+    return list(zip(own, padding, batch, strict=True))
 
 
 def _span_mask(spans: Iterable[tuple[int, int]], hidden: Tensor) -> Tensor:

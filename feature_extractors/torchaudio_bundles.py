@@ -49,6 +49,10 @@ class TorchaudioFamily:
         weights = _weights(model, name)
         return make_spec(name, "audio", settings, SAMPLING_RATE, {"bundle": model, "weights": [digest(weights)]})
 
+    def layers_of_all(self, model: str, spec: EncoderSpec) -> tuple[int, ...] | None:
+        """Find a spec's layers among all, as `LayeredFamily.layers_of_all` says; `last` may be normed."""
+        return spec.layers if isinstance(spec.layers, tuple) else None
+
     def load(self, model: str, spec: EncoderSpec, device: str) -> Encoder:
         """Load the encoder of a spec, as `Family.load` says."""
         pipelines = _pipelines(spec.name)

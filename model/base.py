@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from torch import Tensor, nn
 
 from lpgnet.model.configuration import EmotionConfig, read_config, write_config
@@ -243,8 +244,12 @@ def _fetch(source: str | Path, name: str, download: dict[str, Any]) -> Path:
         return Path(source) / name
     try:
         return Path(hf_hub_download(str(source), name, **download))
+    # Gated models, too: the hub's library calls them not found.
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        hint = "or a private one: log in with `hf auth login`"
+        raise ModelError(f"{source}: no folder, and no model of the hub ({hint})") from error
     except Exception as error:
-        raise ModelError(f"{source}: no folder, and no model of the hub: {_one_line(error)}") from error
+        raise ModelError(f"{source}: no folder, and no model of the hub: {_one_line(error)[:150]}") from error
 
 
 def _one_line(error: Exception) -> str:

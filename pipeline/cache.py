@@ -11,6 +11,7 @@ from lpgnet.cache import (
     Damage,
     FeatureStore,
     StatCache,
+    StoredRows,
     StoreInfo,
     compact,
     export_rows,
@@ -27,7 +28,7 @@ from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, imported_key, make_plan
 from lpgnet.pipeline.embeddings.prepared import IMPORTED, imported_spec
-from lpgnet.pipeline.embeddings.summaries import read_summaries
+from lpgnet.pipeline.embeddings.summaries import ModalitySummary, read_summaries
 from lpgnet.pipeline.errors import PipelineError, shorten
 
 DEFAULT_STORE = "work/store"
@@ -73,7 +74,12 @@ def _parser() -> ArgumentParser:
 
 
 def _add_exchange(action: ArgumentParser, name: str) -> None:
-    action.add_argument("file", help="file or folder to write" if name == "export" else "an .npz or .safetensors file")
+    files = {
+        "export": "file or folder to write",
+        "import": "an .npz or .safetensors file with an array per utterance id, or an .npy matrix with a list of ids "
+        "beside it (.txt, .json or .csv of the same name)",
+    }
+    action.add_argument("file", help=files[name])
     action.add_argument("--manifest", required=True, help="folder of the manifest, such as work/demo")
     action.add_argument("--modality", required=True, choices=MODALITIES)
     if name == "export":
@@ -209,12 +215,17 @@ def _export(options: Namespace) -> int:
     summary = read_summaries(folder).get(options.modality)
     if summary is None:
         raise PipelineError(f"{folder}: has no {options.modality} embeddings; run the features stage first")
-    store = FeatureStore(options.store, summary.spec["fingerprint"])
     keys = _keys(read_manifest(folder), options.modality, options.store, context_turns=_context_turns(folder))
-    report = export_rows(store, Path(options.file), keys, options.format)
+    report = export_rows(_stored(options.store, summary), Path(options.file), keys, options.format)
     missing = f"; {len(report.missing)} are not in the store: {shorten(report.missing)}" if report.missing else ""
     show(f"{options.file}: {report.rows} {options.modality} embeddings by {summary.spec['name']}{missing}")
     return 0
+
+
+def _stored(root: str, summary: ModalitySummary) -> StoredRows:
+    """Open what the features stage found stored: it knows which layers are read from those of all."""
+    own, served = FeatureStore(root, summary.spec["fingerprint"]), summary.served
+    return StoredRows(own, FeatureStore(root, served.fingerprint), served.layers) if served else StoredRows(own)
 
 
 def _import(options: Namespace) -> int:

@@ -62,6 +62,7 @@ class AudioEncoderConfig:
         pooling: mean, mean_std, max or first over an utterance's frames, or none to keep every frame
         precision: fp32, bf16, or auto, which is bf16 where the CPU or GPU supports it
         max_seconds: longer utterances are cut into overlapping windows of this length (seconds)
+        window: full, or tight, by which Whisper computes an utterance's own frames instead of 30 s (other numbers)
         trust_remote_code: allow the model to run code that it comes with
     """
 
@@ -70,6 +71,7 @@ class AudioEncoderConfig:
     pooling: Literal["mean", "mean_std", "max", "first", "none"] = "mean"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_seconds: PositiveFloat = 30.0
+    window: Literal["full", "tight"] = "full"
     trust_remote_code: bool = False
 
 

@@ -28,6 +28,8 @@ def print_filled(filled: Sequence[Filled]) -> None:
     for one in filled:
         done, spec = one.extraction, one.spec
         show(f"{spec.modality} by {spec.name}: {counted(one.wanted, 'utterance')}, {one.cached} already cached")
+        if one.served:
+            show(f"  {one.served.line}")
         if done.computed:
             show(f"  computed {_work(done, one.seconds)}")
         for flag, count in sorted(done.flags.items()):

@@ -17,7 +17,7 @@ from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge
 from lpgnet.pipeline.embeddings.plan import Plan, Problem, Request
 from lpgnet.pipeline.embeddings.prepared import Prepared, encoded_modalities, encoder_config, prepare_modality
-from lpgnet.pipeline.embeddings.summaries import ModalitySummary, read_summaries, write_summaries
+from lpgnet.pipeline.embeddings.summaries import ModalitySummary, Served, read_summaries, write_summaries
 from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ FLUSH_SECONDS = 30.0
 
 @dataclass
 class Filled:
-    """What the stage did for one modality; `seconds` include loading the encoder."""
+    """What the stage did for one modality.
+
+    `seconds` include loading the encoder, `served` are read from the embeddings of all layers.
+    """
 
     spec: EncoderSpec
     wanted: int
     cached: int
+    served: Served | None
     extraction: Extraction
     seconds: float = 0.0
 
@@ -95,7 +99,8 @@ def _fill_modality(config: FeaturesConfig, prepared: Prepared, missing: list[Req
     started = perf_counter()
     wanted = len(prepared.plan.requests)
     extraction = Extraction(problems=list(prepared.plan.problems) if launch.is_main else [])
-    filled = Filled(prepared.spec, wanted, _count_cached(prepared, missing), extraction)
+    cached = _count_cached(prepared, missing)
+    filled = Filled(prepared.spec, wanted, cached, prepared.served() if cached else None, extraction)
     share = balance(missing, [cost(request) for request in missing], launch.size)[launch.rank]
     if share:
         _extract(config, prepared, share, extraction, shown=launch.is_main)
@@ -120,7 +125,7 @@ def _share_problems(plan: Plan, problems: list[Problem]) -> list[Problem]:
 def _missing(prepared: Prepared) -> list[Request]:
     """Return one request for each key that the store does not have."""
     by_key = {request.key: request for request in prepared.plan.requests}
-    return [by_key[key] for key in prepared.store.missing(by_key)]
+    return [by_key[key] for key in prepared.stored.missing(by_key)]
 
 
 def _extract(
@@ -138,9 +143,10 @@ def _extract(
         encoder, requests, extraction, device=device, workers=config.workers, batch_budget=config.batch_budget
     )
     bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters", shown=shown)
-    description = prepared.store.description or spec.to_dict() | _frame_length(encoder)
+    store = prepared.stored.own
+    description = store.description or spec.to_dict() | _frame_length(encoder)
     # Closed where writing fails, so that no process goes on decoding.
-    with closing(pairs), prepared.store.writer(description, dtype=config.dtype) as writer, bar:
+    with closing(pairs), store.writer(description, dtype=config.dtype) as writer, bar:
         task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
         started = flushed = perf_counter()
         for request, embedding in pairs:
@@ -180,4 +186,5 @@ def _summary(config: Config, filled: Filled) -> ModalitySummary:
         context_turns=config.encoders.text.context_turns if modality == "text" else 0,
         utterances=filled.wanted,
         skipped=skipped if config.features.on_error == "skip" else [],
+        served=filled.served,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lpgnet.cache import FeatureStore, StatCache, StoreError, audio_key, text_key
+from lpgnet.cache import FeatureStore, StatCache, StoredRows, StoreError, audio_key, text_key
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, describe, locate, segment_of
 from lpgnet.pipeline.corpora.manifest import Utterance
@@ -209,13 +209,13 @@ class Embeddings:
         return embedding
 
 
-def read_embeddings(plan: Plan, spec: EncoderSpec, store: FeatureStore) -> Embeddings:
+def read_embeddings(plan: Plan, spec: EncoderSpec, stored: StoredRows) -> Embeddings:
     """Read what a plan needs; rows with frames are averaged over them.
 
     Raises:
         PipelineError: an embedding is not in the store.
     """
-    missing = set(store.missing(request.key for request in plan.requests))
+    missing = set(stored.missing(request.key for request in plan.requests))
     if missing:
         raise PipelineError(
             f"{len(missing)} of {len(plan.requests)} {spec.modality} embeddings by {spec.name} are not in the store; "
@@ -223,7 +223,7 @@ def read_embeddings(plan: Plan, spec: EncoderSpec, store: FeatureStore) -> Embed
         )
     keys = list(dict.fromkeys(request.key for request in plan.requests))
     rows = {key: row for row, key in enumerate(keys)}
-    pooled = [pool_frames(entry.values) for entry in store.read(keys)]
+    pooled = [pool_frames(entry.values) for entry in stored.read(keys)]
     values = np.stack(pooled) if pooled else np.zeros((0, 1, 1), np.float32)
     return Embeddings(values, {request.utterance_id: rows[request.key] for request in plan.requests})
 

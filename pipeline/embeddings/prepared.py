@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpgnet.cache import FeatureStore, StatCache
+from lpgnet.cache import FeatureStore, StatCache, StoredRows, find_ids
 from lpgnet.pipeline.common.processes import resolve_device
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, TextEncoderConfig
 from lpgnet.pipeline.corpora.manifest import Manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
-from lpgnet.pipeline.embeddings.summaries import read_summaries
+from lpgnet.pipeline.embeddings.summaries import Served, read_summaries
 from lpgnet.pipeline.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +44,19 @@ def encoder_config(encoders: EncodersConfig, modality: str) -> AudioEncoderConfi
 
 @dataclass(frozen=True)
 class Prepared:
-    """One modality of a manifest, ready to be extracted or read: the encoder's spec, its store and the plan."""
+    """One modality of a manifest, ready to be extracted or read: the encoder's spec, the plan, and what is stored."""
 
     spec: EncoderSpec
-    store: FeatureStore
     plan: Plan
+    stored: StoredRows
+
+    def served(self) -> Served | None:
+        """Count the embeddings that are read from those of all layers; None where none are."""
+        served = self.stored.served(request.key for request in self.plan.requests)
+        if not served or self.stored.whole is None:
+            return None
+        count = sum(request.key in served for request in self.plan.requests)
+        return Served(self.stored.whole.fingerprint, self.stored.layers, count)
 
 
 def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepared:
@@ -58,7 +69,7 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
     stat_cache = StatCache(root / STAT_CACHE_FILE)
     name = str(encoder_config(config.encoders, modality).name)
     if name.startswith(IMPORTED):
-        return _prepare_imported(name, manifest, modality, root)
+        return _prepare_imported(config, manifest, modality)
     spec = _resolve(config, modality, stat_cache)
     plan = make_plan(
         modality,
@@ -68,21 +79,36 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
         context_turns=config.encoders.text.context_turns,
         follow_links=config.corpus.follow_links,
     )
-    return Prepared(spec, FeatureStore(root, spec.fingerprint), plan)
+    return Prepared(spec, plan, _find_stored(spec, FeatureStore(root, spec.fingerprint), plan, stat_cache))
 
 
-def _prepare_imported(name: str, manifest: Manifest, modality: str, root: Path) -> Prepared:
+def _find_stored(spec: EncoderSpec, own: FeatureStore, plan: Plan, stat_cache: StatCache) -> StoredRows:
+    """Find what is stored of a plan: also among the embeddings of all layers, where the encoder's own lack some."""
+    from lpgnet.feature_extractors import resolve_all_layers
+
+    if not own.missing(request.key for request in plan.requests):
+        return StoredRows(own)
+    found = resolve_all_layers(spec, digest_file=_remembered(stat_cache))
+    if found is None:
+        return StoredRows(own)
+    whole, layers = found
+    return StoredRows(own, FeatureStore(own.root, whole.fingerprint), layers)
+
+
+def _prepare_imported(config: Config, manifest: Manifest, modality: str) -> Prepared:
+    name = str(encoder_config(config.encoders, modality).name)
     spec = imported_spec(name, modality)
-    store = FeatureStore(root, spec.fingerprint)
+    store = FeatureStore(config.features.store, spec.fingerprint)
     plan = plan_imported(manifest.utterances, store)
     if not plan.requests:
-        command = f"lpgnet cache import {name.removeprefix(IMPORTED)} --manifest ... --modality {modality}"
+        options = {"--store": config.features.store, "--manifest": str(config.folder), "--modality": modality}
+        command = shlex.join(["lpgnet", "cache", "import", name.removeprefix(IMPORTED), *chain(*options.items())])
         raise PipelineError(f"{name}: the store has no such embeddings of this corpus; import them first: {command}")
-    return Prepared(spec, store, plan)
+    return Prepared(spec, plan, StoredRows(store))
 
 
 def imported_spec(name: str, modality: str) -> EncoderSpec:
-    """Make the spec of embeddings that were computed elsewhere: their fingerprint is the file's digest.
+    """Make the spec of embeddings that were computed elsewhere: their fingerprint is of the file, and of its ids' list.
 
     Args:
         name: `imported:FILE`.
@@ -90,19 +116,24 @@ def imported_spec(name: str, modality: str) -> EncoderSpec:
 
     Raises:
         PipelineError: there is no such file.
+        StoreError: it is a matrix, and there is no list of ids beside it.
     """
     from lpgnet.feature_extractors import Settings, digest_file, make_spec
 
     file = Path(name.removeprefix(IMPORTED))
     if not file.is_file():
         raise PipelineError(
-            f"{file}: no such file of embeddings; give an .npz or .safetensors file with one array per utterance id"
+            f"{file}: no such file of embeddings; give an .npz or .safetensors file with one array per utterance id, "
+            "or an .npy matrix with a list of ids beside it"
         )
-    return make_spec(name, modality, Settings(modality=modality, layers="all"), None, {"imported": digest_file(file)})
+    content = {"imported": digest_file(file)}
+    if file.suffix == ".npy":
+        content["ids"] = digest_file(find_ids(file))
+    return make_spec(name, modality, Settings(modality=modality, layers="all"), None, content)
 
 
 def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpec:
-    from lpgnet.feature_extractors import digest_file, resolve_spec
+    from lpgnet.feature_extractors import resolve_spec
 
     settings = encoder_config(config.encoders, modality)
     return resolve_spec(
@@ -112,9 +143,17 @@ def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpe
         pooling=settings.pooling,
         precision=_precision(config, modality),
         trust_remote_code=settings.trust_remote_code,
-        digest_file=lambda path: str(stat_cache.lookup(path, lambda file: {"sha256": digest_file(file)})["sha256"]),
+        digest_file=_remembered(stat_cache),
         max_seconds=config.encoders.audio.max_seconds,
+        window=config.encoders.audio.window,
     )
+
+
+def _remembered(stat_cache: StatCache) -> Callable[[Path], str]:
+    """Make a `digest_file` that reads no file again that has not changed."""
+    from lpgnet.feature_extractors import digest_file
+
+    return lambda path: str(stat_cache.lookup(path, lambda file: {"sha256": digest_file(file)})["sha256"])
 
 
 def _precision(config: Config, modality: str) -> str:

@@ -15,6 +15,34 @@ FEATURES_FILE = "features.json"
 
 
 @dataclass(frozen=True)
+class Served:
+    """Embeddings that need no extraction because those of all layers are stored.
+
+    Attributes:
+        fingerprint: that of the encoder with all layers.
+        layers: which of them are read; -1 is the last.
+        utterances: how many are read there.
+    """
+
+    fingerprint: str
+    layers: list[int]
+    utterances: int
+
+    @property
+    def line(self) -> str:
+        """Say it in one line."""
+        return f"{self.utterances} are read from those of all layers, {self.fingerprint[:12]}"
+
+    def soundness(self) -> dict[str, bool]:
+        """Say of each key whether its value makes sense."""
+        return {
+            "served.fingerprint": bool(FINGERPRINT.fullmatch(self.fingerprint)),
+            "served.layers": bool(self.layers),
+            "served.utterances": self.utterances >= 0,
+        }
+
+
+@dataclass(frozen=True)
 class ModalitySummary:
     """One modality of an experiment.
 
@@ -24,6 +52,7 @@ class ModalitySummary:
         context_turns: turns that the text encoder reads before the utterance (turns).
         utterances: how many need an embedding.
         skipped: ids of those that have none and that the user chose to leave out.
+        served: which are read from the embeddings of all layers.
     """
 
     spec: dict[str, Any]
@@ -31,6 +60,7 @@ class ModalitySummary:
     context_turns: int
     utterances: int
     skipped: list[str]
+    served: Served | None = None
 
     def problems(self) -> list[str]:
         """Name the keys whose values make no sense."""
@@ -43,6 +73,7 @@ class ModalitySummary:
             "auto_precision": set(self.auto_precision.values()) <= {*PRECISIONS} - {"auto"},
             "context_turns": self.context_turns >= 0,
             "utterances": self.utterances >= 0,
+            **(self.served.soundness() if self.served else {}),
         }
         return [key for key, is_sound in sound.items() if not is_sound]
 

@@ -66,9 +66,11 @@ def load_corpus(config: Config) -> LoadedCorpus:
     embeddings, specs = {}, {}
     for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
+        if served := prepared.served():
+            say(f"{modality} by {prepared.spec.name}: {served.line}")
         plan = prepared.plan.without(skipped := skipped_utterances(config.folder, modality))
         _refuse_problems(plan, skipped, modality)
-        embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.store)
+        embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.stored)
         specs[modality] = prepared.spec
         digest.update(b"".join(request.key for request in plan.requests))
     dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
@@ -144,7 +146,8 @@ def model_encoders(model: EmotionModel, folder: Path) -> dict[str, EncoderSpec]:
 def _read_spec(values: dict[str, Any] | None, *, where: str) -> EncoderSpec:
     if values is None:
         raise PipelineError(f"{where} is missing: nothing says what embeds the model's inputs; train it again")
-    if differing := sorted({entry.name for entry in fields(EncoderSpec)} ^ values.keys()):
+    # A full window is not written.
+    if differing := sorted({entry.name for entry in fields(EncoderSpec)} ^ (values.keys() | {"window"})):
         raise PipelineError(f"{where}: {shown(differing[0])} is missing or not known; train the model again")
     kinds = {"name": str, "fingerprint": str, "max_seconds": int | float | None, "trust_remote_code": bool}
     for name, kind in kinds.items():

@@ -107,6 +107,59 @@ def test_a_row_that_does_not_fit_names_its_utterance(tmp_path: Path, suffix: str
         import_rows(file, FeatureStore(tmp_path, FINGERPRINT), {"a": row_key(0), "wrong": row_key(1)}, {})
 
 
+LISTS = {
+    ".txt": "u0\nu 1\n\nu2\n",
+    ".json": '["u0", "u 1", "u2"]',
+    ".csv": "split,utterance_id\ntrain,u0\ntrain,u 1\ndev,u2\n",
+}
+
+
+@pytest.mark.parametrize("suffix", LISTS)
+@pytest.mark.parametrize("shape", [(3, 5), (3, 2, 5)])
+def test_a_matrix_with_its_ids(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+    matrix = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    np.save(tmp_path / "mine.npy", matrix)
+    (tmp_path / f"mine{suffix}").write_text(LISTS[suffix])
+    store = FeatureStore(tmp_path / "store", FINGERPRINT)
+    keys = {name: row_key(n) for n, name in enumerate(("u2", "u0", "other"))}
+    report = import_rows(tmp_path / "mine.npy", store, keys, {})
+    assert (report.added, report.unknown, report.missing) == (2, ("u 1",), ("other",))
+    for name, row in (("u0", 0), ("u2", 2)):
+        assert np.array_equal(store[keys[name]].values, matrix[row].reshape(-1, 5))
+
+
+@pytest.mark.parametrize(
+    ("lists", "matrix", "message"),
+    [
+        ({}, np.ones((2, 5)), "list the utterance ids in mine.txt or mine.json or mine.csv beside it"),
+        ({".txt": "a\nb", ".json": '["a", "b"]'}, np.ones((2, 5)), "mine.txt and mine.json both lie beside it"),
+        ({".txt": "a\nb\nc"}, np.ones((2, 5)), "has 2 rows and mine.txt 3 ids"),
+        ({".txt": "a\na"}, np.ones((2, 5)), "'a' stands there twice"),
+        ({".json": '{"a": 0}'}, np.ones((1, 5)), "no list of utterance ids"),
+        ({".json": "[1, 2]"}, np.ones((2, 5)), "no list of utterance ids"),
+        ({".csv": "name\na\n"}, np.ones((1, 5)), "no column utterance_id or id"),
+        ({".txt": "a"}, np.ones(1), r"is \(1,\), not \(utterances, width\)"),
+        ({".txt": "a"}, np.ones((1, 5), np.int64), "floating point"),
+        ({".txt": "a"}, np.array([[print]], object), "cannot be imported: .*objects"),
+    ],
+)
+def test_a_matrix_that_cannot_be_taken(tmp_path: Path, lists: dict[str, str], matrix: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "mine.npy", matrix, allow_pickle=True)
+    for suffix, text in lists.items():
+        (tmp_path / f"mine{suffix}").write_text(text)
+    with pytest.raises(StoreError, match=message):
+        import_rows(tmp_path / "mine.npy", FeatureStore(tmp_path, FINGERPRINT), {"a": row_key(0)}, {})
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_file_of_which_nothing_fits_is_refused(tmp_path: Path, suffix: str) -> None:
+    file = write(tmp_path / f"a{suffix}", {"Ses01_1": np.ones(5)})
+    message = "none of its 1 rows, such as 'Ses01_1' is of the 1 utterances, such as 'dia0_utt1'"
+    with pytest.raises(StoreError, match=message):
+        import_rows(file, FeatureStore(tmp_path, FINGERPRINT), {"dia0_utt1": row_key(0)}, {})
+    assert not (tmp_path / FINGERPRINT).exists()
+
+
 @pytest.mark.parametrize("name", ["none.npz", "none.safetensors", "file.txt"])
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match=name):

@@ -1,5 +1,6 @@
 """The store is looked after by commands: damage is found and mended, what nobody needs goes, and sets are exchanged."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def test_exported_embeddings_can_be_imported_and_trained_on(workplace: Workplace
     exported = load_file(file)
     assert set(exported) == {row["utterance_id"] for row in read_table(workplace.corpus / "utterances.csv")}
     options = ["--encoders.audio.name", f"imported:{file}"]
-    fails(run, workplace.arguments("features", *options), "import them first")
+    err = fails(run, workplace.arguments("features", *options), "import them first")
+    hint = shlex.split(err.strip().splitlines()[-1].partition("import them first: ")[2])
+    assert hint == ["lpgnet", "cache", "import", str(file), *store, *manifest]
     assert run(["cache", "import", str(file), *store, *manifest])[0] == 0
     for stage in ("features", "train", "evaluate"):
         assert run(workplace.arguments(stage, *options, "--run", "imported"))[0] == 0
@@ -83,6 +86,27 @@ def test_exported_embeddings_can_be_imported_and_trained_on(workplace: Workplace
     runs = workplace.folder / "work" / "small" / "runs"
     weights = [load_file(runs / name / "best" / "model.safetensors") for name in ("imported", "own")]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_matrix_is_imported_by_its_list_of_ids(workplace: Workplace, run: Run, store: list[str]) -> None:
+    ids = [row["utterance_id"] for row in read_table(workplace.corpus / "utterances.csv")]
+    file = workplace.folder / "mine.npy"
+    np.save(file, np.random.default_rng(0).standard_normal((90, 7)).astype(np.float32))
+    file.with_suffix(".txt").write_text("\n".join(ids))
+    manifest = ["--manifest", str(workplace.folder / "work" / "small"), "--modality", "audio"]
+    options = ["--encoders.audio.name", f"imported:{file}"]
+    code, out, _ = run(["cache", "import", str(file), *store, *manifest])
+    assert code == 0 and "90 embeddings added" in out
+    assert run(workplace.arguments("train", *options, "--run", "mine"))[0] == 0
+    file.with_suffix(".txt").write_text("\n".join(ids[::-1]))
+    fails(run, workplace.arguments("train", *options), "import them first")
+
+
+def test_a_file_of_other_utterances_is_refused(workplace: Workplace, run: Run, store: list[str]) -> None:
+    file = workplace.folder / "other.npz"
+    np.savez(file, Ses01F_impro01_F000=np.ones(5, np.float32))
+    manifest = ["--manifest", str(workplace.folder / "work" / "small"), "--modality", "audio"]
+    fails(run, ["cache", "import", str(file), *store, *manifest], "none of its 1 rows", "Ses01F_impro01_F000")
 
 
 def test_what_is_known_of_the_sound_is_kept_counted_and_exchanged(

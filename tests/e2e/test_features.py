@@ -204,3 +204,9 @@ def test_the_encoders_command(run: Run, tiny_encoders: Path) -> None:
     assert code == 0 and "hf:microsoft/wavlm" in out
     code, out, _ = run(["encoders", "check", f"hf:{tiny_encoders / 'audio'}"])
     assert code == 0 and "a batch equals each alone" in out and "FAILS" not in out
+    assert "batches of 2 and 4" in out
+    options = ["--precision", "bf16", "--device", "cpu", "--batch_budget", "100000"]
+    code, out, _ = run(["encoders", "check", f"hf:{tiny_encoders / 'audio'}", *options])
+    assert code == 0 and "FAILS" not in out
+    code, out, _ = run(["encoders", "check", f"hf:{tiny_encoders / 'audio'}", "--batch_budget", "5"])
+    assert code == 1 and "holds no two of the samples" in out

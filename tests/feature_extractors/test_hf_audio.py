@@ -171,6 +171,48 @@ def test_whispers_last_index_leaves_the_last_block(checkpoint: Checkpoints) -> N
     np.testing.assert_allclose(normed, last.encode([voice(20_000)])[0].values, rtol=1e-4, atol=1e-5)
 
 
+def test_a_tight_window_is_the_full_one_without_the_silence_behind(checkpoint: Checkpoints) -> None:
+    """Layer 0 sees no padding in either; an utterance as long as the window is the same throughout."""
+    name = f"hf:{checkpoint('whisper')}"
+    whole, short = voice(16_000 * WHISPER_SECONDS), voice(20_001)
+    full, tight = (load_encoder(name, layers="all", pooling="none", window=window) for window in ("full", "tight"))
+    for one, other in zip(tight.encode([whole, short]), full.encode([whole, short]), strict=True):
+        assert one.n_frames == other.n_frames and one.flags == other.flags
+        assert relative(one.values[:, 0], other.values[:, 0]) < 1e-5
+    assert relative(tight.encode([whole])[0].values, full.encode([whole])[0].values) < 1e-5
+    assert relative(tight.encode([short])[0].values[:, 1:], full.encode([short])[0].values[:, 1:]) > 1e-3
+
+
+def test_a_tight_window_computes_an_utterances_own_frames_alone(checkpoint: Checkpoints) -> None:
+    encoder, sizes = load_encoder(f"hf:{checkpoint('whisper')}", window="tight"), list[int]()
+    encoder.model.layers[0].register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[1]))
+    embeddings = encoder.encode([voice(16_000), voice(320), voice(1)])
+    assert sizes == [50, 1, 1] == [embedding.n_frames for embedding in embeddings]
+    assert [embedding.padding for embedding in embeddings] == [0, 0, 0]
+
+
+@settings(max_examples=10, deadline=None)
+@given(lengths=st.lists(st.integers(1, 200_000), min_size=2, max_size=4), budget=st.integers(0, 10**6))
+def test_batching_changes_nothing_in_tight_windows(checkpoint: Checkpoints, lengths: list[int], budget: int) -> None:
+    waveforms = [voice(samples, seed) for seed, samples in enumerate(lengths)]
+    for layers in ("all", "last"):
+        encoder = load_encoder(f"hf:{checkpoint('whisper')}", layers=layers, window="tight")
+        for waveform, embedding in zip(waveforms, encoder.encode(waveforms, budget), strict=True):
+            alone = encoder.encode([waveform], 0)[0]
+            assert relative(embedding.values, alone.values) < 1e-5
+            assert embedding.n_frames == alone.n_frames
+
+
+def test_tight_windows_in_bfloat16(checkpoint: Checkpoints) -> None:
+    waveforms = [voice(16_000), voice(30_000, 1)]
+    name = f"hf:{checkpoint('whisper')}"
+    half, exact = (
+        load_encoder(name, precision=precision, window="tight").encode(waveforms, 10**9)
+        for precision in ("bf16", "fp32")
+    )
+    assert all(1e-6 < relative(one.values, other.values) < 0.1 for one, other in zip(half, exact, strict=True))
+
+
 def test_an_hour_runs_in_bounded_memory(checkpoint: Checkpoints) -> None:
     """No layer ever sees more than a window, and the pieces cover every frame once."""
     encoder = load_encoder(f"hf:{checkpoint('wav2vec2_group')}", layers=[0])

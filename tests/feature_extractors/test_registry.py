@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 
 from lpgnet.feature_extractors import (
     Embedding,
     EncoderError,
     EncoderSpec,
+    Settings,
     check_encoder,
     digest_file,
     list_encoders,
@@ -24,7 +26,11 @@ from lpgnet.feature_extractors import (
     resolve_precision,
     resolve_spec,
 )
-from tests.feature_extractors.conftest import Checkpoints, voice
+from lpgnet.feature_extractors import spec as spec_module
+from lpgnet.feature_extractors.checkpoint import FIXED_TYPES
+from lpgnet.feature_extractors.hf_audio import FEATURE_TYPES, WAVEFORM_TYPES
+from lpgnet.feature_extractors.hf_text import BATCHED_TYPES
+from tests.feature_extractors.conftest import AUDIO, TEXT, Checkpoints, relative, voice
 
 
 def test_a_spec_needs_neither_torch_nor_transformers(checkpoint: Checkpoints) -> None:
@@ -37,6 +43,54 @@ def test_a_spec_needs_neither_torch_nor_transformers(checkpoint: Checkpoints) ->
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+# Modality, settings, and the fingerprint that they had in version 0.1.0, or when the setting was new.
+FINGERPRINTS: list[tuple[str, dict[str, Any], str]] = [
+    ("audio", {}, "b1d779e770bc92f8c2cadc1db925fef4"),
+    ("audio", {"window": "full"}, "b1d779e770bc92f8c2cadc1db925fef4"),
+    ("audio", {"layers": "all", "pooling": "mean_std"}, "80cd37d93e2bbd099a1339bcd00393bb"),
+    ("audio", {"layers": (1,), "precision": "bf16", "max_seconds": 20.0}, "7df07a52782920a2f32efd68198f980d"),
+    ("audio", {"window": "tight"}, "d8f07a4891c24dea140cfed225e1c9c4"),
+    ("text", {}, "72e51910c488453eb7a7c3428c904e22"),
+    ("text", {"layers": "all", "window": "tight"}, "122a37d0553744b7079a8796d00e58d4"),
+]
+
+
+@pytest.mark.parametrize(("modality", "changes", "expected"), FINGERPRINTS)
+def test_fingerprints_stay_what_they_were(
+    modality: str, changes: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows in people's stores are found by them: a new setting must not change those of specs that lack it."""
+    monkeypatch.setattr(spec_module, "resampling", lambda: {"resampler": "soxr", "quality": "HQ", "version": "1.0.0"})
+    rate, tight = (16_000, True) if modality == "audio" else (None, False)
+    settings = Settings(modality=modality, **changes)
+    spec = make_spec("hf:a", modality, settings, rate, {"weights": ["ab"]}, can_be_tight=tight)
+    assert spec.fingerprint == expected
+
+
+def test_a_tight_window_is_an_encoder_of_its_own(checkpoint: Checkpoints) -> None:
+    name = f"hf:{checkpoint('whisper')}"
+    full, tight = resolve_spec(name), resolve_spec(name, window="tight")
+    assert full.fingerprint != tight.fingerprint and "window" not in full.to_dict()
+    assert EncoderSpec.from_dict(json.loads(json.dumps(tight.to_dict()))) == tight
+    assert load_encoder(tight).spec == tight
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_group", "wav2vec2_bert", "conformer", "roberta"])
+def test_a_tight_window_is_what_most_encoders_have_anyway(name: str, checkpoint: Checkpoints) -> None:
+    name = f"hf:{checkpoint(name)}"
+    assert resolve_spec(name, window="tight") == resolve_spec(name)
+
+
+def test_a_model_that_takes_whole_windows_only_says_so(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    transformers.ASTModel(transformers.ASTConfig(**sizes, max_length=64)).save_pretrained(tmp_path)
+    transformers.ASTFeatureExtractor(max_length=64).save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="window: tight is for whisper; audio-spectrogram-transformer takes whole"):
+        resolve_spec(f"hf:{tmp_path}", window="tight")
+    halves = [load_encoder(f"hf:{tmp_path}", precision=p).encode([voice(9_000)])[0].values for p in ("bf16", "fp32")]
+    assert relative(*halves) < 0.05
 
 
 def test_a_copy_elsewhere_is_the_same_encoder(checkpoint: Checkpoints, tmp_path: Path) -> None:
@@ -109,6 +163,12 @@ def test_a_spec_survives_json_and_loads(checkpoint: Checkpoints) -> None:
         load_encoder(spec, pooling="max")
 
 
+def test_every_architecture_in_the_tables_is_tried_by_the_tests(checkpoint: Checkpoints) -> None:
+    """In batches, and in bfloat16: `test_bfloat16_is_close` goes through the same checkpoints."""
+    tried = {json.loads((checkpoint(name) / "config.json").read_text())["model_type"] for name in AUDIO | TEXT}
+    assert tried >= WAVEFORM_TYPES | FEATURE_TYPES | FIXED_TYPES | BATCHED_TYPES
+
+
 def test_precision_is_resolved_once(checkpoint: Checkpoints) -> None:
     spec = resolve_spec(f"hf:{checkpoint('roberta')}", precision="auto")
     assert spec.precision == resolve_precision("auto", "cpu") in ("fp32", "bf16")
@@ -147,6 +207,7 @@ def test_a_wrong_name_is_answered(name: str, message: str) -> None:
         ({"layers": [4]}, "layers go from 0 to 3, not 4"),
         ({"pooling": "median"}, "pooling: 'median' is none of mean"),
         ({"precision": "fp16"}, "precision: 'fp16'"),
+        ({"window": "narrow"}, "window: 'narrow' is none of full, tight"),
         ({"max_seconds": 0.1}, "max_seconds: 0.1"),
         ({"modality": "video"}, "modality: 'video'"),
         ({"modality": "text"}, "an encoder for audio, it was given for text"),
@@ -167,6 +228,24 @@ def test_check_passes_our_own(name: str, checkpoint: Checkpoints) -> None:
     results = check_encoder(f"hf:{checkpoint(name)}", layers="all", pooling="none", max_seconds=20)
     assert [str(v) for v in results if not v.passed] == []
     assert len({v.check for v in results}) == len(results) == 8
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("whisper", "batches of 2 and 4"), ("conformer", "takes one at a time")])
+def test_check_says_which_batches_it_tried(name: str, sizes: str, checkpoint: Checkpoints) -> None:
+    """Also on a processor, where audio is taken one at a time unless a budget says otherwise."""
+    (batch,) = (r for r in check_encoder(f"hf:{checkpoint(name)}") if r.check == "a batch equals each alone")
+    assert batch.passed and batch.detail.startswith(sizes), batch
+
+
+def test_check_tries_the_budget_that_is_given(checkpoint: Checkpoints) -> None:
+    name = f"hf:{checkpoint('wav2vec2_group')}"
+    found = {
+        budget: next(r for r in check_encoder(name, batch_budget=budget) if r.check == "a batch equals each alone")
+        for budget in (0, 60_000, 28_800)
+    }
+    assert not found[0].passed and "holds no two of the samples" in found[0].detail and "28800" in found[0].detail
+    assert found[60_000].detail.startswith("batches of 2")
+    assert found[28_800].passed and found[28_800].detail.startswith("batches of 1 and 2")
 
 
 class Loudness:

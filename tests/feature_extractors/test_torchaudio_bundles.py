@@ -67,6 +67,12 @@ def test_last_is_the_models_output(bundle: Any) -> None:
     assert relative(load_encoder("torchaudio:TINY").encode([voice(9_000)])[0].values[0], expected) < 1e-5
 
 
+def test_bfloat16_is_close(bundle: Any) -> None:
+    waveforms = [voice(16_000), voice(30_000, 1)]
+    half, exact = (load_encoder("torchaudio:TINY", precision=p).encode(waveforms, 10**9) for p in ("bf16", "fp32"))
+    assert all(1e-6 < relative(one.values, other.values) < 0.1 for one, other in zip(half, exact, strict=True))
+
+
 @pytest.mark.parametrize("bundle", ["group"], indirect=True)
 def test_weights_that_do_not_fit_are_refused(bundle: Any, tmp_path: Path) -> None:
     file = tmp_path / "hub" / "checkpoints" / "tiny.pth"

@@ -1,5 +1,6 @@
 """Every reader of files that people hand to the program, each with small valid inputs to damage."""
 
+import io
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -317,6 +318,26 @@ def _exchange(form: str) -> Reader:
     return Reader(f"rows.{form}", read, (_written(f"rows.{form}", write),), slow=True)
 
 
+def _matrix(suffix: str) -> Reader:
+    """A matrix and, beside it, the list of whose rows it has; either is damaged."""
+    ids = {f"utterance {number}": text_key(f"row {number}") for number in range(2)}
+    stream = io.BytesIO()
+    np.save(stream, np.ones((2, 3), np.float32))
+    files = {
+        ".npy": stream.getvalue(),
+        ".txt": "\n".join(ids).encode(),
+        ".json": json.dumps(list(ids)).encode(),
+        ".csv": "\n".join(["utterance_id", *ids]).encode(),
+    }
+
+    def read(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            import_rows(path.with_suffix(".npy"), FeatureStore(Path(folder), _FINGERPRINT), ids, {})
+
+    beside = ".txt" if suffix == ".npy" else ".npy"
+    return Reader(f"rows{suffix}", read, (files[suffix],), {f"rows{beside}": files[beside]}, slow=True)
+
+
 def _stat_cache() -> Reader:
     def read(path: Path) -> None:
         found = StatCache(path).lookup(path.with_name("a.txt"), lambda file: {"digest": "right"})
@@ -418,6 +439,10 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "description": _description,
     "safetensors": lambda: _exchange("safetensors"),
     "npz": lambda: _exchange("npz"),
+    "matrix": lambda: _matrix(".npy"),
+    "ids_txt": lambda: _matrix(".txt"),
+    "ids_json": lambda: _matrix(".json"),
+    "ids_csv": lambda: _matrix(".csv"),
     "stat-cache": _stat_cache,
     "wav": lambda: _audio("wav"),
     "wav-float": lambda: _audio("wav", "FLOAT"),

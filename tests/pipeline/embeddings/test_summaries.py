@@ -4,16 +4,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, Corpus, Manifest, Utterance, read_manifest, write_manifest
-from lpgnet.pipeline.embeddings.summaries import FEATURES_FILE, ModalitySummary, read_summaries, write_summaries
+from lpgnet.pipeline.embeddings.summaries import FEATURES_FILE, ModalitySummary, Served, read_summaries, write_summaries
 from lpgnet.pipeline.errors import PipelineError
 
 SUMMARY = ModalitySummary({"name": "hf:a", "fingerprint": "ab" * 32}, {"hf:a": "bf16"}, 2, 90, ["u1", "u2"])
+SERVED = replace(SUMMARY, served=Served("cd" * 16, [-1], 90))
 CORPUS = Corpus("small", "corpus", "table", 1)
 BROKEN = (None, True, 1.5, -1, 9, "words", [], [1], ["words"], {}, {"words": 1}, {"words": "words"}, float("nan"))
 
@@ -21,8 +23,8 @@ BROKEN = (None, True, 1.5, -1, 9, "words", [], [1], ["words"], {}, {"words": 1},
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_manifest(tmp_path, Manifest(CORPUS, (Utterance("d", "u"),)))
-    write_summaries(tmp_path, {"text": SUMMARY, "audio": SUMMARY})
-    assert read_summaries(tmp_path) == {"text": SUMMARY, "audio": SUMMARY}
+    write_summaries(tmp_path, {"text": SUMMARY, "audio": SERVED})
+    assert read_summaries(tmp_path) == {"text": SUMMARY, "audio": SERVED}
     assert read_manifest(tmp_path).corpus == CORPUS
     return tmp_path
 
@@ -71,9 +73,11 @@ def check(path: Path, read: Callable[[Path], object], *, may_pass: Callable[[tup
 
 
 def test_every_broken_key_of_the_summaries(folder: Path) -> None:
-    """Free: which modalities and precisions there are, and what else a spec says."""
+    """Free: which modalities and precisions there are, what else a spec says, and that nothing is served."""
 
     def may_pass(place: tuple[str, ...], changed: dict[str, Any]) -> bool:
+        if place[1:] == ("served",):  # which files of before do not say
+            return changed[place[0]].get("served") is None
         return place[0] not in changed or place[1] == "auto_precision" or "unheard_of" in changed[place[0]]["spec"]
 
     check(folder / FEATURES_FILE, read_summaries, may_pass=may_pass)
