@@ -301,7 +301,7 @@ class ServeConfig:
     """
 
     model: str | None = None
-    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    prediction: PredictionConfig = field(default_factory=lambda: PredictionConfig(formats="all"))
     host: str = "127.0.0.1"
     port: NonNegativeInt = 7860
     allowed_hosts: list[str] = field(default_factory=list)
