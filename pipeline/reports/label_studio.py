@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from lpgnet.pipeline.corpora.label_studio import AUDIO, EMOTION, SPEAKER, TEXT
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 
-# Where Label Studio serves the files of a folder that it was given as local storage.
+# Where Label Studio serves local storage, which is a folder below the root that its environment names.
 _LOCAL_FILES = "/data/local-files/?d="
+RECORDINGS = "recordings"
 
 
 def to_label_studio(timeline: Timeline) -> str:
@@ -23,8 +25,19 @@ def to_label_studio(timeline: Timeline) -> str:
     regions = [part for row in timeline.rows for part in _parts(_Region(timeline, row))]
     score = sum(row.probability for row in timeline.rows) / len(timeline.rows)
     prediction = {"model_version": "lpgnet", "score": score, "result": regions}
-    audio = None if timeline.audio is None else f"{_LOCAL_FILES}{quote(timeline.audio)}"
-    return json.dumps([{"data": {AUDIO: audio}, "predictions": [prediction]}], ensure_ascii=False, indent=1) + "\n"
+    task = {"data": {AUDIO: _address(timeline)}, "predictions": [prediction]}
+    return json.dumps([task], ensure_ascii=False, indent=1) + "\n"
+
+
+def _address(timeline: Timeline) -> str | None:
+    """Return the address of the recording, in local storage of the name that its folder has."""
+    if timeline.recording is None or timeline.audio is None:
+        return None
+    depth = len(PurePosixPath(timeline.audio).parts)
+    folders = timeline.recording.resolve().parents
+    # Of a recording that is to be beside the outputs, nobody must see where it lies now.
+    folder = "" if timeline.beside or depth > len(folders) else folders[depth - 1].name
+    return f"{_LOCAL_FILES}{quote(f'{folder or RECORDINGS}/{timeline.audio}')}"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lpgnet.pipeline.corpora.text import named_rows
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.config import PageConfig
+from lpgnet.pipeline.reports.label_studio import to_label_studio
 from lpgnet.pipeline.reports.page import clock, playable_copy, to_html
 from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow, tiers
 from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
@@ -168,10 +169,14 @@ def test_rttm_has_ten_fields(timeline: Timeline, tmp_path: Path) -> None:
 def test_label_studio_shows_every_turn(timeline: Timeline, tmp_path: Path) -> None:
     """Of a turn, the controls for regions get its emotion with the probability, its speaker and its words."""
     rows = (replace(timeline.rows[0], channel=1), replace(timeline.rows[1], speaker=None, text=None))
-    path = write(replace(timeline, rows=rows, name="calls/a call"), tmp_path, "labelstudio")["labelstudio"]
+    recording = tmp_path / "in" / "calls" / "a call.wav"
+    named = replace(timeline, rows=rows, name="calls/a call", recording=recording)
+    path = write(named, tmp_path, "labelstudio")["labelstudio"]
     assert path == tmp_path / "calls" / "a call.labelstudio.json"
     (task,) = json.loads(path.read_text(encoding="utf-8"))
-    assert task["data"] == {"audio": "/data/local-files/?d=calls/a%20call.wav"}
+    assert task["data"] == {"audio": "/data/local-files/?d=in/calls/a%20call.wav"}
+    hidden = to_label_studio(replace(named, name="a call", beside=True))
+    assert "d=recordings/a%20call.wav" in hidden, "where the served page keeps it is nobody's business"
     (prediction,) = task["predictions"]
     assert prediction["score"] == pytest.approx(0.7)
     first, speaker, words, second = prediction["result"]
