@@ -169,7 +169,7 @@ def downloaded(page: Any, folder: Path) -> ReadCorpus:
     """The corrected table, as the table reader reads it without an option."""
     with page.expect_download() as download:
         page.click("#download")
-    assert download.value.suggested_filename == "report.corrected.csv"
+    assert download.value.suggested_filename.endswith(".corrected.csv")
     folder.mkdir()
     download.value.save_as(folder / "table.csv")
     return read_corpus("table", str(folder))
@@ -194,6 +194,19 @@ def test_an_untouched_table_holds_what_was_found(page: Any, timeline: Timeline, 
     assert {(u.dialogue_id, u.audio, u.channel) for u in found} == {("report", "tone.wav", None)}
     assert found[1].utterance_id == "report_002"
     assert found[1].extra == {"turn": "t1", "model_label": "happy", "probability": "0.4250"}
+
+
+def test_a_table_of_channels_and_without_words(browser: Any, timeline: Timeline, tmp_path: Path) -> None:
+    """What nobody transcribed has no column of words, since an empty text is a mistake in a table."""
+    rows = tuple(replace(row, text=None, speaker=None, channel=number % 2) for number, row in enumerate(timeline.rows))
+    bare = replace(timeline, name="calls/a: b", rows=rows)
+    (report,) = write_timeline(bare, tmp_path, ["html"], PageConfig(embed_megabytes=0.0))
+    opened = browser.new_page()
+    opened.goto(report.as_uri())
+    found = downloaded(opened, tmp_path / "corpus").utterances
+    assert [(u.channel, u.text, u.speaker) for u in found] == [(number % 2, None, None) for number in range(20)]
+    assert {(u.dialogue_id, u.audio) for u in found} == {("calls/a: b", "calls/tone.wav")}
+    opened.close()
 
 
 def test_a_name_changes_all_turns_of_its_speaker(page: Any, tmp_path: Path) -> None:
