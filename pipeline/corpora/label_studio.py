@@ -26,7 +26,7 @@ AUDIO, EMOTION, SPEAKER, TEXT = "audio", "emotion", "speaker", "text"
 _SAID = ("labels", "choices", "text")
 _PLACE = ("start", "end", "channel")
 # Label Studio puts this before the name of a file that is uploaded, and keeps only these characters of it.
-_PREFIX = re.compile(r"[0-9a-f]{8}-")
+_PREFIX = re.compile(r"\A[0-9a-f]{8}-")
 _NOT_KEPT = re.compile(r"[^-\w.]")
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 Kind = TypeVar("Kind")
@@ -228,7 +228,7 @@ class _Recordings:
             PipelineError: there is none, or several share as much.
         """
         *folders, name = [_as_uploaded(part) for part in _path_of(address).replace("\\", "/").split("/")]
-        plain = _PREFIX.sub("", name, count=1)
+        plain = _PREFIX.sub("", name)
         files = self._by_name.get(name) or self._by_name.get(plain) or []
         if not files:
             raise PipelineError(

@@ -134,6 +134,8 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
     [
         ("/data/upload/1/0a1b2c3d-call.wav", ["call.wav"], "call.wav"),
         ("/data/upload/1/0a1b2c3d-my_call_2.wav", ["a/my call (2).wav"], "a/my call (2).wav"),
+        ("/data/upload/1/0a1b2c3d-a-0a1b2c3d-b.wav", ["a-b.wav", "a-0a1b2c3d-b.wav"], "a-0a1b2c3d-b.wav"),
+        ("s3://bucket/a-0a1b2c3d-b.wav", ["a-b.wav", "x/a-0a1b2c3d-b.wav"], "x/a-0a1b2c3d-b.wav"),
         ("/data/upload/1/0a1b2c3d-call.wav", ["0a1b2c3d-call.wav", "call.wav"], "0a1b2c3d-call.wav"),
         ("/data/local-files/?d=x/b/call%20%C3%A4.wav", ["a/call ä.wav", "b/call ä.wav"], "b/call ä.wav"),
         ("s3://bucket/monday/call.wav", ["monday/call.wav", "tuesday/call.wav"], "monday/call.wav"),
@@ -165,6 +167,7 @@ RESULT = (0, "annotations", 0, "result")
     [
         (change(0, "data", "audio", to="/etc/passwd"), "'/etc/passwd' is not in .*; put it there as 'passwd'"),
         (change(0, "data", "audio", to="/data/upload/1/0a1b2c3d-b.wav"), "put it there as 'b.wav'"),
+        (change(0, "data", "audio", to="x-0a1b2c3d-call.wav"), "put it there as 'x-0a1b2c3d-call.wav'"),
         (change(0, "data", "audio", to=None), "task 1: data.audio must be a text, not None"),
         (change(0, "data", to={"url": "x"}), "data has no 'audio' but url; name the recording's in"),
         (change(0, "annotations", to=None), "annotations must be a list, not None; export the project as JSON"),
