@@ -40,7 +40,7 @@ class CorpusConfig:
     """What to read.
 
     Attributes:
-        reader: the corpus's layout: iemocap, meld or table
+        reader: the corpus's layout: iemocap, meld, table or label_studio
         root: folder or fsspec address that holds the corpus
         follow_links: follow links in that folder that lead out of it, as to another disk
         options: further settings of the reader, such as the table's file and columns
@@ -243,7 +243,9 @@ class PredictionConfig:
         model: run folder, or folder of a trained model
         transcript: transcript of the recording; null takes the file of the same name in the same folder
         out: folder for the timelines
-        formats: file formats, separated by commas: jsonl, csv, srt, vtt, textgrid, eaf, rttm, html, or all
+        formats: file formats, separated by commas: jsonl, csv, srt, vtt, textgrid, eaf, rttm, labelstudio, audacity,
+            html, or all
+        min_probability: turns whose most probable class is less probable are labelled uncertain
         modalities: which inputs to use: all, audio or text
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
@@ -267,6 +269,7 @@ class PredictionConfig:
     transcript: str | None = None
     out: str = "timelines"
     formats: str = "jsonl,csv,html"
+    min_probability: Share = 0.0
     modalities: Literal["all", "audio", "text"] = "all"
     asr: str | None = None
     aligner: str | None = None
@@ -300,7 +303,7 @@ class ServeConfig:
     """
 
     model: str | None = None
-    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    prediction: PredictionConfig = field(default_factory=lambda: PredictionConfig(formats="all"))
     host: str = "127.0.0.1"
     port: NonNegativeInt = 7860
     allowed_hosts: list[str] = field(default_factory=list)

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
 def print_labelled(labelled: Labelled) -> None:
     """Print a timeline and where its files are."""
     print_timeline(labelled.timeline.rows, title=labelled.title)
-    show(f"timeline: {shorten(labelled.paths, most=9)}")
+    show(f"timeline: {shorten(labelled.paths, most=12)}")
 
 
 def print_timeline(rows: Sequence[TimelineRow], *, title: str) -> None:

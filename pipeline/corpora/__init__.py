@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpgnet.pipeline.corpora import iemocap, meld, table
+from lpgnet.pipeline.corpora import iemocap, label_studio, meld, table
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
 from lpgnet.pipeline.corpora.manifest import Utterance, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
@@ -34,6 +34,7 @@ READERS = {
     "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS),
     "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS),
     "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS),
+    "label_studio": Reader(label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS),
 }
 
 

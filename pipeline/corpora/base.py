@@ -12,7 +12,7 @@ from typing import cast
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.corpora.audio import refuse_link, without_local_scheme
 from lpgnet.pipeline.corpora.manifest import Utterance
-from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 
 # {("session", "label"): {("Ses01", "ang"): 229}}: how many utterances have these values of these fields.
 PublishedCounts = Mapping[tuple[str, ...], Mapping[tuple[str, ...], int]]
@@ -53,6 +53,33 @@ def _remote(root: str) -> Path:
         return cast(Path, UPath(root))
     except (ValueError, ImportError) as error:
         raise PipelineError(f"{root}: cannot be opened ({error}); copy or mount the corpus") from None
+
+
+def one_file(root: str, name: str | None, *, option: str, what: str, suffixes: Sequence[str]) -> Path:
+    """Return the file of a corpus that is named, or else the only one of its kind that lies in the root.
+
+    Args:
+        root: folder of the corpus.
+        name: its path in that folder, or None.
+        option: the reader's option that names it.
+        what: it is, in one word.
+        suffixes: of its kind, in lower case.
+
+    Raises:
+        PipelineError: there is no such folder, or it holds none or several of the kind.
+        UsageError: the name is no text.
+    """
+    folder = corpus_root(root)
+    if not isinstance(name, str | None):
+        raise UsageError(f"corpus.options.{option}: give the name of a file in quotes, not {name!r:.60}")
+    if name is not None:
+        return folder / name
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != ".")
+    if len(found) == 1:
+        return found[0]
+    names = shorten(path.name for path in found) or "none"
+    kinds = " or ".join(", ".join(suffixes).rsplit(", ", 1))
+    raise PipelineError(f"{root}: must hold one {what} ({kinds}) but holds {names}; name it in corpus.options.{option}")
 
 
 def refuse_links(files: Iterable[Path], root: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, inside_root
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, inside_root, one_file
 from lpgnet.pipeline.corpora.manifest import Utterance, utterance_from
 from lpgnet.pipeline.corpora.text import TABLE_SUFFIXES, Cell, Row, named_rows, read_utf8
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
@@ -47,18 +47,7 @@ def sources(root: str, *, table: str | None = None, columns: Mapping[str, str] |
 
 
 def _table_path(root: str, table: str | None) -> Path:
-    folder = corpus_root(root)
-    if not isinstance(table, str | None):
-        raise UsageError(f"corpus.options.table: give the name of a file in quotes, not {table!r:.60}")
-    if table is not None:
-        return folder / table
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and path.name[0] != ".")
-    if len(found) == 1:
-        return found[0]
-    names = shorten(path.name for path in found) or "none"
-    raise PipelineError(
-        f"{root}: must hold one table (.csv, .tsv or .jsonl) but holds {names}; name it in corpus.options.table"
-    )
+    return one_file(root, table, option="table", what="table", suffixes=TABLE_SUFFIXES)
 
 
 def _column_of_field(columns: Mapping[str, str]) -> dict[str, str]:

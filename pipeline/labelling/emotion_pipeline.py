@@ -29,7 +29,7 @@ from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
 from lpgnet.pipeline.recordings.sources import DialogueSource, Source
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
-from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow
+from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
 from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
 from lpgnet.pipeline.training.runs import model_encoders
 
@@ -195,8 +195,18 @@ class EmotionPipeline:
             utterances = _utterances(audio, turns)
             rows = self._rows(utterances, str(audio.parent), about=str(recording))
         return Timeline(
-            name or recording.stem, tuple(rows), recording, info.seconds, turns.choices, str(self.config.model)
+            name or recording.stem,
+            tuple(rows),
+            recording,
+            info.seconds,
+            (*turns.choices, *self._label_choices()),
+            str(self.config.model),
         )
+
+    def _label_choices(self) -> list[str]:
+        """What people should know about how labels came about."""
+        least = self.config.min_probability
+        return [f"labels: {UNCERTAIN} where no emotion has a probability of {least:g}"] if least else []
 
     def _label_dialogue(self, source: DialogueSource) -> Timeline:
         """Label a manifest's dialogue; utterances in separate files are placed one after another."""
@@ -210,7 +220,7 @@ class EmotionPipeline:
         else:
             recording, rows = None, _one_after_another(rows, source)
             seconds = rows[-1].end
-        choices = (f"turns: {source.manifest / MANIFEST_FILE}",)
+        choices = (f"turns: {source.manifest / MANIFEST_FILE}", *self._label_choices())
         return Timeline(source.name, tuple(rows), recording, seconds, choices, str(self.config.model))
 
     @cached_property
@@ -281,15 +291,17 @@ class EmotionPipeline:
     def _row(self, utterance: Utterance, prediction: Prediction) -> TimelineRow:
         names = class_names(self.model)
         probabilities = prediction.probabilities[FUSED]
+        is_certain = max(probabilities) >= self.config.min_probability
         return TimelineRow(
             utterance=utterance.utterance_id,
             start=float(utterance.start or 0.0),
             end=float(utterance.end or 0.0),
             speaker=utterance.speaker,
             text=utterance.text,
-            label=names[prediction.guess()],
+            label=names[prediction.guess()] if is_certain else UNCERTAIN,
             probabilities=dict(zip(names, probabilities, strict=True)),
             modality_weights=prediction.weights,
+            channel=utterance.channel,
         )
 
 

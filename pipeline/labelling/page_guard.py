@@ -32,9 +32,9 @@ _PAGE_POLICY = (
     "font-src 'self' data:; connect-src 'self'; frame-src 'self'; base-uri 'self'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-# A report is an origin of its own: its script could not read the page around it.
+# A report is an origin of its own: its script could not read the page around it, and gives a table to download.
 _RESULT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; media-src data: 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
 )

@@ -1,4 +1,4 @@
-"""Timelines for annotation tools: Praat's TextGrid by praatio, ELAN's EAF by pympi-ling, and NIST's RTTM."""
+"""Timelines for annotation tools: Praat's TextGrid by praatio, ELAN's EAF by pympi-ling, RTTM, Audacity's labels."""
 
 from __future__ import annotations
 
@@ -106,6 +106,17 @@ def to_rttm(timeline: Timeline) -> str:
         for row in timeline.rows
     ]
     return "".join(lines)
+
+
+def to_audacity(timeline: Timeline) -> str:
+    """Write Audacity's label track, a line a turn: `start TAB end TAB Ann: [happy 83%] words`."""
+    return "".join(f"{row.start:.6f}\t{row.end:.6f}\t{_told(row)}\n" for row in timeline.rows)
+
+
+def _told(row: TimelineRow) -> str:
+    speaker = printable(row.speaker or "")
+    name = f"{speaker}: " if speaker else ""
+    return f"{name}[{_label(row)} {row.probability:.0%}] {_text(row)}".rstrip()
 
 
 def _field(text: str | None) -> str:

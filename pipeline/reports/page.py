@@ -15,11 +15,11 @@ from lpgnet.pipeline.corpora.audio import describe, open_audio, read_blocks, seg
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable, needs_decoding
 from lpgnet.pipeline.reports.config import PageConfig
-from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
+from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "timeline.html"
-# Number of colors and patterns in the page's style; further classes reuse them.
+# Number of colors and patterns in the page's style; further classes reuse them, and so do speakers.
 N_STYLES = 8
 # Formats and codings that browsers play, in libsndfile's names; anything else is compressed for the page.
 _PLAYED = {
@@ -45,16 +45,21 @@ def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
         config: how the page is made.
     """
     template = templates().get_template(TEMPLATE)
+    n_classes = len(timeline.classes)
     return template.render(
         timeline=timeline,
         classes=timeline.classes,
+        labels=timeline.labels,
+        uncertain=UNCERTAIN,
         modalities=list(timeline.rows[0].modality_weights),
         speakers=timeline.speakers(),
-        summary=[_summary(timeline, speaker) for speaker in timeline.speakers()],
+        numbers={speaker: number for number, speaker in enumerate(timeline.speakers())},
+        summary=_summaries(timeline),
         data=asdict(_page_data(timeline)),
         audio=_audio(timeline.recording, folder, config),
         embedded=timeline.recording is not None and is_embedded(timeline.recording, config),
-        style=_style_of,
+        style=lambda label: f"class-{label % N_STYLES}" if label < n_classes else "class-uncertain",
+        n_styles=N_STYLES,
         clock=clock,
     )
 
@@ -66,48 +71,69 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
 
 
-def _style_of(class_index: int) -> int:
-    return class_index % N_STYLES
-
-
 @dataclass(frozen=True)
 class PageTurn:
-    """A turn as the page's script reads it; its text is in the page itself.
+    """A turn as the page's script reads it.
 
     Attributes:
-        speaker, label: indices of the speaker and the class.
+        id: of the utterance.
+        speaker, label: indices of the speaker and the label.
         probabilities: of each class.
     """
 
+    id: str
     start: float
     end: float
+    channel: int | None
     speaker: int
+    text: str | None
     label: int
     probabilities: list[float]
 
 
 @dataclass(frozen=True)
 class PageData:
-    """What the page's script reads."""
+    """What the page's script reads: the timeline, and what the corrected table calls it and its recording."""
 
+    name: str
+    audio: str | None
     seconds: float
-    classes: list[str]
+    labels: list[str]
+    n_classes: int
+    uncertain: int
+    n_styles: int
+    speakers: list[str | None]
     turns: list[PageTurn]
 
 
 def _page_data(timeline: Timeline) -> PageData:
-    classes, speakers = timeline.classes, timeline.speakers()
+    labels, speakers = timeline.labels, timeline.speakers()
+    numbers = {speaker: number for number, speaker in enumerate(speakers)}
     turns = [
         PageTurn(
+            id=row.utterance,
             start=round(row.start, 3),
             end=round(row.end, 3),
-            speaker=speakers.index(row.speaker),
-            label=classes.index(row.label),
+            channel=row.channel,
+            speaker=numbers[row.speaker],
+            text=row.text,
+            label=labels.index(row.label),
             probabilities=[round(value, 4) for value in row.probabilities.values()],
         )
         for row in timeline.rows
     ]
-    return PageData(timeline.seconds, classes, turns)
+    n_classes = len(timeline.classes)
+    return PageData(
+        name=timeline.name,
+        audio=timeline.audio,
+        seconds=timeline.seconds,
+        labels=labels,
+        n_classes=n_classes,
+        uncertain=labels.index(UNCERTAIN),
+        n_styles=N_STYLES,
+        speakers=speakers,
+        turns=turns,
+    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class SpeakerSummary:
     Attributes:
         turns: number of turns.
         seconds: speaking time.
-        shares: share of the speaking time in each class.
+        shares: share of the speaking time with each label.
         weights: mean weight of each modality.
     """
 
@@ -128,9 +154,15 @@ class SpeakerSummary:
     weights: dict[str, float]
 
 
-def _summary(timeline: Timeline, speaker: str | None) -> SpeakerSummary:
-    rows = [row for row in timeline.rows if row.speaker == speaker]
-    seconds = dict.fromkeys(timeline.classes, 0.0)
+def _summaries(timeline: Timeline) -> list[SpeakerSummary]:
+    rows: dict[str | None, list[TimelineRow]] = {}
+    for row in timeline.rows:
+        rows.setdefault(row.speaker, []).append(row)
+    return [_summary(timeline, speaker, own) for speaker, own in rows.items()]
+
+
+def _summary(timeline: Timeline, speaker: str | None, rows: Sequence[TimelineRow]) -> SpeakerSummary:
+    seconds = dict.fromkeys(timeline.labels, 0.0)
     for row in rows:
         seconds[row.label] += row.end - row.start
     total = sum(seconds.values())

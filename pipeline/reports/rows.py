@@ -7,9 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 NO_NAME = "speech"
+# The label of a turn whose most probable class is not probable enough.
+UNCERTAIN = "uncertain"
 _NOT_XML = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -20,9 +22,10 @@ class TimelineRow:
     Attributes:
         utterance: its id.
         start, end: times in seconds.
-        label: the most probable class.
+        label: the most probable class, or `UNCERTAIN` where it is not probable enough.
         probabilities: calibrated probability of each class.
         modality_weights: weight of each modality in the fusion; empty for a model of one modality.
+        channel: 0-based channel of the recording that the turn is on, or None for all of them mixed.
     """
 
     utterance: str
@@ -33,11 +36,17 @@ class TimelineRow:
     label: str
     probabilities: dict[str, float]
     modality_weights: dict[str, float]
+    channel: int | None = None
+
+    @property
+    def guess(self) -> str:
+        """The most probable class, which the label is unless it is uncertain."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def probability(self) -> float:
-        """The label's probability."""
-        return self.probabilities[self.label]
+        """The probability of the most probable class."""
+        return self.probabilities[self.guess]
 
     @property
     def weights_text(self) -> str:
@@ -71,6 +80,18 @@ class Timeline:
     def classes(self) -> list[str]:
         """The model's classes, in its order."""
         return list(self.rows[0].probabilities)
+
+    @property
+    def labels(self) -> list[str]:
+        """What a turn can be labelled: the classes, then `UNCERTAIN`."""
+        return list(dict.fromkeys([*self.classes, UNCERTAIN]))
+
+    @property
+    def audio(self) -> str | None:
+        """The recording as a corpus of it and its neighbors names it: by its folders below theirs, if it has some."""
+        if self.recording is None:
+            return None
+        return str(PurePosixPath(self.name).parent / self.recording.name)
 
     def speakers(self) -> list[str | None]:
         """Return all speakers in order of first appearance."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
-from lpgnet.pipeline.reports.annotations import to_eaf, to_rttm, to_text_grid
+from lpgnet.pipeline.reports.annotations import to_audacity, to_eaf, to_rttm, to_text_grid
 from lpgnet.pipeline.reports.config import PageConfig
+from lpgnet.pipeline.reports.label_studio import to_label_studio
 from lpgnet.pipeline.reports.page import to_html
 from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
 from lpgnet.pipeline.reports.subtitles import to_srt, to_vtt
@@ -17,7 +18,7 @@ from lpgnet.pipeline.reports.tables import to_csv, to_json_lines
 
 __all__ = ["FORMATS", "Timeline", "TimelineRow", "check_formats", "output_paths", "write_timeline"]
 
-# By name, which is also the suffix, except for Praat's, which is capitalized.
+# By name, which is also the suffix of most.
 FORMATS: dict[str, Callable[[Timeline], str]] = {
     "jsonl": to_json_lines,
     "csv": to_csv,
@@ -26,9 +27,11 @@ FORMATS: dict[str, Callable[[Timeline], str]] = {
     "textgrid": to_text_grid,
     "eaf": to_eaf,
     "rttm": to_rttm,
+    "labelstudio": to_label_studio,
+    "audacity": to_audacity,
 }
 HTML = "html"
-_SUFFIXES = {"textgrid": "TextGrid"}
+_SUFFIXES = {"textgrid": "TextGrid", "labelstudio": "labelstudio.json", "audacity": "audacity.txt"}
 
 
 def check_formats(formats: str | Sequence[str]) -> tuple[str, ...]:

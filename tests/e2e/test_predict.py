@@ -80,6 +80,23 @@ def test_all_formats_and_nothing_twice(predict: Callable, tmp_path: Path) -> Non
     assert not list((tmp_path / "out").glob(".*.[0-9]*")), "no temporary file is left"
 
 
+def test_what_is_not_probable_enough_is_uncertain(predict: Callable, tmp_path: Path) -> None:
+    assert predict(RECORDING)[0] == 0
+    before = rows_of(tmp_path, "recording")
+    highest = sorted(max(row["probabilities"].values()) for row in before)
+    least = highest[len(highest) // 2]
+    code, _, err = predict(RECORDING, "--min_probability", str(least))
+    assert code == 0
+    assert f"labels: uncertain where no emotion has a probability of {least:g}" in err
+    after = rows_of(tmp_path, "recording")
+    assert [row["probabilities"] for row in after] == [row["probabilities"] for row in before]
+    expected = [row["label"] if max(row["probabilities"].values()) >= least else "uncertain" for row in before]
+    assert [row["label"] for row in after] == expected and "uncertain" in expected
+    for wrong in ("1", "-0.1", "1.5", "nan", "much"):
+        code, _, err = predict(RECORDING, "--min_probability", wrong)
+        assert code == 2 and "min_probability" in err
+
+
 def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     shutil.copy(RECORDING, tmp_path / "bare.flac")
     code, _, err = predict(tmp_path / "bare.flac")

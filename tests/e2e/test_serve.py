@@ -13,7 +13,9 @@ import psutil
 import pytest
 import soundfile
 
+from lpgnet.pipeline.corpora import read_corpus
 from lpgnet.pipeline.labelling.web_page import GONE, MOST_WAITING
+from lpgnet.pipeline.reports.timeline import check_formats
 from tests.e2e.server import Server, serving, wait_for
 from tests.e2e.workplace import RECORDING, until
 
@@ -30,14 +32,13 @@ UNNEEDED = [
     "/gradio_api/call/label",
 ]
 UNNEEDED += ["/gradio_api/file=http://127.0.0.1/", "/gradio_api/proxy=http://a", "/gradio_api/process_recording"]
-ALL = "jsonl,csv,html,eaf,textgrid,srt,vtt,rttm"
 
 
 @pytest.fixture(scope="module")
 def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with small limits, which embeds no recording in a report."""
     options = ["--max_megabytes", "2", "--max_minutes", "1.5", "--prediction.page.embed_megabytes", "0"]
-    with serving(trained, tmp_path_factory.mktemp("server"), *options, "--prediction.formats", ALL) as server:
+    with serving(trained, tmp_path_factory.mktemp("server"), *options) as server:
         yield server
         assert server.end(signal.SIGTERM) == 143
         assert not list(server.temporary.glob("lpgnet-serve-*")), "nothing is left behind"
@@ -95,6 +96,24 @@ def test_a_recording_goes_in_and_the_outputs_come_out(page: Any, served: Server)
 def all_links(page: Any) -> list[Any]:
     until(page, "document.querySelectorAll('#files a').length >= 3")
     return list(page.locator("#files a").all())
+
+
+def test_a_report_on_the_page_is_corrected_and_downloaded(page: Any, tmp_path: Path) -> None:
+    drop(page, RECORDING, TRANSCRIPT)
+    page.click("#label")
+    page.wait_for_selector("#report iframe", timeout=60_000)
+    frame = page.frame_locator("#report iframe")
+    name = frame.locator("#people input").first
+    name.fill("Zoe")
+    name.blur()
+    with page.expect_download() as download:
+        frame.locator("#download").click()
+    assert download.value.suggested_filename == "recording.corrected.csv"
+    download.value.save_as(tmp_path / "table.csv")
+    found = read_corpus("table", str(tmp_path)).utterances
+    assert len(found) == TRANSCRIPT.read_text().count("-->")
+    assert {"Zoe"} < {utterance.speaker for utterance in found}
+    assert {utterance.audio for utterance in found} == {RECORDING.name}
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".aiff"])
@@ -221,7 +240,7 @@ def test_limits(served: Server, tmp_path: Path) -> None:
 
 
 def test_results_hold_no_path_of_the_server(served: Server, labelled: dict[str, str], trained: Path) -> None:
-    assert len(labelled) == len(ALL.split(",")) + 1
+    assert len(labelled) == len(check_formats("all")) + 1
     for name, address in labelled.items():
         text = served.ask(address).text
         for folder in (served.temporary, trained.parent, RECORDING.parent):

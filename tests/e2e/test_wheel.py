@@ -113,7 +113,8 @@ def test_the_wheel_holds_every_file_of_the_library_and_no_other(wheel: Path) -> 
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.startswith(f"lpgnet-{__version__}.dist-info/")}
     assert names == files_on_disk()
-    assert {"lpgnet/py.typed", "lpgnet/pipeline/reports/timeline.html", "lpgnet/pipeline/reports/card.md"} <= names
+    reports = {f"lpgnet/pipeline/reports/{name}" for name in ("timeline.html", "timeline.js", "card.md")}
+    assert {"lpgnet/py.typed", *reports} <= names
 
 
 def test_one_package_is_installed(environment: Environment) -> None:

@@ -407,6 +407,7 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "uem": lambda: _transcript(".uem", texts.UEM),
     "table-csv": lambda: _corpus("table", "table.csv", texts.TABLE_CSV),
     "table-jsonl": lambda: _corpus("table", "table.jsonl", texts.TABLE_ROWS),
+    "label-studio": lambda: _corpus("label_studio", "project.json", texts.LABEL_STUDIO, beside={"a.wav": ""}),
     "meld": lambda: _corpus("meld", "train_sent_emo.csv", texts.MELD),
     "iemocap-turns": lambda: _corpus("iemocap", _TURNS, texts.IEMOCAP_TURNS, beside={_LABELS: texts.IEMOCAP_LABELS}),
     "iemocap-labels": lambda: _corpus(

@@ -15,6 +15,7 @@ from lpgnet.pipeline import cli
 from lpgnet.pipeline.config import Config, ExportConfig, PredictionConfig, ServeConfig
 from tests.e2e.conftest import extracted, tiny_encoders  # noqa: F401 (fixtures)
 from tests.e2e.workplace import DEMO, Workplace
+from tests.hostile import texts
 from tests.hostile.broken import (
     HALF_A_CHARACTER,
     WHATEVER,
@@ -105,6 +106,13 @@ def cache_info(place: Workplace) -> list[str]:
 
 
 TABLE = ("--crossval.models", "[concat]", "--crossval.seeds", "1", "--crossval.folds", "one", "--crossval.workers", "1")
+
+
+def label_studio(place: Workplace) -> list[str]:
+    options = {"name": "studio", "corpus.reader": "label_studio", "corpus.root": place.folder / "studio"}
+    return place.arguments("prepare", *(f"--{key}={value}" for key, value in options.items()), "--corpus.options={}")
+
+
 KEPT = {
     "manifest": Kept("work/small/manifest.jsonl", (stage("features"), stage("train"))),
     "corpus": Kept("work/small/corpus.json", (stage("features"), stage("train"))),
@@ -119,6 +127,7 @@ KEPT = {
     "predictions": Kept(f"{ROW_RUN}/predictions.jsonl", (stage("crossval", *TABLE), compare)),
     "measured": Kept(f"{ROW_RUN}/measured.json", (stage("crossval", *TABLE), compare), is_record=False),
     "timeline": Kept("out/.made-from/recording.json", (predict,), is_record=False),
+    "label studio": Kept("studio/project.json", (label_studio,), is_record=False),
     "encoder": Kept("work/store/*/encoder.json", (cache_info, stage("features")), is_record=False),
     "speech model": Kept("audio/config.json", (stage("features"), predict), is_record=False),
     "speech": Kept("audio/preprocessor_config.json", (stage("features"), predict), is_record=False),
@@ -134,6 +143,9 @@ def finished(extracted: Workplace, tmp_path_factory: pytest.TempPathFactory) -> 
     for name, *options in (["train"], ["evaluate"], ["crossval", *TABLE]):
         assert cli.main(extracted.arguments(name, *options)) == 0
     assert cli.main(predict(extracted)) == 0
+    (extracted.folder / "studio").mkdir()
+    (extracted.folder / "studio" / "a.wav").write_bytes(b"")
+    (extracted.folder / "studio" / "project.json").write_text(texts.LABEL_STUDIO)
     whole = tmp_path_factory.mktemp("whole") / "copy"
     shutil.copytree(extracted.folder, whole)
     return extracted, whole

@@ -115,6 +115,23 @@ MANIFEST = (
     ' "extra": {"valence": 3}}\n{"dialogue_id": "d2", "utterance_id": "u2", "text": "Oh"}\n'
 )
 CORPUS = '{"name": "demo", "root": "corpus", "reader": "table", "version": 1}\n'
+LABEL_STUDIO = json.dumps(
+    [
+        {
+            "data": {"audio": "/data/upload/1/0a1b2c3d-a.wav"},
+            "annotations": [
+                {
+                    "was_cancelled": False,
+                    "ground_truth": True,
+                    "result": [
+                        {"id": "x", "from_name": name, "value": {"start": 0.5, "end": 2, "channel": 0, key: [said]}}
+                        for name, key, said in (("emotion", "labels", "hap"), ("speaker", "text", "Ann"))
+                    ],
+                }
+            ],
+        }
+    ]
+)
 MELD = (
     "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\r\n"
     '1,"So, the ""point"" person",Chandler,neutral,neutral,0,0,8,21,"00:16:16,059","00:16:21,731"\r\n'

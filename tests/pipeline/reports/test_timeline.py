@@ -22,8 +22,9 @@ from lpgnet.pipeline.corpora.text import named_rows
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.config import PageConfig
+from lpgnet.pipeline.reports.label_studio import to_label_studio
 from lpgnet.pipeline.reports.page import clock, playable_copy, to_html
-from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, tiers
+from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow, tiers
 from lpgnet.pipeline.reports.timeline import FORMATS, check_formats, output_paths, write_timeline
 from tests.growth import grows_too_fast
 
@@ -169,6 +170,57 @@ def test_rttm_has_ten_fields(timeline: Timeline, tmp_path: Path) -> None:
     assert {len(line.split()) for line in lines} == {10}
 
 
+def test_label_studio_shows_every_turn(timeline: Timeline, tmp_path: Path) -> None:
+    """Of a turn, the controls for regions get its emotion with the probability, its speaker and its words."""
+    rows = (replace(timeline.rows[0], channel=1), replace(timeline.rows[1], speaker=None, text=None))
+    recording = tmp_path / "in" / "calls" / "a call.wav"
+    named = replace(timeline, rows=rows, name="calls/a call", recording=recording)
+    path = write(named, tmp_path, "labelstudio")["labelstudio"]
+    assert path == tmp_path / "calls" / "a call.labelstudio.json"
+    (task,) = json.loads(path.read_text(encoding="utf-8"))
+    assert task["data"] == {"audio": "/data/local-files/?d=in/calls/a%20call.wav"}
+    hidden = to_label_studio(replace(named, name="a call", beside=True))
+    assert "d=recordings/a%20call.wav" in hidden, "where the served page keeps it is nobody's business"
+    (prediction,) = task["predictions"]
+    assert prediction["score"] == pytest.approx(0.7)
+    first, speaker, words, second = prediction["result"]
+    assert first == {
+        "id": "calls/a call turn 1",
+        "from_name": "emotion",
+        "to_name": "audio",
+        "type": "labels",
+        "original_length": 60.0,
+        "value": {"start": 0.0, "end": 1.5, "channel": 1, "labels": ["angry"]},
+        "score": 0.7,
+    }
+    assert (speaker["from_name"], speaker["type"], speaker["value"]["text"]) == ("speaker", "textarea", ["Ann"])
+    assert (words["from_name"], words["value"]["text"], words["id"]) == ("text", ["Hello there."], first["id"])
+    assert second["id"] != first["id"] and second["value"]["channel"] == 0
+
+
+def test_audacity_has_a_label_a_turn(timeline: Timeline, tmp_path: Path) -> None:
+    rows = (timeline.rows[0], row(1, "two\nlines\tand a tab", None), row(2, None, "Bob\t"))
+    path = write(replace(timeline, rows=rows), tmp_path, "audacity")["audacity"]
+    assert path.name == "a call.audacity.txt"
+    assert path.read_text(encoding="utf-8").split("\n") == [
+        "0.000000\t1.500000\tAnn: [angry 70%] Hello there.",
+        "2.000000\t3.500000\t[happy 70%] two lines and a tab",
+        "4.000000\t5.500000\tBob: [sad 70%]",
+        "",
+    ]
+
+
+def test_an_uncertain_turn_in_every_format(timeline: Timeline, tmp_path: Path) -> None:
+    """It has no emotion, and its probabilities stay."""
+    rows = (timeline.rows[0], replace(timeline.rows[1], label=UNCERTAIN))
+    paths = write(replace(timeline, rows=rows), tmp_path, *check_formats("all"))
+    for form, path in paths.items():
+        assert UNCERTAIN in path.read_text(encoding="utf-8"), form
+    value = json.loads(paths["jsonl"].read_text(encoding="utf-8").splitlines()[1])
+    assert (value["label"], value["probabilities"]["happy"]) == (UNCERTAIN, 0.7)
+    assert "[uncertain 70%]" in paths["audacity"].read_text(encoding="utf-8")
+
+
 def test_no_words_and_no_names(timeline: Timeline, tmp_path: Path) -> None:
     bare = replace(timeline, rows=tuple(replace(each, text=None, speaker=None) for each in timeline.rows))
     paths = write(bare, tmp_path, *check_formats("all"))
@@ -230,7 +282,7 @@ def test_no_text_ends_the_script(text: str, name: str, label: str) -> None:
 
 def test_the_page_names_no_address(timeline: Timeline, tmp_path: Path) -> None:
     page = to_html(timeline, tmp_path, PageConfig())
-    assert re.findall(r"https?://[^\s\"']+", page) == ["http://www.w3.org/2000/svg"] * 2, "a name space, not an address"
+    assert re.findall(r"https?://[^\s\"']+", page) == ["http://www.w3.org/2000/svg"], "a name space, not an address"
     assert 'src="data:audio/wav;base64,' in page
 
 
