@@ -21,7 +21,7 @@ from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_pat
 # Subfolder of the output folder for what each timeline was made from.
 STAMPS = ".made-from"
 # Raised whenever the same inputs give different outputs, so that all timelines are made again.
-OUTPUT_VERSION = 2
+OUTPUT_VERSION = 3
 # Fields that do not change what a timeline contains.
 _NOT_IN_STAMPS = ("recordings", "transcript", "out", "again", "device", "workers", "formats")
 
@@ -56,6 +56,8 @@ def label_sources(
         return
     _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
+    for line in pipeline.about_model:
+        say(line)
     failures: list[tuple[Source, Exception]] = []
     for n_done, source in enumerate(waiting, start=1):
         try:

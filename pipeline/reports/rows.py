@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 NO_NAME = "speech"
+WARNING = "warning: "
 _NOT_XML = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -57,6 +58,7 @@ class Timeline:
         choices: lines that say how the turns were found.
         model: folder of the model.
         beside: the recording is to be found beside the outputs, so that their links name it without a folder.
+        about_model: lines that say what the model is good for: a sentence, and perhaps a warning.
     """
 
     name: str
@@ -66,6 +68,12 @@ class Timeline:
     choices: tuple[str, ...] = ()
     model: str = ""
     beside: bool = False
+    about_model: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people must know before they read a label."""
+        return [line for line in (*self.about_model, *self.choices) if line.startswith(WARNING)]
 
     @property
     def classes(self) -> list[str]:
