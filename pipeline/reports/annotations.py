@@ -63,7 +63,7 @@ def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tupl
 def to_eaf(timeline: Timeline) -> str:
     """Write an EAF with the recording linked, a tier of words and a tier of emotions for every speaker.
 
-    Its property `model` says what the model is good for.
+    Its property `notes` says what the model is good for.
     """
     from pympi.Elan import Eaf, to_string
 
@@ -72,8 +72,8 @@ def to_eaf(timeline: Timeline) -> str:
     names = Names()
     # In zones that are not whole hours from UTC pympi-ling writes 1800 for the minutes of the zone.
     document.adocument["DATE"] = datetime.now(UTC).isoformat(timespec="seconds")
-    if timeline.about_model:
-        document.add_property("model", printable(" ".join(timeline.about_model)))
+    if timeline.notes:
+        document.add_property("notes", printable(" ".join(timeline.notes)))
     if timeline.recording is not None:
         kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
         relative = f"./{timeline.recording.name}"

@@ -71,9 +71,9 @@ class Timeline:
     about_model: tuple[str, ...] = ()
 
     @property
-    def warnings(self) -> list[str]:
-        """What people must know before they read a label."""
-        return [line for line in (*self.about_model, *self.choices) if line.startswith(WARNING)]
+    def notes(self) -> list[str]:
+        """What people must know before they read a label: what the model is good for, and all warnings."""
+        return [*self.about_model, *(line for line in self.choices if line.startswith(WARNING))]
 
     @property
     def classes(self) -> list[str]:

@@ -14,12 +14,12 @@ def to_srt(timeline: Timeline) -> str:
 
 
 def to_vtt(timeline: Timeline) -> str:
-    """Write WebVTT with a voice for every speaker, and a comment on the model."""
+    """Write WebVTT with a voice for every speaker, and its notes as a comment."""
     text = _subtitles(timeline, "vtt", _voiced)
-    if not timeline.about_model:
+    if not timeline.notes:
         return text
-    # A comment, which pysubs2 does not write; one line of it each, since an empty one ends it.
-    note = "\n".join(_one_line(line) for line in timeline.about_model)
+    # pysubs2 writes no comments.
+    note = "\n".join(_one_line(line) for line in timeline.notes)
     head, _, cues = text.partition("\n")
     return f"{head}\n\nNOTE\n{note}\n{cues}"
 

@@ -151,9 +151,9 @@ def _kind(about: About) -> str:
 
 
 def _score(score: HeldOutScore) -> str:
-    which = "development utterances, which chose it," if score.split == "development" else "test utterances"
+    chosen = " (which the epoch was chosen on)" if score.split == "development" else ""
     speakers = {True: " by other speakers", False: " by speakers of whom it knows some", None: ""}[score.new_speakers]
-    return f"weighted F1 {score.weighted_f1:.2f} and UA {score.ua:.2f} on {score.n:,} {which}{speakers}"
+    return f"weighted F1 {score.weighted_f1:.2f} and UA {score.ua:.2f} on {score.n:,} {score.split} utterances{speakers}{chosen}"
 
 
 def _count(number: int, what: str) -> str:
