@@ -333,7 +333,8 @@ def test_it_is_a_comment_where_the_format_has_comments(noted: Timeline, timeline
     vtt, plain = (written(one, tmp_path / str(n), "vtt") for n, one in enumerate((noted, timeline)))
     text = vtt.read_text(encoding="utf-8")
     assert text.startswith(
-        "WEBVTT\n\nNOTE\nThe model was trained on <b>x</b> -> y.\nwarning: a -> b NOTE c\nwarning: unlike anything\n\n1\n"
+        "WEBVTT\n\nNOTE\nThe model was trained on <b>x</b> -> y.\n"
+        "warning: a -> b NOTE c\nwarning: unlike anything\n\n1\n"
     )
     assert text.partition("unlike anything\n")[2] == plain.read_text(encoding="utf-8").partition("WEBVTT\n")[2]
     (note,) = ElementTree.fromstring(written(noted, tmp_path, "eaf").read_bytes()).findall(".//PROPERTY[@NAME='notes']")

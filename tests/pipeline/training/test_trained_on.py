@@ -51,8 +51,8 @@ def test_the_sentence() -> None:
 def test_what_is_not_known_is_said_to_be() -> None:
     unknown = TrainedOn("mine", About(), None, 1, 1, 0)
     assert said(unknown) == (
-        "The model was trained on mine (language unknown, acted or natural speech: unknown): 1 utterance in 1 dialogue; "
-        "not scored on others.",
+        "The model was trained on mine (language unknown, acted or natural speech: unknown): "
+        "1 utterance in 1 dialogue; not scored on others.",
     )
     assert said(None) == (UNKNOWN,)
 
