@@ -80,7 +80,8 @@ def load_corpus(config: Config) -> LoadedCorpus:
         )
     manifest = read_manifest(config.folder)
     digest = hashlib.sha256((config.folder / MANIFEST_FILE).read_bytes())
-    embeddings, specs, lengths = {}, {}, {}
+    embeddings, specs = {}, {}
+    lengths: dict[str, float] = {}
     for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
         plan = prepared.plan.without(skipped := skipped_utterances(config.folder, modality))

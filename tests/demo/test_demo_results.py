@@ -65,6 +65,16 @@ def test_the_new_recording_gets_its_true_labels(run: Path, tmp_path: Path, monke
     assert right >= 0.8 * len(truth)
 
 
+def test_the_card_says_what_the_model_was_trained_on(run: Path) -> None:
+    score = json.loads((run / "metrics.json").read_text())["heads"]["fused"]
+    card = (run / "best" / "README.md").read_text()
+    assert (
+        "\nThe model was trained on demo (English, acted speech, synthetic voices): 320 utterances by 4 speakers "
+        f"in 32 dialogues, 10 minutes; weighted F1 {score['weighted_f1']:.2f} and UA {score['ua']:.2f} on 180 test "
+        "utterances by other speakers.\n\nwarning: trained on synthetic voices: its labels for real speech mean nothing\n"
+    ) in card
+
+
 CALL = ROOT / "tests" / "data" / "conversation"
 
 

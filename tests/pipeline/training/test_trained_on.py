@@ -1,5 +1,6 @@
 """What a model was trained on: counted by hand, kept by its checkpoint, and said in one sentence."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -28,6 +29,7 @@ from lpgnet.pipeline.training.trained_on import (
     read_trained_on,
     score_held_out,
 )
+from tests.hostile.broken import HALF_A_CHARACTER, WHATEVER, places, replaced
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train
 
 ACTED = About("English", "acted", synthetic=False)
@@ -108,6 +110,16 @@ def test_a_value_that_is_none_is_named_in_one_line(key: str, value: Any) -> None
     with pytest.raises(PipelineError, match=r"x/config\.json: key 'trained_on': ") as caught:
         about_model(LPGNetConfig(trained_on=values | {key: value}), Path("x"))
     assert key in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_any_other_value_is_taken_or_refused_in_one_line() -> None:
+    values: Any = to_json(MELD)
+    for place, value in itertools.product(list(places(values))[1:], [*WHATEVER, HALF_A_CHARACTER]):
+        try:
+            lines = about_model(LPGNetConfig(trained_on=replaced(values, place, value)), Path("x"))
+            assert all(line.isprintable() for line in lines)
+        except PipelineError as error:
+            assert "\n" not in str(error) and str(place[-1]) in str(error)
 
 
 def test_a_description_round_trips() -> None:
