@@ -153,7 +153,8 @@ def _kind(about: About) -> str:
 def _score(score: HeldOutScore) -> str:
     chosen = " (which the epoch was chosen on)" if score.split == "development" else ""
     speakers = {True: " by other speakers", False: " by speakers of whom it knows some", None: ""}[score.new_speakers]
-    return f"weighted F1 {score.weighted_f1:.2f} and UA {score.ua:.2f} on {score.n:,} {score.split} utterances{speakers}{chosen}"
+    whose = f"{_count(score.n, f'{score.split} utterance')}{speakers}{chosen}"
+    return f"weighted F1 {score.weighted_f1:.2f} and UA {score.ua:.2f} on {whose}"
 
 
 def _count(number: int, what: str) -> str:

@@ -71,7 +71,8 @@ def test_the_card_says_what_the_model_was_trained_on(run: Path) -> None:
     assert (
         "\nThe model was trained on demo (English, acted speech, synthetic voices): 320 utterances by 4 speakers "
         f"in 32 dialogues, 10 minutes; weighted F1 {score['weighted_f1']:.2f} and UA {score['ua']:.2f} on 180 test "
-        "utterances by other speakers.\n\nwarning: trained on synthetic voices: its labels for real speech mean nothing\n"
+        "utterances by other speakers.\n\n"
+        "warning: trained on synthetic voices: its labels for real speech mean nothing\n"
     ) in card
 
 
