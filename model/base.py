@@ -100,6 +100,22 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         # The deviation of a constant is rounding noise, not always 0.
         mix.std.copy_(torch.where(std > 1e-6 * mean.abs(), std, 1.0))
 
+    def distances(self, modality: str, values: Tensor) -> Tensor:
+        """How far embeddings lie from those that `standardize_` was given the statistics of.
+
+        A Mahalanobis distance on the diagonal: (x - mean)^2 / std^2, averaged over layers and dimensions, where each of
+        them counts 25 at most. The utterances behind the statistics have about 1.
+
+        Args:
+            modality: one of the model's modalities.
+            values: (N, K, D), on any device.
+
+        Returns:
+            (N,), on the CPU.
+        """
+        with torch.no_grad():
+            return self._mix(modality).distances(values.to(self.device)).cpu()
+
     def loss_counts(self, labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """Count what each loss term of a batch is divided by, (terms,), without running the model."""
         return loss_counts(labels, mask, masks, self.branch_names, self.config)

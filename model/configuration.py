@@ -131,6 +131,9 @@ class EmotionConfig(LossConfig):
         encoders: what made the embeddings of each modality, as its encoder describes itself.
         text_context_turns: turns before an utterance that its text embedding has seen (turns).
         calibration_temperature: what the logits are divided by before the softmax.
+        trained_on: what it was trained on and what it scored, as whoever trained it describes that.
+        distances: how far the embeddings of other dialogues of its corpus lie from those of training, by modality, as
+            whoever trained it measured with `EmotionModel.distances`.
     """
 
     model_type: ClassVar[str]
@@ -143,6 +146,8 @@ class EmotionConfig(LossConfig):
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     text_context_turns: Turns = 0
     calibration_temperature: Calibration = 1.0
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    distances: dict[str, dict[str, Weight]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill in the modalities and check the fields."""

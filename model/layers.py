@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn import init
 
+# What one dimension adds to a distance at most: one that hardly varied in training must not decide alone (deviations).
+FARTHEST = 5.0
+
 
 class InputMix(nn.Module):
     """Step 0: standardize each layer and dimension of an embedding, then mix its layers by softmax weights.
@@ -36,6 +39,15 @@ class InputMix(nn.Module):
         for layer, layer_scale in zip(x.unbind(2), scale, strict=True):
             mixed = torch.addcmul(mixed, layer.float(), layer_scale)
         return mixed
+
+    def distances(self, x: Tensor) -> Tensor:
+        """(N, K, D) -> (N,): squared deviations from the mean, averaged over layers and dimensions."""
+        # Layer by layer, as in `forward`.
+        layers = zip(x.unbind(1), self.mean, self.std, strict=True)
+        squares = [
+            ((layer.float() - mean) / std).square().clamp(max=FARTHEST**2).mean(1) for layer, mean, std in layers
+        ]
+        return torch.stack(squares).mean(0)
 
 
 class StackedLinear(nn.Module):

@@ -25,6 +25,7 @@ from lpgnet.pipeline.common.ranges import (
     PositiveFloat,
     Share,
 )
+from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
 from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
@@ -43,12 +44,14 @@ class CorpusConfig:
         reader: the corpus's layout: iemocap, meld, table or label_studio
         root: folder or fsspec address that holds the corpus
         follow_links: follow links in that folder that lead out of it, as to another disk
+        about: what kind of speech it holds, which a model that was trained on it tells
         options: further settings of the reader, such as the table's file and columns
     """
 
     reader: str = "table"
     root: str = "."
     follow_links: bool = True
+    about: About = field(default_factory=About)
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show
 from lpgnet.pipeline.config import ExportConfig, parse_config
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.labelling.model_folders import export_model
+from lpgnet.pipeline.labelling.model_folders import about_folder, export_model
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -17,8 +17,10 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config("export", arguments, ExportConfig)
     if config.model is None or config.out is None:
         raise UsageError("give --model RUN and --out FOLDER")
+    about = about_folder(Path(config.model))
     export_model(Path(config.model), Path(config.out), bundle_encoders=config.bundle_encoders)
-    show(f"exported: {config.out}")
+    for line in (f"exported: {config.out}", *about):
+        show(line)
     return 0
 
 

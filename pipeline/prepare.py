@@ -12,7 +12,7 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.corpora import compare_counts, read_corpus, refuse_links, sources
+from lpgnet.pipeline.corpora import compare_counts, known_about, read_corpus, refuse_links, sources
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Corpus, Manifest, count_by, write_manifest
 from lpgnet.pipeline.embeddings.equal_clips import equal_clips
 from lpgnet.pipeline.errors import shorten
@@ -62,7 +62,13 @@ def _read(config: Config) -> Manifest:
     corpus = read_corpus(config.corpus.reader, config.corpus.root, **config.corpus.options)
     for warning in [*corpus.warnings, *compare_counts(config.corpus.reader, corpus.utterances)]:
         say(f"warning: {warning}")
-    described = Corpus(config.name, config.corpus.root, config.corpus.reader, corpus.version)
+    described = Corpus(
+        config.name,
+        config.corpus.root,
+        config.corpus.reader,
+        corpus.version,
+        known_about(config.corpus.reader, config.corpus.about),
+    )
     return Manifest(described, tuple(corpus.utterances))
 
 

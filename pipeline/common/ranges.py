@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     Count: TypeAlias = int
+    Total: TypeAlias = int
     Folds: TypeAlias = int
     NonNegativeInt: TypeAlias = int
     AtLeastOne: TypeAlias = float
     Fraction: TypeAlias = float
+    Hours: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
     PositiveFloat: TypeAlias = float
     Probability: TypeAlias = float
@@ -22,6 +24,9 @@ else:
     AtLeastOne = restricted_number_type("AtLeastOne", float, (">=", 1))
     Count = restricted_number_type("Count", int, (">=", 1))
     Folds = restricted_number_type("Folds", int, (">=", 2))
+    # Far beyond any corpus, so that what a model says of its own prints as a number.
+    Hours = restricted_number_type("Hours", float, [(">=", 0), ("<=", 1e9)])
+    Total = restricted_number_type("Total", int, [(">=", 0), ("<=", 10**12)])
     Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
 
 __all__ = [
@@ -29,9 +34,11 @@ __all__ = [
     "Count",
     "Folds",
     "Fraction",
+    "Hours",
     "NonNegativeFloat",
     "NonNegativeInt",
     "PositiveFloat",
     "Probability",
     "Share",
+    "Total",
 ]

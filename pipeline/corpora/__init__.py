@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lpgnet.pipeline.corpora import iemocap, label_studio, meld, table
+from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
 from lpgnet.pipeline.corpora.manifest import Utterance, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
 
-__all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "read_corpus", "refuse_links", "sources"]
+__all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "known_about", "read_corpus", "refuse_links", "sources"]
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,18 @@ class Reader:
         read: `read(root, **options) -> ReadCorpus`; its keyword arguments are the options of the config.
         sources: takes the same arguments; returns the files that the manifest depends on.
         published: how many utterances the corpus is published with; empty where that is not known.
+        about: what is known of its speech.
     """
 
     read: Callable[..., ReadCorpus]
     sources: Callable[..., list[Path]]
     published: PublishedCounts
+    about: About = field(default_factory=About)
 
 
 READERS = {
-    "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS),
-    "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS),
+    "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS, iemocap.ABOUT),
+    "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT),
     "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS),
     "label_studio": Reader(label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS),
 }
@@ -70,6 +73,12 @@ def sources(reader: str, root: str, **options: object) -> list[Path]:
 def compare_counts(reader: str, utterances: Sequence[Utterance]) -> list[str]:
     """Return warnings where the counts by label, session or split differ from those the corpus is published with."""
     return differences(utterances, _reader(reader, {}).published)
+
+
+def known_about(reader: str, given: About) -> About:
+    """Return what the reader knows of its corpus's speech, but for what the user says of it."""
+    said = {name: value for name, value in asdict(given).items() if value is not None}
+    return replace(_reader(reader, {}).about, **said)
 
 
 def _reader(name: str, options: Mapping[str, object]) -> Reader:

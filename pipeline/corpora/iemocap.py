@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.text import read_any_text
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
 VERSION = 1
+# Actors, who play written scenes and improvise others.
+ABOUT = About("English", "acted", synthetic=False)
 _LABELS = ("ang", "hap", "exc", "sad", "neu")
 _PER_SESSION = {
     "Ses01": (229, 135, 143, 194, 384),

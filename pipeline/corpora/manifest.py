@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lpgnet.pipeline.common.files import parse_object, read_json, read_text, write_atomically
+from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
 MANIFEST_FILE = "manifest.jsonl"
@@ -49,12 +50,19 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a manifest was read from: its name, its root folder or address, its reader and the reader's version."""
+    """What a manifest was read from.
+
+    Attributes:
+        root: its folder or address.
+        version: of its reader.
+        about: what is known of its speech.
+    """
 
     name: str
     root: str
     reader: str
     version: int
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.text import Row, named_rows, read_any_text
 from lpgnet.pipeline.errors import PipelineError, did_you_mean, shorten
 
 VERSION = 1
+# The actors of a TV series.
+ABOUT = About("English", "acted", synthetic=False)
 
 
 @dataclass(frozen=True)

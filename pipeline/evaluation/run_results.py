@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from lpgnet.model import EmotionModel, load_model
-from lpgnet.pipeline.common.files import read_json, write_json
+from lpgnet.model import EmotionConfig, EmotionModel, load_model
+from lpgnet.model.base import CONFIG_FILE
+from lpgnet.model.configuration import write_config
+from lpgnet.pipeline.common.files import read_json, to_json, write_json
 from lpgnet.pipeline.config import Config, EvaluationConfig
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import (
@@ -32,15 +34,20 @@ from lpgnet.pipeline.evaluation.predictions import (
     write_predictions,
 )
 from lpgnet.pipeline.training.runs import (
+    INPUTS_FILE,
     LoadedCorpus,
     TrainingCost,
     best_folder,
     check_same_protocol,
+    is_done,
+    mark_done,
     model_encoders,
+    read_inputs,
     run_inputs,
     training_cost,
 )
 from lpgnet.pipeline.training.splits import Split, overlapping_speakers
+from lpgnet.pipeline.training.trained_on import describe_training, score_held_out
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -123,8 +130,26 @@ def evaluate_run(
     folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"
     if accelerator.is_main_process:
         write_results(results, outcomes, folder)
+        if whole:
+            _tell_score(run_folder, model.config, corpus, split, results)
     accelerator.wait_for_everyone()
     return results, folder
+
+
+def _tell_score(
+    run_folder: Path, model: EmotionConfig, corpus: LoadedCorpus, split: Split, results: RunResults
+) -> None:
+    """Let the model of a finished run say what it was trained on and what it scored on the test split.
+
+    While a run is trained, its best model may become another one at any time.
+    """
+    inputs = read_inputs(run_folder / INPUTS_FILE)
+    score = score_held_out("test", asdict(results.fused), split.test, (*split.train, *split.dev))
+    found = replace(describe_training(corpus, split), score=score)
+    trained_on = cast(dict[str, Any], to_json(found))
+    if trained_on != model.trained_on and is_done(run_folder, inputs):
+        write_config(best_folder(run_folder) / CONFIG_FILE, replace(model, trained_on=trained_on))
+        mark_done(run_folder, inputs)
 
 
 def load_for(folder: Path, corpus: LoadedCorpus) -> EmotionModel:

@@ -56,6 +56,8 @@ def label_sources(
         return
     _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
+    for line in pipeline.about_model:
+        say(line)
     failed: list[Source] = []
     for n_done, source in enumerate(waiting, start=1):
         outcome = _name(source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
@@ -31,7 +31,9 @@ from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
 from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
 from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
+from lpgnet.pipeline.training.distances import Distances, read_distances, unlike_training
 from lpgnet.pipeline.training.runs import model_encoders
+from lpgnet.pipeline.training.trained_on import about_model
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder
@@ -62,6 +64,10 @@ class Seconds:
 class EmotionPipeline:
     """A trained model with its encoders: loaded once, called for many recordings.
 
+    Attributes:
+        about_model: what the model is good for: a sentence, and perhaps a warning.
+        distances: how far other dialogues of its corpus lie from those of training, by modality.
+
     Example:
         pipeline = EmotionPipeline.from_pretrained("work/demo/runs/default")
         rows = pipeline("call.wav", transcript="call.srt")
@@ -71,6 +77,8 @@ class EmotionPipeline:
     encoders: dict[str, Encoder]
     device: str
     config: PredictionConfig
+    about_model: tuple[str, ...] = ()
+    distances: Mapping[str, Distances] = field(default_factory=dict)
     seconds: Seconds = field(default_factory=Seconds)
     _speech_models: dict[str, SpeechModel] = field(default_factory=dict)
 
@@ -107,6 +115,7 @@ class EmotionPipeline:
         device = resolve_device(config.device)
         model = load_model(folder).eval()
         model.to(torch.device(device))
+        said, distances = about_model(model.config, folder), read_distances(model.config, folder)
         elsewhere = {"audio": config.audio_encoder, "text": config.text_encoder}
         encoders = {
             modality: load_model_encoder(
@@ -122,7 +131,7 @@ class EmotionPipeline:
         if not encoders:
             takes = ", ".join(model.config.modality_names)
             raise UsageError(f"key 'modalities': the model takes only {takes}, not {config.modalities}")
-        return cls(model, encoders, device, config)
+        return cls(model, encoders, device, config, said, distances)
 
     def __call__(
         self,
@@ -193,15 +202,9 @@ class EmotionPipeline:
             with self.seconds.of("turns"):
                 turns = self._finder.find(audio, info, transcript or find_transcript(recording), is_part=is_part)
             utterances = _utterances(audio, turns)
-            rows = self._rows(utterances, str(audio.parent), about=str(recording))
-        return Timeline(
-            name or recording.stem,
-            tuple(rows),
-            recording,
-            info.seconds,
-            (*turns.choices, *self._label_choices()),
-            str(self.config.model),
-        )
+            rows, warnings = self._rows(utterances, str(audio.parent), about=str(recording))
+        choices = (*turns.choices, *warnings)
+        return self._timeline(name or recording.stem, rows, recording, info.seconds, choices)
 
     def _label_choices(self) -> list[str]:
         """What people should know about how labels came about."""
@@ -212,7 +215,7 @@ class EmotionPipeline:
         """Label a manifest's dialogue; utterances in separate files are placed one after another."""
         # Whoever made the manifest may be another than the owner of what its links lead to.
         files = {u.audio: locate(source.root, u.audio, follow_links=False) for u in source.utterances if u.audio}
-        rows = self._rows(source.utterances, source.root, about=source.name)
+        rows, warnings = self._rows(source.utterances, source.root, about=source.name)
         whole = len({utterance.audio for utterance in source.utterances}) == 1
         recording = Path(next(iter(files.values()))) if whole and files else None
         if recording is not None and recording.is_file():
@@ -220,8 +223,14 @@ class EmotionPipeline:
         else:
             recording, rows = None, _one_after_another(rows, source)
             seconds = rows[-1].end
-        choices = (f"turns: {source.manifest / MANIFEST_FILE}", *self._label_choices())
-        return Timeline(source.name, tuple(rows), recording, seconds, choices, str(self.config.model))
+        choices = (f"turns: {source.manifest / MANIFEST_FILE}", *warnings)
+        return self._timeline(source.name, rows, recording, seconds, choices)
+
+    def _timeline(
+        self, name: str, rows: Sequence[TimelineRow], recording: Path | None, seconds: float, choices: tuple[str, ...]
+    ) -> Timeline:
+        model, choices = str(self.config.model), (*choices, *self._label_choices())
+        return Timeline(name, tuple(rows), recording, seconds, choices, model, about_model=self.about_model)
 
     @cached_property
     def _finder(self) -> TurnFinder:
@@ -246,11 +255,12 @@ class EmotionPipeline:
             self._speech_models[name] = load_speech_model(name, device=self.device)
         return self._speech_models[name]
 
-    def _rows(self, utterances: Sequence[Utterance], root: str, *, about: str) -> list[TimelineRow]:
-        """Make a row for every utterance of a dialogue, which errors call `about`."""
+    def _rows(self, utterances: Sequence[Utterance], root: str, *, about: str) -> tuple[list[TimelineRow], list[str]]:
+        """Make a row for every utterance of a dialogue, which errors call `about`; warn where it is unlike training."""
         embeddings = {name: self._embed(name, utterances, root, about) for name in self.model.config.modality_names}
         with self.seconds.of("model"):
             dialogue = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
+            warnings = unlike_training(self.model, dialogue, self.distances)
             predictions = predict_in_windows(
                 self.model,
                 dialogue,
@@ -258,7 +268,7 @@ class EmotionPipeline:
                 overlap=self.config.window_overlap,
                 temperature=temperature_of(self.model),
             )
-        return [self._row(u, p) for u, p in zip(utterances, predictions, strict=True)]
+        return [self._row(u, p) for u, p in zip(utterances, predictions, strict=True)], warnings
 
     def _embed(self, modality: str, utterances: Sequence[Utterance], root: str, about: str) -> Embeddings:
         """Embed the utterances in one modality, or return no embeddings if it is not used."""

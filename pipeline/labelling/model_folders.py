@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpgnet.model import EmotionModel, load_model
+from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.common.files import name_near
 from lpgnet.pipeline.errors import PipelineError, failed_file
 from lpgnet.pipeline.training.runs import BEST_FOLDER, model_encoders
+from lpgnet.pipeline.training.trained_on import about_model
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder, EncoderSpec
@@ -36,6 +38,16 @@ def model_folder(folder: Path) -> Path:
         if (candidate / CONFIG_FILE).exists():
             return candidate
     raise PipelineError(f"{folder}: has no trained model; name a run folder (work/NAME/runs/RUN) or an exported model")
+
+
+def about_folder(folder: Path) -> tuple[str, ...]:
+    """Say what a run's best model, or the model of a folder, is good for: a sentence, and perhaps a warning.
+
+    Raises:
+        PipelineError: there is no model, or what its configuration says of it is wrong.
+    """
+    source = model_folder(folder)
+    return about_model(read_config(source / CONFIG_FILE), source)
 
 
 def load_model_encoder(

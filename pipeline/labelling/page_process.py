@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.workers import interrupts_blocked
@@ -49,6 +49,9 @@ class LabellingProcess:
     Args:
         config: names the model and the limits.
         scratch: folder for temporary files.
+
+    Attributes:
+        about_model: lines that say what the model is good for.
 
     Raises:
         PipelineError: the model cannot be loaded.
@@ -88,17 +91,17 @@ class LabellingProcess:
         # The process alone holds it now, so that its death ends what can be received.
         far_end.close()
         try:
-            self._receive(lambda share, step: None)
+            self.about_model: list[str] = self._receive(lambda share, step: None)
         except EOFError:
             raise PipelineError("the process that labels ended while it loaded the model") from None
 
-    def _receive(self, tell: Tell) -> list[Path]:
+    def _receive(self, tell: Tell) -> list[Any]:
         while isinstance(message := self._connection.recv(), tuple):
             tell(*message)
         if isinstance(message, PipelineError):
             raise message
-        files: list[Path] = message
-        return files
+        answer: list[Any] = message
+        return answer
 
     def _replace_dead(self, job: Job) -> str:
         """Start a new process in the place of the one that ended, and return what to tell people."""
@@ -127,7 +130,7 @@ def _work(connection: Connection, config: ServeConfig, scratch: Path) -> None:
     tempfile.tempdir = str(scratch)
     with suppress(EOFError, OSError):
         labeller = _load(config)
-        connection.send([] if not isinstance(labeller, PipelineError) else labeller)
+        connection.send(labeller if isinstance(labeller, PipelineError) else list(labeller.pipeline.about_model))
         while not isinstance(labeller, PipelineError):
             connection.send(_label(labeller, connection.recv(), lambda *step: connection.send(step)))
 

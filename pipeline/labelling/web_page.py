@@ -52,6 +52,7 @@ def make_page(process: LabellingProcess, files: PageFiles) -> gradio.Blocks:
     page: gradio.Blocks
     with gr.Blocks(title="LPGNet", analytics_enabled=False) as page:
         gr.Markdown("# Emotions in conversation\nDrop a recording here, and its transcript if there is one.")
+        gr.Markdown(_paragraphs(process.about_model), elem_id="about", sanitize_html=False, latex_delimiters=[])
         with gr.Row():
             recording = gr.File(label="recording", elem_id="recording")
             transcript = gr.File(label="transcript (SRT, WebVTT, TextGrid, CSV, ...)", elem_id="transcript")
@@ -123,6 +124,11 @@ def _frame(report: Path) -> str:
     # Its script gives the corrected table to download.
     may = "allow-scripts allow-downloads"
     return f'<div><iframe title="report" sandbox="{may}" src="{_address(report)}"></iframe></div>'
+
+
+def _paragraphs(lines: Sequence[str]) -> str:
+    # In one block of HTML, so that names which the model brings are no Markdown.
+    return f"<div>{''.join(f'<p>{html.escape(line)}</p>' for line in lines)}</div>"
 
 
 def _links(files: Sequence[Path]) -> str:

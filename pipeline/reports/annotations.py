@@ -64,6 +64,8 @@ def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tupl
 def to_eaf(timeline: Timeline, folder: Path = Path()) -> str:
     """Write an EAF with the recording linked, a tier of words and a tier of emotions for every speaker.
 
+    Its property `notes` says what the model is good for.
+
     Args:
         timeline: what is written.
         folder: of the file, which the link to the recording starts from.
@@ -75,6 +77,8 @@ def to_eaf(timeline: Timeline, folder: Path = Path()) -> str:
     names = Names()
     # In zones that are not whole hours from UTC pympi-ling writes 1800 for the minutes of the zone.
     document.adocument["DATE"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if timeline.notes:
+        document.add_property("notes", printable(" ".join(timeline.notes)))
     if timeline.recording is not None:
         kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
         relative = f"./{timeline.recording.name}" if timeline.beside else _path_from(folder, timeline.recording)

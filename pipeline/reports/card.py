@@ -12,6 +12,7 @@ from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import percent, with_interval
 from lpgnet.pipeline.reports.templates import templates
 from lpgnet.pipeline.training.runs import BEST_FOLDER
+from lpgnet.pipeline.training.trained_on import about_model
 
 TEMPLATE = "card.md"
 
@@ -23,6 +24,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
         .get_template(TEMPLATE)
         .render(
             model=model,
+            about=about_model(model, folder / BEST_FOLDER),
             config=config,
             results=results,
             names=NAMES,

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 NO_NAME = "speech"
 # The label of a turn whose most probable class is not probable enough.
 UNCERTAIN = "uncertain"
+WARNING = "warning: "
 _NOT_XML = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -66,6 +67,7 @@ class Timeline:
         choices: lines that say how the turns were found.
         model: folder of the model.
         beside: the recording is to be found beside the outputs, so that their links name it without a folder.
+        about_model: lines that say what the model is good for: a sentence, and perhaps a warning.
     """
 
     name: str
@@ -75,6 +77,12 @@ class Timeline:
     choices: tuple[str, ...] = ()
     model: str = ""
     beside: bool = False
+    about_model: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What people must know before they read a label: what the model is good for, and all warnings."""
+        return [*self.about_model, *(line for line in self.choices if line.startswith(WARNING))]
 
     @property
     def classes(self) -> list[str]:

@@ -14,8 +14,14 @@ def to_srt(timeline: Timeline) -> str:
 
 
 def to_vtt(timeline: Timeline) -> str:
-    """Write WebVTT with a voice for every speaker."""
-    return _subtitles(timeline, "vtt", _voiced)
+    """Write WebVTT with a voice for every speaker, and its notes as a comment."""
+    text = _subtitles(timeline, "vtt", _voiced)
+    if not timeline.notes:
+        return text
+    # pysubs2 writes no comments.
+    note = "\n".join(_one_line(line) for line in timeline.notes)
+    head, _, cues = text.partition("\n")
+    return f"{head}\n\nNOTE\n{note}\n{cues}"
 
 
 def _voiced(row: TimelineRow) -> str:

@@ -8,11 +8,11 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from reprlib import repr as shown
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -21,34 +21,51 @@ from lpgnet.feature_extractors import EncoderError, EncoderSpec, digest_file
 from lpgnet.feature_extractors.spec import check_settings
 from lpgnet.model import EmotionConfig, EmotionModel, ModelError, build_model, load_model
 from lpgnet.pipeline.common.console import say
-from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, write_atomically
+from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, to_json, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
 from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.corpora.about import About
+from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, set_damaged_aside
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
+from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.trained_on import describe_training
 
 INPUTS_FILE = "inputs.json"
 LOG_FILE = "metrics.jsonl"
 ENVIRONMENT_FILE = "environment.json"
 DONE_FILE = "done.json"
 BEST_FOLDER = "best"
+# What is measured of a model, not chosen: its last digits may differ between machines.
+MEASURED_FIELDS = ("calibration_temperature", "trained_on", "distances")
 # What a finished run is for: none of it may have changed since.
 RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG_FILE)
 
 
 @dataclass(frozen=True)
 class LoadedCorpus:
-    """Dialogues of embedded utterances, the encoders that embedded them, and a digest of what went in."""
+    """Dialogues of embedded utterances, and where they are from.
+
+    Attributes:
+        specs: the encoders that embedded them, by modality.
+        digest: of what went in.
+        name: of the corpus.
+        about: what kind of speech it holds.
+        lengths: of the utterances whose sound was embedded, by id (seconds).
+    """
 
     dialogues: tuple[Dialogue, ...]
     specs: dict[str, EncoderSpec]
     digest: str
+    name: str = "unknown"
+    about: About = field(default_factory=About)
+    lengths: dict[str, float] = field(default_factory=dict)
 
 
 def load_corpus(config: Config) -> LoadedCorpus:
@@ -64,6 +81,7 @@ def load_corpus(config: Config) -> LoadedCorpus:
     manifest = read_manifest(config.folder)
     digest = hashlib.sha256((config.folder / MANIFEST_FILE).read_bytes())
     embeddings, specs = {}, {}
+    lengths: dict[str, float] = {}
     for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
         if served := prepared.served():
@@ -73,8 +91,10 @@ def load_corpus(config: Config) -> LoadedCorpus:
         embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.stored)
         specs[modality] = prepared.spec
         digest.update(b"".join(request.key for request in plan.requests))
+        lengths |= {one.utterance_id: one.source.seconds for one in plan.requests if isinstance(one.source, Segment)}
     dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
-    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest())
+    corpus = manifest.corpus
+    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), corpus.name, corpus.about, lengths)
 
 
 def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
@@ -94,6 +114,8 @@ def model_modalities(config: Config) -> list[str]:
 def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionModel:
     """Build the configured model, its inputs standardized on the training dialogues.
 
+    How far the development dialogues lie from those is measured at once: no step of training changes it.
+
     Raises:
         UsageError: a modality has no encoder.
         PipelineError: no training utterance has a modality.
@@ -104,9 +126,11 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
             raise UsageError(f"model.modalities has {name}, but encoders.{name}.name is null; set it to an encoder")
         sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
     torch.manual_seed(config.training.seed)
-    model = build_model(config.model.kind, input_sizes=sizes, **_origin(config, corpus), **_settings(config, split))
+    origin = _origin(config, corpus, split)
+    model = build_model(config.model.kind, input_sizes=sizes, **origin, **_settings(config, split))
     for name in sizes:
         model.standardize_(name, *standardization(split.train, name))
+    model.config.distances = cast(dict[str, Any], to_json(measure_distances(model, split.dev)))
     return model
 
 
@@ -119,7 +143,7 @@ def _settings(config: Config, split: Split) -> dict[str, Any]:
     return values
 
 
-def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
+def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
     """Describe for a checkpoint how it was made: `predict` needs the encoders, people need the rest."""
     names = model_modalities(config)
     return {
@@ -127,6 +151,7 @@ def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
         "label_map": config.labels,
         "encoders": {name: corpus.specs[name].to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
+        "trained_on": to_json(describe_training(corpus, split)),
     }
 
 
@@ -248,7 +273,7 @@ def _problem(best: Path, model: EmotionConfig) -> str | None:
         found = load_model(best).config
     except ModelError as error:
         return str(error)
-    same = replace(found, calibration_temperature=model.calibration_temperature) == model
+    same = replace(found, **{name: getattr(model, name) for name in MEASURED_FIELDS}) == model
     return None if same else f"{best / 'config.json'}: is not that of this run's model"
 
 

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lpgnet.model import EmotionModel
 from lpgnet.model.weights import are_finite
 from lpgnet.pipeline.common.console import progress_bar, say
-from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.common.files import to_json, write_atomically
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.errors import NotFiniteError, UsageError
 from lpgnet.pipeline.training.checkpoints import (
@@ -47,6 +47,7 @@ from lpgnet.pipeline.training.runs import (
     run_inputs,
 )
 from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.trained_on import score_held_out
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -222,7 +223,7 @@ class Trainer:
         development = self._measure_development()
         if development.score > self.progress.best_score:
             self.progress.best_score, self.progress.best_epoch = development.score, epoch
-            self._save_best(development.fit_temperature())
+            self._save_best(development)
         entry = EpochLog(
             epoch=epoch,
             loss=float(np.mean(losses)),
@@ -321,9 +322,12 @@ class Trainer:
         except NotFiniteError as error:
             raise self._diverged(f"afterwards, on the development split: {error}") from error
 
-    def _save_best(self, temperature: float) -> None:
+    def _save_best(self, development: Development) -> None:
         if self.accelerator.is_main_process:
-            self.evaluated.config.calibration_temperature = temperature
+            config = self.evaluated.config
+            config.calibration_temperature = development.fit_temperature()
+            score = score_held_out("development", development.scores, self.split.dev, self.split.train)
+            config.trained_on = {**config.trained_on, "score": to_json(score)}
             self.evaluated.save_pretrained(self.folder / BEST_FOLDER)
 
     def _write_log(self) -> None:

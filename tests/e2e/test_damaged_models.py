@@ -99,11 +99,22 @@ def change(folder: Path, key: str, value: Any) -> None:
         ("encoders.audio.max_seconds", "30"),
         ("encoders.audio.trust_remote_code", "yes"),
         ("encoders.audio.more", 1),
+        ("trained_on", 5),
+        ("trained_on.hours", "1"),
+        ("trained_on.about", "removed"),
+        ("trained_on.about.speech", "sung"),
+        ("trained_on.score.ua", math.nan),
+        ("trained_on.more", 1),
+        ("distances", []),
+        ("distances.audio", {}),
+        ("distances.audio.mean", math.nan),
+        ("distances.audio.mean", "1"),
+        ("distances.audio.turn_deviation", -1),
     ],
 )
 def test_a_configuration_that_is_none_is_named_with_its_key(best: Path, run: Run, key: str, value: Any) -> None:
     change(best, key, value)
-    fails(run, predict(best), str(best / "config.json"), ".".join(key.split(".")[:2]))
+    fails(run, predict(best), str(best / "config.json"), *key.split(".")[:2])
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,44 @@ def test_what_is_not_probable_enough_is_uncertain(predict: Callable, tmp_path: P
         assert code == 2 and "min_probability" in err
 
 
+def test_what_the_model_is_good_for_is_said_first(predict: Callable, run: Run, model: Path, tmp_path: Path) -> None:
+    code, _, err = predict(RECORDING, "--formats", "html,vtt")
+    assert code == 0
+    first = err.splitlines()[0]
+    assert first.startswith("The model was trained on small (language unknown, acted or natural speech: unknown): ")
+    assert "development utterances" in first and "warning" not in err
+    assert first in (tmp_path / "out" / "recording.html").read_text().partition("</header>")[0]
+    assert f"NOTE\n{first}\n\n" in (tmp_path / "out" / "recording.vtt").read_text()
+    code, out, _ = run(["export", "--model", str(model), "--out", str(tmp_path / "exported")])
+    assert code == 0 and out.splitlines()[1:] == [first]
+
+
+def test_a_model_of_synthetic_voices_warns(model: Path, run: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(model / "best", tmp_path / "model")
+    config = json.loads((copy / "config.json").read_text())
+    config["trained_on"]["about"]["synthetic"] = True
+    (copy / "config.json").write_text(json.dumps(config))
+    warning = "warning: trained on synthetic voices: its labels for real speech mean nothing"
+    for arguments in (["predict", str(RECORDING)], ["export"]):
+        code, out, err = run([*arguments, "--model", str(copy), "--out", str(tmp_path / arguments[0])])
+        assert code == 0 and warning in (out + err).splitlines()
+    assert warning in (tmp_path / "predict" / "recording.html").read_text().partition("</header>")[0]
+
+
+def test_a_model_of_a_version_that_did_not_say_says_so(model: Path, run: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(model / "best", tmp_path / "model")
+    config = json.loads((copy / "config.json").read_text())
+    for name in ("trained_on", "distances"):
+        del config[name]
+    (copy / "config.json").write_text(json.dumps(config))
+    noise = np.random.default_rng(0).uniform(-1, 1, 32_000)
+    soundfile.write(tmp_path / "noise.wav", noise, 16_000)
+    (tmp_path / "noise.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nyes\n")
+    code, _, err = run(["predict", str(tmp_path / "noise.wav"), "--model", str(copy), "--out", str(tmp_path / "out")])
+    assert code == 0 and "warning" not in err
+    assert err.splitlines()[0] == "What the model was trained on is not known: its config.json does not say."
+
+
 def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     shutil.copy(RECORDING, tmp_path / "bare.flac")
     code, _, err = predict(tmp_path / "bare.flac")

@@ -134,6 +134,11 @@ def test_a_recording_above_the_embedding_size_plays(page: Any, suffix: str, tmp_
     assert "data:" not in inside.evaluate("document.querySelector('audio').src")
 
 
+def test_the_page_says_what_the_model_is_good_for(page: Any) -> None:
+    page.wait_for_selector("#about p")
+    assert page.inner_text("#about").startswith("The model was trained on small (language unknown, ")
+
+
 def test_the_page_names_no_other_site(page: Any, served: Server) -> None:
     text = served.ask("/").text
     assert "gradio.app" not in text.replace("gradio-app", "")

@@ -135,6 +135,14 @@ def test_two_processes_train_and_evaluate(workplace: Workplace, run: Run) -> Non
     two = (folder / "metrics.json").read_text()
     assert run(workplace.arguments("evaluate"))[0] == 0
     assert (folder / "metrics.json").read_text() == two
+    assert run(workplace.arguments("train", "--run", "one"))[0] == 0
+    together, alone = (
+        json.loads((path / "best" / "config.json").read_text()) for path in (folder, run_folder(workplace, "one"))
+    )
+    assert together["distances"] == alone["distances"]
+    assert together["trained_on"].pop("score")["split"] == "test"
+    assert alone["trained_on"].pop("score")["split"] == "development"
+    assert together["trained_on"] == alone["trained_on"]
 
 
 def test_a_run_that_is_not_trained_to_its_end_is_measured_with_a_warning(workplace: Workplace, run: Run) -> None:

@@ -365,3 +365,48 @@ def test_tiers_are_bounded(form: str, tmp_path: Path) -> None:
 
 def test_clock() -> None:
     assert [clock(seconds) for seconds in (0, 7.9, 65, 3723)] == ["0:00", "0:07", "1:05", "1:02:03"]
+
+
+def written(timeline: Timeline, folder: Path, form: str) -> Path:
+    return write(timeline, folder, form)[form]
+
+
+NOTES = ("The model was trained on <b>x</b> --> y.", "warning: a --> b\n\nNOTE c")
+
+
+@pytest.fixture
+def noted(timeline: Timeline) -> Timeline:
+    return replace(timeline, about_model=NOTES, choices=("turns: by hand", "warning: unlike anything"))
+
+
+def test_what_the_model_is_good_for_is_said_at_the_head_of_the_page(noted: Timeline, tmp_path: Path) -> None:
+    head = to_html(noted, tmp_path, PageConfig()).partition("</header>")[0]
+    assert "trained on &lt;b&gt;x&lt;/b&gt; --&gt; y." in head
+    assert head.count('<strong class="note">warning: ') == 2 and "unlike anything" in head
+
+
+def test_it_is_a_comment_where_the_format_has_comments(noted: Timeline, timeline: Timeline, tmp_path: Path) -> None:
+    vtt, plain = (written(one, tmp_path / str(n), "vtt") for n, one in enumerate((noted, timeline)))
+    text = vtt.read_text(encoding="utf-8")
+    assert text.startswith(
+        "WEBVTT\n\nNOTE\nThe model was trained on <b>x</b> -> y.\n"
+        "warning: a -> b NOTE c\nwarning: unlike anything\n\n1\n"
+    )
+    assert text.partition("unlike anything\n")[2] == plain.read_text(encoding="utf-8").partition("WEBVTT\n")[2]
+    (note,) = ElementTree.fromstring(written(noted, tmp_path, "eaf").read_bytes()).findall(".//PROPERTY[@NAME='notes']")
+    assert note.text == "The model was trained on <b>x</b> --> y. warning: a --> b NOTE c warning: unlike anything"
+
+
+@pytest.mark.parametrize("form", ["vtt", "eaf"])
+def test_a_comment_is_no_turn_where_the_file_is_read(
+    form: str, noted: Timeline, timeline: Timeline, tmp_path: Path
+) -> None:
+    read = [read_transcript(written(one, tmp_path / str(n), form)) for n, one in enumerate((noted, timeline))]
+    assert read[0].turns == read[1].turns and read[0].warnings == read[1].warnings == ()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "srt", "textgrid", "rttm"])
+def test_formats_without_comments_stay_as_they_are(
+    form: str, noted: Timeline, timeline: Timeline, tmp_path: Path
+) -> None:
+    assert written(noted, tmp_path / "noted", form).read_bytes() == written(timeline, tmp_path, form).read_bytes()
