@@ -25,9 +25,10 @@ from lpgnet.pipeline.common.ranges import (
     PositiveFloat,
     Share,
 )
+from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
-from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.reports.config import PageConfig
 
 if TYPE_CHECKING:
