@@ -63,6 +63,7 @@ class AudioEncoderConfig:
         pooling: mean, mean_std, max or first over an utterance's frames, or none to keep every frame
         precision: fp32, bf16, or auto, which is bf16 where the CPU or GPU supports it
         max_seconds: longer utterances are cut into overlapping windows of this length (seconds)
+        trim: none, or speech: an utterance is cut to its first and last speech before it is embedded
         trust_remote_code: allow the model to run code that it comes with
     """
 
@@ -71,6 +72,7 @@ class AudioEncoderConfig:
     pooling: Literal["mean", "mean_std", "max", "first", "none"] = "mean"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_seconds: PositiveFloat = 30.0
+    trim: Literal["none", "speech"] = "none"
     trust_remote_code: bool = False
 
 

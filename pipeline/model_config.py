@@ -12,6 +12,7 @@ from lpgnet.model import CONFIG_TYPES, EmotionConfig
 FILLED_IN = frozenset(
     {
         *("input_sizes", "modalities", "id2label", "label_map", "encoders", "text_context_turns"),
+        *("audio_trim", "audio_silence"),
         *("calibration_temperature", "class_weights"),
     }
 )

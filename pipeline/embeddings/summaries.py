@@ -24,6 +24,7 @@ class ModalitySummary:
         context_turns: turns that the text encoder reads before the utterance (turns).
         utterances: how many need an embedding.
         skipped: ids of those that have none and that the user chose to leave out.
+        trim: none, or speech where each was cut to its speech.
     """
 
     spec: dict[str, Any]
@@ -31,6 +32,7 @@ class ModalitySummary:
     context_turns: int
     utterances: int
     skipped: list[str]
+    trim: str = "none"
 
     def problems(self) -> list[str]:
         """Name the keys whose values make no sense."""
@@ -43,6 +45,7 @@ class ModalitySummary:
             "auto_precision": set(self.auto_precision.values()) <= {*PRECISIONS} - {"auto"},
             "context_turns": self.context_turns >= 0,
             "utterances": self.utterances >= 0,
+            "trim": self.trim in ("none", "speech"),
         }
         return [key for key, is_sound in sound.items() if not is_sound]
 

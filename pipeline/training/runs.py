@@ -8,7 +8,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from reprlib import repr as shown
 from statistics import median
@@ -28,6 +28,7 @@ from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
+from lpgnet.pipeline.embeddings.silence import Silence, silences, summarize
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, set_damaged_aside
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
@@ -44,11 +45,16 @@ RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG
 
 @dataclass(frozen=True)
 class LoadedCorpus:
-    """Dialogues of embedded utterances, the encoders that embedded them, and a digest of what went in."""
+    """Dialogues of embedded utterances, the encoders that embedded them, and a digest of what went in.
+
+    Attributes:
+        silence: what is not speech, by utterance; only of those where that is known.
+    """
 
     dialogues: tuple[Dialogue, ...]
     specs: dict[str, EncoderSpec]
     digest: str
+    silence: dict[str, Silence] = field(default_factory=dict)
 
 
 def load_corpus(config: Config) -> LoadedCorpus:
@@ -64,15 +70,17 @@ def load_corpus(config: Config) -> LoadedCorpus:
     manifest = read_manifest(config.folder)
     digest = hashlib.sha256((config.folder / MANIFEST_FILE).read_bytes())
     embeddings, specs = {}, {}
+    silence: dict[str, Silence] = {}
     for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
         plan = prepared.plan.without(skipped := skipped_utterances(config.folder, modality))
         _refuse_problems(plan, skipped, modality)
         embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.store)
         specs[modality] = prepared.spec
+        silence |= silences(plan, prepared.speech)
         digest.update(b"".join(request.key for request in plan.requests))
     dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
-    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest())
+    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), silence)
 
 
 def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
@@ -102,7 +110,9 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
             raise UsageError(f"model.modalities has {name}, but encoders.{name}.name is null; set it to an encoder")
         sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
     torch.manual_seed(config.training.seed)
-    model = build_model(config.model.kind, input_sizes=sizes, **_origin(config, corpus), **_settings(config, split))
+    model = build_model(
+        config.model.kind, input_sizes=sizes, **_origin(config, corpus, split), **_settings(config, split)
+    )
     for name in sizes:
         model.standardize_(name, *standardization(split.train, name))
     return model
@@ -117,7 +127,7 @@ def _settings(config: Config, split: Split) -> dict[str, Any]:
     return values
 
 
-def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
+def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
     """Describe for a checkpoint how it was made: `predict` needs the encoders, people need the rest."""
     names = model_modalities(config)
     return {
@@ -125,7 +135,15 @@ def _origin(config: Config, corpus: LoadedCorpus) -> dict[str, Any]:
         "label_map": config.labels,
         "encoders": {name: corpus.specs[name].to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
+        **(_heard(config, corpus, split) if "audio" in names else {}),
     }
+
+
+def _heard(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
+    """Describe how much silence there is in the sound that the model learns from."""
+    ids = (utterance.utterance_id for dialogue in split.train for utterance in dialogue.utterances)
+    measured = [corpus.silence[name] for name in ids if name in corpus.silence]
+    return {"audio_trim": config.encoders.audio.trim, "audio_silence": summarize(measured)}
 
 
 def model_encoders(model: EmotionModel, folder: Path) -> dict[str, EncoderSpec]:
@@ -169,6 +187,8 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
         "fold": split.name,
         "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
         "data": corpus.digest,
+        # Its keys are in the digest; but where there was nothing to cut, they are those of no trimming.
+        **({"trim": "speech"} if config.encoders.audio.trim == "speech" else {}),
     }
 
 
@@ -245,7 +265,9 @@ def _problem(best: Path, model: EmotionConfig) -> str | None:
         found = load_model(best).config
     except ModelError as error:
         return str(error)
-    same = replace(found, calibration_temperature=model.calibration_temperature) == model
+    # What is known of a model besides its making may be more by now than when its run began.
+    known = {name: getattr(model, name) for name in ("calibration_temperature", "audio_silence")}
+    same = replace(found, **known) == model
     return None if same else f"{best / 'config.json'}: is not that of this run's model"
 
 
