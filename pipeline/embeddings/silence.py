@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -50,11 +51,12 @@ def sources(plan: Plan) -> dict[Source, Segment]:
     for request in plan.requests:
         if isinstance(request.source, Segment):
             whole = replace(request.source, start=0, end=plan.files[request.source.file].n_samples)
-            found.setdefault(_source(plan, request.source), whole)
+            found.setdefault(source_of(plan, request.source), whole)
     return found
 
 
-def _source(plan: Plan, segment: Segment) -> Source:
+def source_of(plan: Plan, segment: Segment) -> Source:
+    """Return what a segment of a plan is part of."""
     return plan.files[segment.file].digest, segment.channel
 
 
@@ -134,12 +136,32 @@ def speech_within(segment: Segment, times: list[float]) -> np.ndarray:
 
     What reaches into it for less than a stretch may be is left out: the last sound of whoever spoke before.
     """
+    return _clipped(_overlapping(segment, times), segment)
+
+
+def speech_beyond(segment: Segment, times: list[float], reach: float) -> tuple[float, float]:
+    """Return where a segment's first speech begins and its last ends, up to `reach` beyond its borders, in seconds.
+
+    Without speech in it these are its borders.
+    """
     start, end = segment.start / segment.sampling_rate, segment.end / segment.sampling_rate
-    spans = np.array(times, np.float64).reshape(-1, 2)
-    first, last = np.searchsorted(spans[:, 1], start, "right"), np.searchsorted(spans[:, 0], end, "left")
-    inside: np.ndarray = spans[first:last].clip(start, end)
-    long_enough: np.ndarray = inside[inside[:, 1] - inside[:, 0] >= MEASURED.min_speech]
-    return long_enough
+    spans = _overlapping(segment, times)
+    return (max(start - reach, spans[0, 0]), min(end + reach, spans[-1, 1])) if len(spans) else (start, end)
+
+
+def _overlapping(segment: Segment, times: list[float]) -> np.ndarray:
+    """The whole stretches `(n, 2)` that a segment has enough of."""
+    start, end = segment.start / segment.sampling_rate, segment.end / segment.sampling_rate
+    # A file of two days has tens of thousands of stretches, and as many utterances look into it.
+    first, last = bisect_right(times, start) // 2, (bisect_left(times, end) + 1) // 2
+    spans = np.array(times[2 * first : 2 * last], np.float64).reshape(-1, 2)
+    inside = _clipped(spans, segment)
+    enough: np.ndarray = spans[inside[:, 1] - inside[:, 0] >= MEASURED.min_speech]
+    return enough
+
+
+def _clipped(spans: np.ndarray, segment: Segment) -> np.ndarray:
+    return spans.clip(segment.start / segment.sampling_rate, segment.end / segment.sampling_rate)
 
 
 def trimmed(segment: Segment, times: list[float]) -> Segment:
@@ -169,7 +191,7 @@ def trim(plan: Plan, speech: Speech) -> Plan:
 def _trimmed_request(plan: Plan, request: Request, speech: Speech) -> Request | Problem:
     if not isinstance(request.source, Segment):
         return request
-    times = speech.get(_source(plan, request.source), "run the features stage first")
+    times = speech.get(source_of(plan, request.source), "run the features stage first")
     if isinstance(times, str):
         return Problem(request.utterance_id, f"no speech was looked for in {request.source.file}: {times}")
     return with_segment(plan, request, trimmed(request.source, times))
@@ -179,7 +201,7 @@ def silences(plan: Plan, speech: Speech) -> dict[str, Silence]:
     """Measure the utterances in which there is speech, as far as that is known, by their ids."""
     found = {}
     for request in plan.requests:
-        times = speech.get(_source(plan, request.source), "") if isinstance(request.source, Segment) else ""
+        times = speech.get(source_of(plan, request.source), "") if isinstance(request.source, Segment) else ""
         if isinstance(request.source, Segment) and not isinstance(times, str):
             silence = _measure(request.source, times)
             if silence:

@@ -11,18 +11,23 @@ from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.embeddings.plan import Plan, Request
 from lpgnet.pipeline.embeddings.silence import (
-    Silence,
+    MARGIN,
     Speech,
     find_in,
     silences,
+    source_of,
     sources,
+    speech_beyond,
     summarize,
     trim,
     with_segment,
 )
 
-# Speech is found to within some frames of 32 ms; a smaller difference is none (seconds).
+# A smaller difference from the training is none (seconds): utterances differ, and speech is found to some 32 ms.
 TOLERANCE = 0.1
+# Speech that goes on beyond a turn's border for up to this long is the turn's own (seconds): whatever found the turn
+# drew the border a little inside.
+REACH = 0.25
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,17 @@ def hear(plan: Plan, model: EmotionConfig, *, pads: bool) -> Heard:
         model: says what it was trained on.
         pads: whether turns that hug their words may grow.
     """
-    if model.audio_trim == "speech":
-        return _cut(plan, find_in(sources(plan)))
+    trims = model.audio_trim == "speech"
+    # What was trimmed has the margin around it and no more.
+    tolerance = MARGIN / 2 if trims else TOLERANCE
     longest = max(model.audio_silence.get(side, 0.0) for side in ("lead", "trail"))
-    return pad(plan, find_in(sources(plan)), model.audio_silence) if pads and longest > TOLERANCE else Heard(plan)
+    pads = pads and longest > tolerance
+    if not (trims or pads):
+        return Heard(plan)
+    speech = find_in(sources(plan))
+    cut = _cut(plan, speech) if trims else Heard(plan)
+    padded = pad(cut.plan, speech, model.audio_silence, tolerance=tolerance) if pads else Heard(cut.plan)
+    return Heard(padded.plan, (*cut.choices, *padded.choices))
 
 
 def _cut(plan: Plan, speech: Speech) -> Heard:
@@ -61,7 +73,7 @@ def _cut(plan: Plan, speech: Speech) -> Heard:
     return Heard(trim(plan, speech), (f"trimmed: turns are cut to their speech, as in the model's training{whole}",))
 
 
-def pad(plan: Plan, speech: Speech, trained: Mapping[str, float]) -> Heard:
+def pad(plan: Plan, speech: Speech, trained: Mapping[str, float], *, tolerance: float = TOLERANCE) -> Heard:
     """Let turns that hug their words grow into the silence around them, as far as nobody else has a turn there.
 
     A turn grows into no more than half of the pause between it and the next turn of its channel, and not past the
@@ -71,18 +83,20 @@ def pad(plan: Plan, speech: Speech, trained: Mapping[str, float]) -> Heard:
         plan: the turns of a recording.
         speech: where anybody speaks in it.
         trained: `audio_silence` of the model.
+        tolerance: how much less than that the turns may have, in the median (seconds).
     """
-    around = silences(plan, speech)
-    had = summarize(around.values())
-    lacking = {side: trained[side] for side in ("lead", "trail") if had and trained[side] - had[side] > TOLERANCE}
+    had = summarize(silences(plan, speech).values())
+    lacking = {side: trained[side] for side in ("lead", "trail") if had and trained[side] - had[side] > tolerance}
     if not lacking:
         return Heard(plan)
     rooms = _rooms(plan)
-    padded = [
-        _padded(plan, one, around.get(one.utterance_id), rooms[one.utterance_id], lacking) for one in plan.requests
-    ]
-    told = _told(lacking, had, len(padded), sum(less for _, less in padded))
-    return Heard(replace(plan, requests=tuple(one for one, _ in padded)), (told,))
+    requests, n_less = [], 0
+    for request in plan.requests:
+        wanted = _wanted(plan, request, speech, lacking)
+        grown = _bounded(wanted, rooms[request.utterance_id])
+        n_less += wanted.seconds - grown.seconds > tolerance
+        requests.append(with_segment(plan, request, grown))
+    return Heard(replace(plan, requests=tuple(requests)), (_told(lacking, had, len(requests), n_less),))
 
 
 def _told(lacking: Mapping[str, float], had: Mapping[str, float], n_turns: int, n_less: int) -> str:
@@ -92,22 +106,22 @@ def _told(lacking: Mapping[str, float], had: Mapping[str, float], n_turns: int, 
     return f"padded: turns are heard with {sides} their words, as in the model's training{less}"
 
 
-def _padded(
-    plan: Plan, request: Request, own: Silence | None, room: Room, lacking: Mapping[str, float]
-) -> tuple[Request, bool]:
-    """The request for the grown segment, and whether it has less silence than the training."""
+def _wanted(plan: Plan, request: Request, speech: Speech, lacking: Mapping[str, float]) -> Segment:
+    """The turn with the silence that it lacks, whoever speaks there and whether or not there is a recording."""
     segment = request.source
     assert isinstance(segment, Segment)
-    lead, trail = (own.lead, own.trail) if own else (0.0, 0.0)
-    start = segment.start - _missing(lacking.get("lead", 0.0) - lead, segment)
-    end = segment.end + _missing(lacking.get("trail", 0.0) - trail, segment)
-    grown = replace(segment, start=max(start, room.least), end=min(end, room.most))
-    short = max(grown.start - start, end - grown.end) > TOLERANCE * segment.sampling_rate
-    return with_segment(plan, request, grown), short
+    times = speech[source_of(plan, segment)]
+    first, last = speech_beyond(segment, [] if isinstance(times, str) else times, REACH)
+    start, end = segment.start, segment.end
+    if "lead" in lacking:
+        start = min(start, round((first - lacking["lead"]) * segment.sampling_rate))
+    if "trail" in lacking:
+        end = max(end, round((last + lacking["trail"]) * segment.sampling_rate))
+    return replace(segment, start=start, end=end)
 
 
-def _missing(seconds: float, segment: Segment) -> int:
-    return max(0, round(seconds * segment.sampling_rate))
+def _bounded(segment: Segment, room: Room) -> Segment:
+    return replace(segment, start=max(segment.start, room.least), end=min(segment.end, room.most))
 
 
 def _rooms(plan: Plan) -> dict[str, Room]:
