@@ -1,8 +1,8 @@
 """What silence around the words does to a model: trained on clips that have it, used on turns that have not.
 
 Run `python benchmarks/silence.py`; it prints a Markdown table, and `--write` puts it into docs/benchmarks.md. The clips
-are the utterances of the demo corpus, each with a second of the room's noise before and after the words, one after another
-in a recording a dialogue. A model of the voice alone is trained on two sessions for each setting of
+are the utterances of the demo corpus, each with a second of the room's noise before and after the words, one after
+another in a recording a dialogue. A model of the voice alone is trained on two sessions for each setting of
 `encoders.audio.trim`, by the commands, and labels the recordings of the third session with turns from three sources:
 the clips' own borders (a transcript), those of the words alone (another transcript), and voice activity. An utterance
 gets the label of the turn that covers most of its words; one that no turn covers counts as wrong.
