@@ -43,6 +43,10 @@ MOST_CLASSES = 1024
 # Turns: few dialogues have more.
 LONGEST_CONTEXT = 1000
 MOST_SPEAKERS = 1024
+# Four hours, in seconds.
+LONGEST_UTTERANCE = 14_400
+AUDIO_TRIMS = ("none", "speech")
+AUDIO_SILENCE = {"lead", "trail", "share"}
 # Numbers of a whole model: LPGNet has 3 million, and 33 million with a hidden_size of 1,024.
 MOST_NUMBERS = 2**31
 # What calibration finds lies between 0.1 and 10; far below, logits divided by it are beyond float32.
@@ -81,6 +85,7 @@ Turns = Annotated[int, _up_to(LONGEST_CONTEXT, least=0)]
 KernelSize = Annotated[int, _up_to(LONGEST_CONTEXT)]
 Speakers = Annotated[int, _up_to(MOST_SPEAKERS)]
 Probability = Annotated[float, Range(needs="a number from 0 up to, not including, 1", least=0, below=1)]
+Seconds = Annotated[float, Range(needs=f"a number from 0 to {LONGEST_UTTERANCE}", least=0, most=LONGEST_UTTERANCE)]
 Weight = Annotated[float, Range(needs="a number of at least 0", least=0)]
 Temperature = Annotated[float, Range(needs="a number above 0", above=0)]
 Calibration = Annotated[
@@ -130,6 +135,9 @@ class EmotionConfig(LossConfig):
         label_map: the emotion of each label code of the corpus that it was trained on; null: an ignored code.
         encoders: what made the embeddings of each modality, as its encoder describes itself.
         text_context_turns: turns before an utterance that its text embedding has seen (turns).
+        audio_trim: none, or speech where each utterance was cut to its first and last speech before it was embedded.
+        audio_silence: what was not speech in the audio that it was trained on: the medians before (`lead`) and after
+            (`trail`) the words of an utterance (seconds), and the `share` of all; empty where that is not known.
         calibration_temperature: what the logits are divided by before the softmax.
         trained_on: what it was trained on and what it scored, as whoever trained it describes that.
         distances: how far the embeddings of other dialogues of its corpus lie from those of training, by modality, as
@@ -145,6 +153,8 @@ class EmotionConfig(LossConfig):
     label_map: dict[str, str | None] = field(default_factory=dict)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     text_context_turns: Turns = 0
+    audio_trim: str = "none"
+    audio_silence: dict[str, Seconds] = field(default_factory=dict)
     calibration_temperature: Calibration = 1.0
     trained_on: dict[str, Any] = field(default_factory=dict)
     distances: dict[str, dict[str, Weight]] = field(default_factory=dict)
@@ -157,6 +167,7 @@ class EmotionConfig(LossConfig):
         self.modalities = list(self.input_sizes) if self.modalities is None else list(self.modalities)
         self._check_inputs()
         self._check_classes()
+        self._check_audio()
 
     def _check_inputs(self) -> None:
         sizes, names = self.input_sizes, self.modality_names
@@ -183,6 +194,14 @@ class EmotionConfig(LossConfig):
         _require(
             weights is None or len(weights) == self.num_classes,
             f"class_weights has {len(weights or [])} numbers for {self.num_classes} classes",
+        )
+
+    def _check_audio(self) -> None:
+        trim, silence = self.audio_trim, self.audio_silence
+        _require(trim in AUDIO_TRIMS, f"audio_trim is {shown(trim)}: give one of {', '.join(AUDIO_TRIMS)}")
+        _require(
+            silence.keys() in (set(), AUDIO_SILENCE),
+            f"audio_silence has {shown(list(silence))}: give lead, trail and share, or nothing",
         )
 
     @property

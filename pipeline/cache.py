@@ -28,6 +28,7 @@ from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, imported_key, make_plan
 from lpgnet.pipeline.embeddings.prepared import IMPORTED, imported_spec
+from lpgnet.pipeline.embeddings.silence import Speech, read_speech, trim
 from lpgnet.pipeline.embeddings.summaries import ModalitySummary, read_summaries
 from lpgnet.pipeline.errors import PipelineError, shorten
 
@@ -188,10 +189,14 @@ def _needed_keys(folder: Path, store: str) -> set[bytes]:
     for modality in MODALITIES:
         for turns in {0, _context_turns(folder)}:
             keys |= set(_keys(manifest, modality, store, context_turns=turns).values())
-    return keys
+    speech = read_speech(folder)
+    return keys | set(_keys(manifest, "audio", store, speech=speech).values()) if speech else keys
 
 
-def _keys(manifest: Manifest, modality: str, store: str, *, context_turns: int) -> dict[str, bytes]:
+def _keys(
+    manifest: Manifest, modality: str, store: str, *, context_turns: int = 0, speech: Speech | None = None
+) -> dict[str, bytes]:
+    """The keys of the utterances by their ids; of those cut to their speech where `speech` is given."""
     plan = make_plan(
         modality,
         manifest.utterances,
@@ -199,6 +204,7 @@ def _keys(manifest: Manifest, modality: str, store: str, *, context_turns: int) 
         stat_cache=StatCache(Path(store) / STAT_CACHE_FILE),
         context_turns=context_turns,
     )
+    plan = trim(plan, speech) if speech is not None else plan
     if plan.problems:
         first = plan.problems[0]
         say(f"{len(plan.problems)} {modality} utterances have no key, such as {first.utterance_id}: {first.message}")
@@ -215,7 +221,10 @@ def _export(options: Namespace) -> int:
     summary = read_summaries(folder).get(options.modality)
     if summary is None:
         raise PipelineError(f"{folder}: has no {options.modality} embeddings; run the features stage first")
-    keys = _keys(read_manifest(folder), options.modality, options.store, context_turns=_context_turns(folder))
+    speech = read_speech(folder) if summary.trim == "speech" else None
+    keys = _keys(
+        read_manifest(folder), options.modality, options.store, context_turns=_context_turns(folder), speech=speech
+    )
     report = export_rows(_stored(options.store, summary), Path(options.file), keys, options.format)
     missing = f"; {len(report.missing)} are not in the store: {shorten(report.missing)}" if report.missing else ""
     show(f"{options.file}: {report.rows} {options.modality} embeddings by {summary.spec['name']}{missing}")

@@ -25,10 +25,11 @@ from lpgnet.pipeline.common.ranges import (
     PositiveFloat,
     Share,
 )
+from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
-from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.reports.config import PageConfig
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class AudioEncoderConfig:
         precision: fp32, bf16, or auto, which is bf16 where the CPU or GPU supports it
         max_seconds: longer utterances are cut into overlapping windows of this length (seconds)
         window: full, or tight, by which Whisper computes an utterance's own frames instead of 30 s (other numbers)
+        trim: none, or speech: an utterance is cut to its first and last speech before it is embedded
         trust_remote_code: allow the model to run code that it comes with
     """
 
@@ -75,6 +77,7 @@ class AudioEncoderConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_seconds: PositiveFloat = 30.0
     window: Literal["full", "tight"] = "full"
+    trim: Literal["none", "speech"] = "none"
     trust_remote_code: bool = False
 
 

@@ -34,6 +34,8 @@ def print_filled(filled: Sequence[Filled]) -> None:
             show(f"  computed {_work(done, one.seconds)}")
         for flag, count in sorted(done.flags.items()):
             show(f"  {count} {flag}")
+        for line in one.told:
+            show(f"  {line}")
 
 
 def _work(done: Extraction, seconds: float) -> str:

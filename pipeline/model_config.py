@@ -12,7 +12,7 @@ from lpgnet.model import CONFIG_TYPES, EmotionConfig
 FILLED_IN = frozenset(
     {
         *("input_sizes", "modalities", "id2label", "label_map", "encoders", "text_context_turns"),
-        *("calibration_temperature", "class_weights", "trained_on", "distances"),
+        *("audio_trim", "audio_silence", "calibration_temperature", "class_weights", "trained_on", "distances"),
     }
 )
 # `name, other: what it is`, with the lines that go on with it.

@@ -17,6 +17,7 @@ from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge
 from lpgnet.pipeline.embeddings.plan import Plan, Problem, Request
 from lpgnet.pipeline.embeddings.prepared import Prepared, encoded_modalities, encoder_config, prepare_modality
+from lpgnet.pipeline.embeddings.speech_search import SpeechSearch
 from lpgnet.pipeline.embeddings.summaries import ModalitySummary, Served, read_summaries, write_summaries
 from lpgnet.pipeline.errors import PipelineError
 
@@ -33,7 +34,10 @@ FLUSH_SECONDS = 30.0
 class Filled:
     """What the stage did for one modality.
 
-    `seconds` include loading the encoder, `served` are read from the embeddings of all layers.
+    Attributes:
+        served: which embeddings are read from those of all layers.
+        seconds: include loading the encoder.
+        told: what else people read.
     """
 
     spec: EncoderSpec
@@ -42,6 +46,7 @@ class Filled:
     served: Served | None
     extraction: Extraction
     seconds: float = 0.0
+    told: tuple[str, ...] = ()
 
 
 def fill_store(config: Config) -> list[Filled]:
@@ -57,13 +62,16 @@ def fill_store(config: Config) -> list[Filled]:
     """
     launch = current_launch()
     manifest = read_manifest(config.folder)
-    prepared = [prepare_modality(config, manifest, modality) for modality in encoded_modalities(config.encoders)]
+    search = SpeechSearch(config, launch)
+    modalities = encoded_modalities(config.encoders)
+    prepared = [prepare_modality(config, manifest, modality, find=search) for modality in modalities]
     missing = [_missing(one) for one in prepared]
     if launch.size > 1:
         _agree([one.spec.fingerprint for one in prepared], config.features.device)
     filled = [_fill_modality(config.features, *pair, launch) for pair in zip(prepared, missing, strict=True)]
     if launch.size > 1:
         filled = [_gather(one) for one in filled]
+    filled = [replace(one, told=search.told(of)) for one, of in zip(filled, prepared, strict=True)]
     if launch.is_main:
         write_summaries(config.folder, {one.spec.modality: _summary(config, one) for one in filled})
     return filled
@@ -187,4 +195,5 @@ def _summary(config: Config, filled: Filled) -> ModalitySummary:
         utterances=filled.wanted,
         skipped=skipped if config.features.on_error == "skip" else [],
         served=filled.served,
+        trim=config.encoders.audio.trim if modality == "audio" else "none",
     )

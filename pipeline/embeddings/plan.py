@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,15 +50,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one modality of a manifest needs."""
+    """What one modality of a manifest needs, and what the files hold that it needs."""
 
     requests: tuple[Request, ...]
     problems: tuple[Problem, ...]
+    files: Mapping[str, AudioInfo] = field(default_factory=dict)
 
     def without(self, utterance_ids: Collection[str]) -> Plan:
         """Return the plan without the requests of some utterances."""
         kept = tuple(request for request in self.requests if request.utterance_id not in utterance_ids)
-        return Plan(kept, self.problems)
+        return replace(self, requests=kept)
 
 
 # An audio file and what it holds, or why it cannot be used.
@@ -72,7 +73,8 @@ def plan_audio(
     spoken = [utterance for utterance in utterances if utterance.audio is not None]
     audios = {str(utterance.audio) for utterance in spoken}
     files = _describe_all(audios, root, stat_cache, follow_links=follow_links)
-    return _plan(_audio_request(utterance, files[str(utterance.audio)]) for utterance in spoken)
+    plan = _plan(_audio_request(utterance, files[str(utterance.audio)]) for utterance in spoken)
+    return replace(plan, files=dict(found for found in files.values() if not isinstance(found, str)))
 
 
 def _plan(found: Iterable[Request | Problem]) -> Plan:

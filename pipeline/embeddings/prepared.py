@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, TextEncoderConfig
 from lpgnet.pipeline.corpora.manifest import Manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
+from lpgnet.pipeline.embeddings.silence import Speech, read_speech, trim
 from lpgnet.pipeline.embeddings.summaries import Served, read_summaries
 from lpgnet.pipeline.errors import PipelineError, UsageError
 
@@ -44,11 +45,16 @@ def encoder_config(encoders: EncodersConfig, modality: str) -> AudioEncoderConfi
 
 @dataclass(frozen=True)
 class Prepared:
-    """One modality of a manifest, ready to be extracted or read: the encoder's spec, the plan, and what is stored."""
+    """One modality of a manifest, ready to be extracted or read: the encoder's spec, the plan, and what is stored.
+
+    Attributes:
+        speech: where anybody speaks in the files of the plan; empty for text.
+    """
 
     spec: EncoderSpec
     plan: Plan
     stored: StoredRows
+    speech: Speech = field(default_factory=dict)
 
     def served(self) -> Served | None:
         """Count the embeddings that are read from those of all layers; None where none are."""
@@ -59,16 +65,27 @@ class Prepared:
         return Served(self.stored.whole.fingerprint, self.stored.layers, count)
 
 
-def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepared:
+def prepare_modality(
+    config: Config, manifest: Manifest, modality: str, *, find: Callable[[Plan], Speech] | None = None
+) -> Prepared:
     """Resolve the encoder without loading it, open its store and find every utterance's key.
+
+    Args:
+        config: the experiment.
+        manifest: its utterances.
+        modality: text or audio.
+        find: finds the speech in the files of a plan; None reads what the features stage has found.
 
     Raises:
         PipelineError: imported embeddings are not in the store.
+        UsageError: imported embeddings are to be trimmed.
     """
     root = Path(config.features.store)
     stat_cache = StatCache(root / STAT_CACHE_FILE)
     name = str(encoder_config(config.encoders, modality).name)
     if name.startswith(IMPORTED):
+        if modality == "audio" and config.encoders.audio.trim != "none":
+            raise UsageError("key 'encoders.audio.trim': imported embeddings are as they are; set it to none")
         return _prepare_imported(config, manifest, modality)
     spec = _resolve(config, modality, stat_cache)
     plan = make_plan(
@@ -79,7 +96,10 @@ def prepare_modality(config: Config, manifest: Manifest, modality: str) -> Prepa
         context_turns=config.encoders.text.context_turns,
         follow_links=config.corpus.follow_links,
     )
-    return Prepared(spec, plan, _find_stored(spec, FeatureStore(root, spec.fingerprint), plan, stat_cache))
+    speech = (find(plan) if find else read_speech(config.folder)) if modality == "audio" else {}
+    if modality == "audio" and config.encoders.audio.trim == "speech":
+        plan = trim(plan, speech)
+    return Prepared(spec, plan, _find_stored(spec, FeatureStore(root, spec.fingerprint), plan, stat_cache), speech)
 
 
 def _find_stored(spec: EncoderSpec, own: FeatureStore, plan: Plan, stat_cache: StatCache) -> StoredRows:

@@ -53,6 +53,7 @@ class ModalitySummary:
         utterances: how many need an embedding.
         skipped: ids of those that have none and that the user chose to leave out.
         served: which are read from the embeddings of all layers.
+        trim: none, or speech where each was cut to its speech.
     """
 
     spec: dict[str, Any]
@@ -61,6 +62,7 @@ class ModalitySummary:
     utterances: int
     skipped: list[str]
     served: Served | None = None
+    trim: str = "none"
 
     def problems(self) -> list[str]:
         """Name the keys whose values make no sense."""
@@ -74,6 +76,7 @@ class ModalitySummary:
             "context_turns": self.context_turns >= 0,
             "utterances": self.utterances >= 0,
             **(self.served.soundness() if self.served else {}),
+            "trim": self.trim in ("none", "speech"),
         }
         return [key for key, is_sound in sound.items() if not is_sound]
 

@@ -24,6 +24,7 @@ from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.embeddings.plan import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_in_windows, temperature_of
+from lpgnet.pipeline.labelling.hearing import Heard, hear
 from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
 from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
 from lpgnet.pipeline.recordings.sources import DialogueSource, Source
@@ -202,8 +203,9 @@ class EmotionPipeline:
             with self.seconds.of("turns"):
                 turns = self._finder.find(audio, info, transcript or find_transcript(recording), is_part=is_part)
             utterances = _utterances(audio, turns)
-            rows, warnings = self._rows(utterances, str(audio.parent), about=str(recording))
-        choices = (*turns.choices, *warnings)
+            heard = self._heard(utterances, str(audio.parent), pads=True)
+            rows, warnings = self._rows(utterances, heard, about=str(recording))
+        choices = (*turns.choices, *heard.choices, *warnings)
         return self._timeline(name or recording.stem, rows, recording, info.seconds, choices)
 
     def _label_choices(self) -> list[str]:
@@ -215,7 +217,8 @@ class EmotionPipeline:
         """Label a manifest's dialogue; utterances in separate files are placed one after another."""
         # Whoever made the manifest may be another than the owner of what its links lead to.
         files = {u.audio: locate(source.root, u.audio, follow_links=False) for u in source.utterances if u.audio}
-        rows, warnings = self._rows(source.utterances, source.root, about=source.name)
+        heard = self._heard(source.utterances, source.root, pads=False)
+        rows, warnings = self._rows(source.utterances, heard, about=source.name)
         whole = len({utterance.audio for utterance in source.utterances}) == 1
         recording = Path(next(iter(files.values()))) if whole and files else None
         if recording is not None and recording.is_file():
@@ -223,7 +226,7 @@ class EmotionPipeline:
         else:
             recording, rows = None, _one_after_another(rows, source)
             seconds = rows[-1].end
-        choices = (f"turns: {source.manifest / MANIFEST_FILE}", *warnings)
+        choices = (f"turns: {source.manifest / MANIFEST_FILE}", *heard.choices, *warnings)
         return self._timeline(source.name, rows, recording, seconds, choices)
 
     def _timeline(
@@ -255,9 +258,27 @@ class EmotionPipeline:
             self._speech_models[name] = load_speech_model(name, device=self.device)
         return self._speech_models[name]
 
-    def _rows(self, utterances: Sequence[Utterance], root: str, *, about: str) -> tuple[list[TimelineRow], list[str]]:
+    def _heard(self, utterances: Sequence[Utterance], root: str, *, pads: bool) -> Heard:
+        """Find the sound to embed of each utterance, cut or padded to what the model was trained on.
+
+        Args:
+            utterances: of a recording or a dialogue.
+            root: what their paths are relative to.
+            pads: whether the borders are those of turns, which may be moved, or of a corpus.
+        """
+        if "audio" not in self.encoders:
+            return Heard(Plan((), ()))
+        with self.seconds.of("decoding"):
+            plan = plan_audio(utterances, root, None)
+        with self.seconds.of("turns"):
+            return hear(plan, self.model.config, pads=pads)
+
+    def _rows(
+        self, utterances: Sequence[Utterance], heard: Heard, *, about: str
+    ) -> tuple[list[TimelineRow], list[str]]:
         """Make a row for every utterance of a dialogue, which errors call `about`; warn where it is unlike training."""
-        embeddings = {name: self._embed(name, utterances, root, about) for name in self.model.config.modality_names}
+        names = self.model.config.modality_names
+        embeddings = {name: self._embed(name, utterances, heard, about) for name in names}
         with self.seconds.of("model"):
             dialogue = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
             warnings = unlike_training(self.model, dialogue, self.distances)
@@ -270,13 +291,13 @@ class EmotionPipeline:
             )
         return [self._row(u, p) for u, p in zip(utterances, predictions, strict=True)], warnings
 
-    def _embed(self, modality: str, utterances: Sequence[Utterance], root: str, about: str) -> Embeddings:
+    def _embed(self, modality: str, utterances: Sequence[Utterance], heard: Heard, about: str) -> Embeddings:
         """Embed the utterances in one modality, or return no embeddings if it is not used."""
         n_layers, width = self.model.config.input_sizes[modality]
         if modality not in self.encoders:
             return stack_embeddings({}, empty_shape=(n_layers, width))
-        with self.seconds.of("decoding"):
-            plan = self._plan(modality, utterances, root)
+        context_turns = self.model.config.text_context_turns
+        plan = plan_text(utterances, context_turns) if modality == "text" else heard.plan
         started = perf_counter()
         extraction = Extraction(problems=list(plan.problems))
         rows = embed(
@@ -292,11 +313,6 @@ class EmotionPipeline:
         self.seconds.add("decoding", extraction.seconds_waited)
         self.seconds.add(f"{modality} encoder", perf_counter() - started - extraction.seconds_waited)
         return stack_embeddings(values, empty_shape=(n_layers, width))
-
-    def _plan(self, modality: str, utterances: Sequence[Utterance], root: str) -> Plan:
-        if modality == "text":
-            return plan_text(utterances, self.model.config.text_context_turns)
-        return plan_audio(utterances, root, None)
 
     def _row(self, utterance: Utterance, prediction: Prediction) -> TimelineRow:
         names = class_names(self.model)

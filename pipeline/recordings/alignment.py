@@ -14,12 +14,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
+from lpgnet.pipeline.corpora.voice_activity import Span, find_speech
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 from lpgnet.pipeline.recordings.speech_models import SpeechModel
 from lpgnet.pipeline.recordings.transcripts import Turn, Word
-from lpgnet.pipeline.recordings.voice_activity import Span, find_speech
 
 # What the model hears at once; words that end in the last seconds of it are left to the next window.
 WINDOW_SECONDS = 30.0

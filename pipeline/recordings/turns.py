@@ -9,15 +9,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, segment_of
 from lpgnet.pipeline.errors import PipelineError, counted, shorten
-from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.recordings.transcripts import FORMATS, TimedTurn, Transcript, Turn, read_transcript
 from lpgnet.pipeline.recordings.transcripts.base import Word
 
 if TYPE_CHECKING:
+    from lpgnet.pipeline.corpora.voice_activity import Span
     from lpgnet.pipeline.recordings.speech_models import SpeechModel
-    from lpgnet.pipeline.recordings.voice_activity import Span
 
 _UEM = FORMATS[".uem"].name
 
@@ -144,7 +145,7 @@ class TurnFinder:
         return turns
 
     def _speech(self, segment: Segment) -> list[Span]:
-        from lpgnet.pipeline.recordings.voice_activity import find_speech
+        from lpgnet.pipeline.corpora.voice_activity import find_speech
 
         return find_speech(segment, self.voice_activity)
 

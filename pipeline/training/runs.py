@@ -30,6 +30,7 @@ from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
+from lpgnet.pipeline.embeddings.silence import Silence, silences, summarize
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, set_damaged_aside
 from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
@@ -43,7 +44,7 @@ ENVIRONMENT_FILE = "environment.json"
 DONE_FILE = "done.json"
 BEST_FOLDER = "best"
 # What is measured of a model, not chosen: its last digits may differ between machines.
-MEASURED_FIELDS = ("calibration_temperature", "trained_on", "distances")
+MEASURED_FIELDS = ("audio_silence", "calibration_temperature", "trained_on", "distances")
 # What a finished run is for: none of it may have changed since.
 RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG_FILE)
 
@@ -58,6 +59,7 @@ class LoadedCorpus:
         name: of the corpus.
         about: what kind of speech it holds.
         lengths: of the utterances whose sound was embedded, by id (seconds).
+        silence: what is not speech, by utterance; only of those where that is known.
     """
 
     dialogues: tuple[Dialogue, ...]
@@ -66,6 +68,7 @@ class LoadedCorpus:
     name: str = "unknown"
     about: About = field(default_factory=About)
     lengths: dict[str, float] = field(default_factory=dict)
+    silence: dict[str, Silence] = field(default_factory=dict)
 
 
 def load_corpus(config: Config) -> LoadedCorpus:
@@ -82,6 +85,7 @@ def load_corpus(config: Config) -> LoadedCorpus:
     digest = hashlib.sha256((config.folder / MANIFEST_FILE).read_bytes())
     embeddings, specs = {}, {}
     lengths: dict[str, float] = {}
+    silence: dict[str, Silence] = {}
     for modality in encoded_modalities(config.encoders):
         prepared = prepare_modality(config, manifest, modality)
         if served := prepared.served():
@@ -90,11 +94,12 @@ def load_corpus(config: Config) -> LoadedCorpus:
         _refuse_problems(plan, skipped, modality)
         embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.stored)
         specs[modality] = prepared.spec
+        silence |= silences(plan, prepared.speech)
         digest.update(b"".join(request.key for request in plan.requests))
         lengths |= {one.utterance_id: one.source.seconds for one in plan.requests if isinstance(one.source, Segment)}
     dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
     corpus = manifest.corpus
-    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), corpus.name, corpus.about, lengths)
+    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), corpus.name, corpus.about, lengths, silence)
 
 
 def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
@@ -152,7 +157,15 @@ def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any
         "encoders": {name: corpus.specs[name].to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
         "trained_on": to_json(describe_training(corpus, split)),
+        **(_heard(config, corpus, split) if "audio" in names else {}),
     }
+
+
+def _heard(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
+    """Describe how much silence there is in the sound that the model learns from."""
+    ids = (utterance.utterance_id for dialogue in split.train for utterance in dialogue.utterances)
+    measured = [corpus.silence[name] for name in ids if name in corpus.silence]
+    return {"audio_trim": config.encoders.audio.trim, "audio_silence": summarize(measured)}
 
 
 def model_encoders(model: EmotionModel, folder: Path) -> dict[str, EncoderSpec]:
@@ -197,6 +210,8 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
         "fold": split.name,
         "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
         "data": corpus.digest,
+        # Its keys are in the digest; but where there was nothing to cut, they are those of no trimming.
+        **({"trim": "speech"} if config.encoders.audio.trim == "speech" else {}),
     }
 
 

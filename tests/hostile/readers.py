@@ -99,6 +99,14 @@ def _features() -> Reader:
     return Reader(FEATURES_FILE, lambda path: read_summaries(path.parent), (sample,))
 
 
+def _speech() -> Reader:
+    from lpgnet.pipeline.embeddings.silence import SPEECH_FILE, read_speech, write_speech
+
+    speech = {(_FINGERPRINT * 4, None): [0.5, 1.25, 2.0, 3.5], (_FINGERPRINT * 4, 1): []}
+    sample = _written(SPEECH_FILE, lambda folder: write_speech(folder, speech))
+    return Reader(SPEECH_FILE, lambda path: read_speech(path.parent), (sample,))
+
+
 def _written(file: str, write: Callable[[Path], object]) -> bytes:
     """What the program itself writes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -416,6 +424,7 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "manifest": lambda: _manifest("manifest.jsonl", texts.MANIFEST, corpus_json=texts.CORPUS),
     "corpus": lambda: _manifest("corpus.json", texts.CORPUS, manifest_jsonl=texts.MANIFEST),
     "features": _features,
+    "speech": _speech,
     "stamp": _stamp,
     "log": _log,
     "environment": _environment,

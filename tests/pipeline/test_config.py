@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lpgnet.model import CONFIG_TYPES
+from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.config import (
     RENAMED,
     Config,
@@ -22,7 +23,7 @@ from lpgnet.pipeline.config import (
 )
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.model_config import FILLED_IN, ModelConfig
-from lpgnet.pipeline.recordings.config import TurnsConfig, VoiceActivityConfig
+from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.reports.config import PageConfig
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.config import PredictionConfig
+from lpgnet.pipeline.corpora import voice_activity
 from lpgnet.pipeline.corpora.audio import describe, segment_of
-from lpgnet.pipeline.recordings import voice_activity
-from lpgnet.pipeline.recordings.config import VoiceActivityConfig
-from lpgnet.pipeline.recordings.voice_activity import (
+from lpgnet.pipeline.corpora.voice_activity import (
     FRAME_SECONDS,
     SileroNetwork,
     Span,

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.audio import Segment, read_blocks
-from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 
 SAMPLING_RATE = 16_000
 # The network hears frames of 512 samples (32 ms), each with the last 64 samples before it.

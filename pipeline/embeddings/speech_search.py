@@ -1,0 +1,84 @@
+"""The features stage's search for speech: each file once in an experiment, shared by the processes of a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+from lpgnet.pipeline.common.console import progress_bar
+from lpgnet.pipeline.common.processes import Launch, balance, make_accelerator
+from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.corpora.audio import Segment
+from lpgnet.pipeline.embeddings.plan import Plan
+from lpgnet.pipeline.embeddings.prepared import Prepared
+from lpgnet.pipeline.embeddings.silence import (
+    Source,
+    Speech,
+    find_in,
+    read_speech,
+    silences,
+    sources,
+    summarize,
+    write_speech,
+)
+
+
+@dataclass
+class SpeechSearch:
+    """Finds the speech in the files of a plan, and keeps it beside the manifest.
+
+    Attributes:
+        hours: of audio that were searched, as nobody had before.
+        seconds: what that took.
+    """
+
+    config: Config
+    launch: Launch
+    hours: float = 0.0
+    seconds: float = 0.0
+
+    def __call__(self, plan: Plan) -> Speech:
+        """Return where anybody speaks in each file of a plan, or why that cannot be told."""
+        started = perf_counter()
+        known = read_speech(self.config.folder)
+        missing = {source: whole for source, whole in sources(plan).items() if source not in known}
+        found = self._shared(missing)
+        if found and self.launch.is_main:
+            write_speech(self.config.folder, {**known, **found})
+        self.hours += sum(whole.seconds for whole in missing.values()) / 3600
+        self.seconds += perf_counter() - started
+        return {**known, **found}
+
+    def _shared(self, missing: dict[Source, Segment]) -> Speech:
+        """What this process and the others find."""
+        costs = [whole.seconds for whole in missing.values()]
+        share = balance(list(missing.items()), costs, self.launch.size)[self.launch.rank]
+        found = self._find(dict(share)) if share else {}
+        if self.launch.size == 1:
+            return found
+        from accelerate.utils import gather_object
+
+        make_accelerator("cpu" if self.config.features.device == "cpu" else "auto")
+        return {source: times for part in gather_object([found]) for source, times in part.items()}
+
+    def _find(self, wanted: dict[Source, Segment]) -> Speech:
+        with progress_bar("speed", unit="s of audio", shown=self.launch.is_main) as bar:
+            task = bar.add_task("speech", total=sum(whole.seconds for whole in wanted.values()), speed="")
+            return find_in(wanted, lambda seconds: bar.advance(task, seconds))
+
+    def told(self, prepared: Prepared) -> tuple[str, ...]:
+        """Say how much is not speech where it was found now, and what could not be trimmed."""
+        trims = self.config.encoders.audio.trim == "speech"
+        worth_it = bool(prepared.speech) and (trims or self.hours > 0)
+        return tuple(self._lines(prepared, trims=trims)) if worth_it else ()
+
+    def _lines(self, prepared: Prepared, *, trims: bool) -> Iterator[str]:
+        around = silences(prepared.plan, prepared.speech)
+        if self.hours and (summary := summarize(around.values())):
+            yield (
+                f"not speech: {summary['lead']:.2f} s before and {summary['trail']:.2f} s after the words (medians), "
+                f"{summary['share']:.0%} in all; searched {self.hours:.2f} h in {self.seconds:.1f} s"
+            )
+        if trims and (n_whole := len(prepared.plan.requests) - len(around)):
+            yield f"not trimmed: {n_whole} utterances, as no speech was found in them"
