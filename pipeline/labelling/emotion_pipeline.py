@@ -25,6 +25,7 @@ from lpgnet.pipeline.embeddings.plan import Embeddings, Plan, Problem, plan_audi
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_in_windows, temperature_of
 from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
+from lpgnet.pipeline.recordings.diarizers import AUTO, Diarizer, SpeakerCount, load_diarizer, resolve_diarizer
 from lpgnet.pipeline.recordings.media import decodable
 from lpgnet.pipeline.recordings.sources import DialogueSource, Source
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
@@ -73,6 +74,7 @@ class EmotionPipeline:
     config: PredictionConfig
     seconds: Seconds = field(default_factory=Seconds)
     _speech_models: dict[str, SpeechModel] = field(default_factory=dict)
+    _diarizers: dict[str, Diarizer] = field(default_factory=dict)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **settings: Any) -> EmotionPipeline:
@@ -220,6 +222,7 @@ class EmotionPipeline:
         def loader(name: str | None) -> Callable[[], SpeechModel] | None:
             return partial(self._speech_model, name) if name else None
 
+        name = resolve_diarizer(config.diarizer)
         return TurnFinder(
             config.turns,
             config.vad,
@@ -227,7 +230,16 @@ class EmotionPipeline:
             wants_words="text" in self.encoders,
             aligner=loader(config.aligner),
             recognizer=loader(config.asr),
+            diarizer=partial(self._diarizer, name) if name else None,
+            diarizer_name=name,
+            suggest_diarizer=config.diarizer == AUTO,
+            speakers=SpeakerCount(config.speakers, config.min_speakers, config.max_speakers),
         )
+
+    def _diarizer(self, name: str) -> Diarizer:
+        if name not in self._diarizers:
+            self._diarizers[name] = load_diarizer(name, device=self.device)
+        return self._diarizers[name]
 
     def _speech_model(self, name: str) -> SpeechModel:
         from lpgnet.pipeline.recordings.speech_models import load_speech_model
