@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -235,14 +235,17 @@ def place(turns: Iterable[SpeakerTurn], segments: Sequence[Segment]) -> list[Spe
     Returns:
         The turns in seconds of the recording, in the order of their starts.
     """
-    turns, placed, passed = list(turns), [], 0.0
-    for segment in segments:
-        offset = segment.start / segment.sampling_rate - passed
-        for turn in turns:
-            start, end = max(turn.start, passed), min(turn.end, passed + segment.seconds)
-            if round(end, 3) > round(start, 3):
-                placed.append(replace(turn, start=round(start + offset, 3), end=round(end + offset, 3)))
-        passed += segment.seconds
+    begins = [0.0, *accumulate(segment.seconds for segment in segments)]
+    placed = []
+    for turn in turns:
+        for number in range(
+            max(0, bisect_right(begins, turn.start) - 1), bisect_left(begins, turn.end, hi=len(segments))
+        ):
+            offset = segments[number].start / segments[number].sampling_rate - begins[number]
+            start = round(offset + max(turn.start, begins[number]), 3)
+            end = round(offset + min(turn.end, begins[number + 1]), 3)
+            if start < end:
+                placed.append(replace(turn, start=start, end=end))
     return sorted(placed, key=lambda turn: (turn.start, turn.end))
 
 

