@@ -8,8 +8,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from lpgnet.pipeline.recordings.diarizers.base import SpeakerCount
 
 # Two groups are two speakers if voices of one and the other are less alike than this share of how alike voices of one
-# group are. Of those measured, pairs of speakers had 0.61 to 0.79, and halves of one speaker 0.82 to 0.96
-# (docs/benchmarks.md); the voices of a synthesizer that differ in pitch alone have up to 0.9.
+# group are. In the conversations of docs/benchmarks.md, pairs of speakers had 0.61 to 0.79 and halves of one speaker
+# rarely less than 0.82; what a synthesizer varies of one voice has up to 0.95, and is not told apart by itself.
 SAME_SPEAKER = 0.8
 # How alike voices of one speaker are, for groups of one piece, in which there is no pair to tell it by.
 WITHIN = 0.8

@@ -58,7 +58,7 @@ class _SincNet(nn.Module):
         self.norm1d = nn.ModuleList(nn.InstanceNorm1d(width, affine=True) for width in (_FILTERS, 60, 60))
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        hidden = self.wav_norm1d(waveforms.unsqueeze(1))
+        hidden: Tensor = self.wav_norm1d(waveforms.unsqueeze(1))
         for place, (convolution, norm) in enumerate(zip(self.conv1d, self.norm1d, strict=True)):
             hidden = convolution(hidden)
             hidden = nn.functional.max_pool1d(hidden.abs() if place == 0 else hidden, 3)

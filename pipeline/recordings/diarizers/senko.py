@@ -110,7 +110,10 @@ class SenkoDiarizer:
     @torch.inference_mode()
     def listen(self, blocks: Iterable[np.ndarray]) -> Heard | None:
         """Run the networks over successive waveforms; None where there is no sample."""
-        windows, speaking, stretches, n_samples = [], [], [], 0
+        windows: list[np.ndarray] = []
+        speaking: list[np.ndarray] = []
+        stretches: list[Stretch] = []
+        n_samples = 0
         # Weights, weighted numbers of voices, and weighted changes in frames that further windows cover.
         open_sums = np.zeros((3, 0))
         for samples, is_last in _sections(blocks):
@@ -135,7 +138,8 @@ class SenkoDiarizer:
         filled = np.zeros((n_windows - 1) * STEP * FRAME_STEP + WINDOW, np.float32)
         filled[: len(samples)] = samples
         waveforms = torch.from_numpy(filled).unfold(0, WINDOW, STEP * FRAME_STEP)  # (N, samples)
-        return self._segmentation(waveforms.to(self._device)).argmax(-1).to(torch.uint8).cpu().numpy()
+        scores: torch.Tensor = self._segmentation(waveforms.to(self._device))
+        return scores.argmax(-1).to(torch.uint8).cpu().numpy()
 
     def _voice(self, samples: np.ndarray, start: int, end: int) -> np.ndarray | None:
         """The embedding of the frames from `start` to `end` of a section."""
@@ -144,7 +148,8 @@ class SenkoDiarizer:
             return None
         features = filter_bank(torch.from_numpy(spoken))
         centered = (features - features.mean(0)).unsqueeze(0)  # (1, n_frames, 80)
-        return self._voices(centered.to(self._device))[0].cpu().numpy()
+        voice: torch.Tensor = self._voices(centered.to(self._device))[0]
+        return voice.cpu().numpy()
 
 
 def _sections(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:

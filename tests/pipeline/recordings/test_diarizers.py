@@ -92,7 +92,7 @@ def test_a_third_partys_diarizer_is_found_and_its_faults_too(monkeypatch: pytest
     check_prediction(PredictionConfig(diarizer="theirs"))
     assert vars(load_diarizer("theirs", device="cuda:1"))["device"] == "cuda:1"
     plug_in(monkeypatch, "their_diarizer:Absent")
-    with pytest.raises(PipelineError, match="diarizer 'theirs' cannot be loaded: .*Absent"):
+    with pytest.raises(PipelineError, match=r"diarizer 'theirs' cannot be loaded: .*Absent"):
         load_diarizer("theirs", device="cpu")
 
 
