@@ -203,11 +203,11 @@ def _who_speaks(heard: Heard, count: SpeakerCount) -> np.ndarray:
     """Whether each speaker speaks in each frame, `(frames, speakers)`."""
     known = _speaker_of_frames(heard, count)
     votes = _votes(heard, known)  # (frames, speakers)
-    rank = np.argsort(np.argsort(-votes, axis=1, kind="stable"), axis=1, kind="stable")
-    speaks = (rank < heard.n_speaking[:, None]) & (votes > 0)
-    sure = np.flatnonzero(known >= 0)
-    speaks[sure] = False
+    speaks = np.zeros(votes.shape, bool)
+    sure, unsure = np.flatnonzero(known >= 0), np.flatnonzero((known < 0) & (heard.n_speaking > 0))
     speaks[sure, known[sure]] = True
+    rank = np.argsort(np.argsort(-votes[unsure], axis=1, kind="stable"), axis=1, kind="stable")
+    speaks[unsure] = (rank < heard.n_speaking[unsure, None]) & (votes[unsure] > 0)
     return speaks
 
 
