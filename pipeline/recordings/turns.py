@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
-from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, segment_of
+from lpgnet.pipeline.corpora.audio import BLOCK_SECONDS, AudioInfo, Segment, read_blocks, segment_of
 from lpgnet.pipeline.errors import PipelineError, counted, shorten
 from lpgnet.pipeline.recordings.config import TurnsConfig
+from lpgnet.pipeline.recordings.diarizers import INSTALL, SAMPLING_RATE, Diarizer, SpeakerCount, SpeakerTurn
 from lpgnet.pipeline.recordings.transcripts import FORMATS, TimedTurn, Transcript, Turn, read_transcript
 from lpgnet.pipeline.recordings.transcripts.base import Word
 
@@ -41,6 +42,10 @@ class TurnFinder:
         per_channel: every channel is a speaker; otherwise all are mixed down.
         wants_words: the model reads words, so turns without them are recognized where there is a recognizer.
         aligner, recognizer: give the model, or are None where the user named none.
+        diarizer: gives what finds who speaks; None leaves the speakers unknown.
+        diarizer_name: for people.
+        suggest_diarizer: without one, say how to install one.
+        speakers: how many there are, for the diarizer.
     """
 
     turns: TurnsConfig = field(default_factory=TurnsConfig)
@@ -49,6 +54,10 @@ class TurnFinder:
     wants_words: bool = True
     aligner: Callable[[], SpeechModel] | None = None
     recognizer: Callable[[], SpeechModel] | None = None
+    diarizer: Callable[[], Diarizer] | None = None
+    diarizer_name: str | None = None
+    suggest_diarizer: bool = False
+    speakers: SpeakerCount = field(default_factory=SpeakerCount)
     _choices: list[str] = field(default_factory=list)
 
     def find(
@@ -130,6 +139,16 @@ class TurnFinder:
             for channel in channels
             for start, end in parts
         ]
+        turns = self._spoken(segments, info) if self.diarizer is None or self.per_channel else self._diarized(segments)
+        if not turns:
+            raise PipelineError(
+                f"{recording}: nobody speaks in it, as far as can be told from its sound; "
+                "check the recording or give a transcript"
+            )
+        return turns
+
+    def _spoken(self, segments: Sequence[Segment], info: AudioInfo) -> list[TimedTurn]:
+        """What lies between pauses, whoever speaks."""
         turns = [
             TimedTurn(span.start, span.end, None, _name(segment.channel, info), channel=segment.channel)
             for segment in segments
@@ -137,11 +156,23 @@ class TurnFinder:
         ]
         speakers = f", each of {info.channels} channels as a speaker" if self.per_channel else ""
         self._choices.append(f"turns: {len(turns)} stretches of speech by voice activity{speakers}")
-        if not turns:
-            raise PipelineError(
-                f"{recording}: nobody speaks in it, as far as voice activity detection can tell; "
-                "check the recording or give a transcript"
-            )
+        if self.suggest_diarizer and not self.per_channel:
+            self._choices.append(f"speakers: unknown; {INSTALL} to tell them apart, or --diarizer none to go without")
+        return turns
+
+    def _diarized(self, segments: Sequence[Segment]) -> list[TimedTurn]:
+        """What each speaker says between pauses; the segments are one recording, whose speakers are the same."""
+        assert self.diarizer is not None
+        blocks = (block for segment in segments for block in read_blocks(segment, SAMPLING_RATE, seconds=BLOCK_SECONDS))
+        found = place(self.diarizer().diarize(blocks, self.speakers), segments)
+        turns = [
+            TimedTurn(turn.start, turn.end, None, turn.speaker)
+            for turn in join_pauses(name_speakers(found), self.turns.max_pause)
+        ]
+        n_speakers = len({turn.speaker for turn in turns})
+        told = f"{self.speakers} given" if self.speakers.is_given else "number not given"
+        counts = f"{_counted(len(turns), 'turn')} of {_counted(n_speakers, 'speaker')} ({told})"
+        self._choices.append(f"turns: {counts} by {self.diarizer_name}")
         return turns
 
     def _speech(self, segment: Segment) -> list[Span]:
@@ -204,6 +235,62 @@ def _whole(recording: Path, info: AudioInfo) -> Segment:
 
 def _name(channel: int | None, info: AudioInfo) -> str | None:
     return None if channel is None or info.channels == 1 else f"channel {channel + 1}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def place(turns: Iterable[SpeakerTurn], segments: Sequence[Segment]) -> list[SpeakerTurn]:
+    """Give turns their place in the recording of whose segments, one after another, their times were counted.
+
+    Args:
+        turns: in seconds from the first sample of the first segment; one that reaches over a seam is cut there.
+        segments: stretches of one recording.
+
+    Returns:
+        The turns in seconds of the recording, in the order of their starts.
+    """
+    begins = [0.0, *accumulate(segment.seconds for segment in segments)]
+    placed = []
+    for turn in turns:
+        for number in range(
+            max(0, bisect_right(begins, turn.start) - 1), bisect_left(begins, turn.end, hi=len(segments))
+        ):
+            offset = segments[number].start / segments[number].sampling_rate - begins[number]
+            start = round(offset + max(turn.start, begins[number]), 3)
+            end = round(offset + min(turn.end, begins[number + 1]), 3)
+            if start < end:
+                placed.append(replace(turn, start=start, end=end))
+    return sorted(placed, key=lambda turn: (turn.start, turn.end))
+
+
+def name_speakers(turns: Sequence[SpeakerTurn]) -> list[SpeakerTurn]:
+    """Name the speakers "speaker 1", "speaker 2" and so on, in the order in which they first speak."""
+    numbers: dict[str, int] = {}
+    return [replace(turn, speaker=f"speaker {numbers.setdefault(turn.speaker, len(numbers) + 1)}") for turn in turns]
+
+
+def join_pauses(turns: Sequence[SpeakerTurn], max_pause: float) -> list[SpeakerTurn]:
+    """Join the turns of one speaker over pauses of at most `max_pause` seconds, whoever else speaks meanwhile.
+
+    Args:
+        turns: in the order of their starts.
+        max_pause: seconds.
+
+    Returns:
+        Turns in the order of their starts.
+    """
+    joined: list[SpeakerTurn] = []
+    last: dict[str, int] = {}
+    for turn in turns:
+        place = last.get(turn.speaker)
+        if place is not None and turn.start - joined[place].end <= max_pause:
+            joined[place] = replace(joined[place], end=max(joined[place].end, turn.end))
+        else:
+            last[turn.speaker] = len(joined)
+            joined.append(turn)
+    return joined
 
 
 def join_tiny(turns: Sequence[TimedTurn], config: TurnsConfig) -> list[TimedTurn]:

