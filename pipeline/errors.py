@@ -76,9 +76,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def counted(number: int, noun: str) -> str:
-    """Say `1 turn`, `2 turns`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Say `1 turn`, `2 turns`; the plural is with an s unless it is given."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def shorten(names: Iterable[object], *, most: int = 5) -> str:

@@ -155,7 +155,7 @@ class TurnFinder:
             for span in self._speech(segment)
         ]
         speakers = f", each of {info.channels} channels as a speaker" if self.per_channel else ""
-        self._choices.append(f"turns: {len(turns)} stretches of speech by voice activity{speakers}")
+        self._choices.append(f"turns: {counted(len(turns), 'stretch', 'stretches')} of speech by voice activity{speakers}")
         if self.suggest_diarizer and not self.per_channel:
             self._choices.append(f"speakers: unknown; {INSTALL} to tell them apart, or --diarizer none to go without")
         return turns
@@ -171,7 +171,7 @@ class TurnFinder:
         ]
         n_speakers = len({turn.speaker for turn in turns})
         told = f"{self.speakers} given" if self.speakers.is_given else "number not given"
-        counts = f"{_counted(len(turns), 'turn')} of {_counted(n_speakers, 'speaker')} ({told})"
+        counts = f"{counted(len(turns), 'turn')} of {counted(n_speakers, 'speaker')} ({told})"
         self._choices.append(f"turns: {counts} by {self.diarizer_name}")
         return turns
 
@@ -236,9 +236,6 @@ def _whole(recording: Path, info: AudioInfo) -> Segment:
 def _name(channel: int | None, info: AudioInfo) -> str | None:
     return None if channel is None or info.channels == 1 else f"channel {channel + 1}"
 
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def place(turns: Iterable[SpeakerTurn], segments: Sequence[Segment]) -> list[SpeakerTurn]:
