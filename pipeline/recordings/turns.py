@@ -155,7 +155,8 @@ class TurnFinder:
             for span in self._speech(segment)
         ]
         speakers = f", each of {info.channels} channels as a speaker" if self.per_channel else ""
-        self._choices.append(f"turns: {counted(len(turns), 'stretch', 'stretches')} of speech by voice activity{speakers}")
+        stretches = counted(len(turns), "stretch", "stretches")
+        self._choices.append(f"turns: {stretches} of speech by voice activity{speakers}")
         if self.suggest_diarizer and not self.per_channel:
             self._choices.append(f"speakers: unknown; {INSTALL} to tell them apart, or --diarizer none to go without")
         return turns
