@@ -533,7 +533,7 @@ function table() {
     speaker: (turn) => state.speakers[turn.speaker],
     label: (turn) => data.labels[turn.label],
     turn: (turn) => turn.id,
-    model_label: (turn) => (turn.found === null ? null : data.labels[turn.found]),
+    model_label: (turn) => (turn.probabilities ? data.labels[turn.probabilities.indexOf(probability(turn))] : null),
     probability: (turn) => (turn.probabilities ? probability(turn).toFixed(4) : null),
   };
   // An empty text is a mistake in a table, and a table without texts is none.

@@ -198,14 +198,16 @@ def test_an_untouched_table_holds_what_was_found(page: Any, timeline: Timeline, 
 
 def test_a_table_of_channels_and_without_words(browser: Any, timeline: Timeline, tmp_path: Path) -> None:
     """What nobody transcribed has no column of words, since an empty text is a mistake in a table."""
-    rows = tuple(replace(row, text=None, speaker=None, channel=number % 2) for number, row in enumerate(timeline.rows))
+    silent = [replace(row, text=None, speaker=None, label="uncertain") for row in timeline.rows]
+    rows = tuple(replace(row, channel=number % 2) for number, row in enumerate(silent))
     bare = replace(timeline, name="calls/a: b", rows=rows)
     (report,) = write_timeline(bare, tmp_path, ["html"], PageConfig(embed_megabytes=0.0))
     opened = browser.new_page()
     opened.goto(report.as_uri())
     found = downloaded(opened, tmp_path / "corpus").utterances
     assert [(u.channel, u.text, u.speaker) for u in found] == [(number % 2, None, None) for number in range(20)]
-    assert {(u.dialogue_id, u.audio) for u in found} == {("calls/a: b", "calls/tone.wav")}
+    assert {(u.dialogue_id, u.audio, u.label) for u in found} == {("calls/a: b", "calls/tone.wav", "uncertain")}
+    assert [u.extra["model_label"] for u in found] == [CLASSES[number % 4] for number in range(20)]
     opened.close()
 
 
