@@ -7,9 +7,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -46,13 +44,14 @@ class Silence:
 
 
 def sources(plan: Plan) -> dict[Source, Segment]:
-    """Return the files and channels that a plan's utterances are in, each as a whole."""
-    found: dict[Source, Segment] = {}
-    for request in plan.requests:
-        if isinstance(request.source, Segment):
-            whole = replace(request.source, start=0, end=plan.files[request.source.file].n_samples)
-            found.setdefault(source_of(plan, request.source), whole)
-    return found
+    """Return the files and channels that a plan's utterances are in, each with one of them."""
+    segments = (request.source for request in plan.requests)
+    return {source_of(plan, segment): segment for segment in segments if isinstance(segment, Segment)}
+
+
+def whole(plan: Plan, segment: Segment) -> Segment:
+    """Return all of a segment's file and channel."""
+    return replace(segment, start=0, end=plan.files[segment.file].n_samples)
 
 
 def source_of(plan: Plan, segment: Segment) -> Source:
@@ -60,9 +59,12 @@ def source_of(plan: Plan, segment: Segment) -> Source:
     return plan.files[segment.file].digest, segment.channel
 
 
-def find_in(
-    wanted: Mapping[Source, Segment], advance: Callable[[float], object] = lambda _: None
-) -> dict[Source, list[float] | str]:
+def find_speech_in(plan: Plan) -> Speech:
+    """Look for speech in all files of a plan."""
+    return look_for_speech({source: whole(plan, segment) for source, segment in sources(plan).items()})
+
+
+def look_for_speech(wanted: Mapping[Source, Segment], advance: Callable[[float], object] = lambda _: None) -> Speech:
     """Look for speech in whole files.
 
     Args:
@@ -113,11 +115,15 @@ def _read_source(path: Path, name: str) -> Source:
 
 
 def _read_times(path: Path, name: str, times: Any) -> list[float]:
-    numbers = times if isinstance(times, list) and all(type(time) is float for time in times) else [math.nan]
-    # A comparison with what is no number is false.
-    if len(numbers) % 2 or not all(a < b for a, b in pairwise([-1e-9, *numbers, math.inf])):
+    if not (isinstance(times, list) and len(times) % 2 == 0 and set(map(type, times)) <= {float} and _rise(times)):
         raise _damaged(path, f"speech['{name:.99}']")
-    return numbers
+    return times
+
+
+def _rise(times: list[float]) -> bool:
+    """Tell whether each of the times is above the one before, the first not below 0, and all are numbers."""
+    in_order = sorted(times) == times and len(set(times)) == len(times)
+    return not times or (in_order and times[0] >= 0 and math.isfinite(sum(times)))
 
 
 def write_speech(folder: Path, speech: Speech) -> None:
@@ -224,5 +230,5 @@ def summarize(measured: Iterable[Silence]) -> dict[str, float]:
     if not found:
         return {}
     share = 1 - sum(one.speech for one in found) / sum(one.seconds for one in found)
-    lead, trail = median(one.lead for one in found), median(one.trail for one in found)
+    lead, trail = (float(np.median([getattr(one, side) for one in found])) for side in ("lead", "trail"))
     return {"lead": round(lead, 3), "trail": round(trail, 3), "share": round(max(0.0, share), 4)}

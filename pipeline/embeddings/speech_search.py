@@ -15,11 +15,12 @@ from lpgnet.pipeline.embeddings.prepared import Prepared
 from lpgnet.pipeline.embeddings.silence import (
     Source,
     Speech,
-    find_in,
+    look_for_speech,
     read_speech,
     silences,
     sources,
     summarize,
+    whole,
     write_speech,
 )
 
@@ -42,17 +43,17 @@ class SpeechSearch:
         """Return where anybody speaks in each file of a plan, or why that cannot be told."""
         started = perf_counter()
         known = read_speech(self.config.folder)
-        missing = {source: whole for source, whole in sources(plan).items() if source not in known}
+        missing = {source: whole(plan, segment) for source, segment in sources(plan).items() if source not in known}
         found = self._shared(missing)
         if found and self.launch.is_main:
             write_speech(self.config.folder, {**known, **found})
-        self.hours += sum(whole.seconds for whole in missing.values()) / 3600
+        self.hours += sum(file.seconds for file in missing.values()) / 3600
         self.seconds += perf_counter() - started
         return {**known, **found}
 
     def _shared(self, missing: dict[Source, Segment]) -> Speech:
         """What this process and the others find."""
-        costs = [whole.seconds for whole in missing.values()]
+        costs = [file.seconds for file in missing.values()]
         share = balance(list(missing.items()), costs, self.launch.size)[self.launch.rank]
         found = self._find(dict(share)) if share else {}
         if self.launch.size == 1:
@@ -64,8 +65,8 @@ class SpeechSearch:
 
     def _find(self, wanted: dict[Source, Segment]) -> Speech:
         with progress_bar("speed", unit="s of audio", shown=self.launch.is_main) as bar:
-            task = bar.add_task("speech", total=sum(whole.seconds for whole in wanted.values()), speed="")
-            return find_in(wanted, lambda seconds: bar.advance(task, seconds))
+            task = bar.add_task("speech", total=sum(file.seconds for file in wanted.values()), speed="")
+            return look_for_speech(wanted, lambda seconds: bar.advance(task, seconds))
 
     def told(self, prepared: Prepared) -> tuple[str, ...]:
         """Say how much is not speech where it was found now, and what could not be trimmed."""

@@ -13,10 +13,9 @@ from lpgnet.pipeline.embeddings.plan import Plan, Request
 from lpgnet.pipeline.embeddings.silence import (
     MARGIN,
     Speech,
-    find_in,
+    find_speech_in,
     silences,
     source_of,
-    sources,
     speech_beyond,
     summarize,
     trim,
@@ -61,7 +60,7 @@ def hear(plan: Plan, model: EmotionConfig, *, pads: bool) -> Heard:
     pads = pads and longest > tolerance
     if not (trims or pads):
         return Heard(plan)
-    speech = find_in(sources(plan))
+    speech = find_speech_in(plan)
     cut = _cut(plan, speech) if trims else Heard(plan)
     padded = pad(cut.plan, speech, model.audio_silence, tolerance=tolerance) if pads else Heard(cut.plan)
     return Heard(padded.plan, (*cut.choices, *padded.choices))

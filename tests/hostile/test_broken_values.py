@@ -117,7 +117,7 @@ KEPT = {
     "manifest": Kept("work/small/manifest.jsonl", (stage("features"), stage("train"))),
     "corpus": Kept("work/small/corpus.json", (stage("features"), stage("train"))),
     "summaries": Kept("work/small/features.json", (stage("features"), stage("train")), is_record=False),
-    "voice activity": Kept("work/small/speech.json", (stage("features"), stage("train")), is_record=False),
+    "silence": Kept("work/small/speech.json", (stage("features"), stage("train")), is_record=False),
     "made": Kept("work/small/prepare.json", (stage("prepare"),), is_record=False),
     "inputs": Kept(f"{RUN}/inputs.json", (stage("evaluate"), stage("train")), is_record=False),
     "done": Kept(f"{RUN}/done.json", (stage("train"), stage("evaluate")), is_record=False),

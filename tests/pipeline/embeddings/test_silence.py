@@ -22,10 +22,9 @@ from lpgnet.pipeline.embeddings.silence import (
     SPEECH_FILE,
     VERSION,
     Silence,
-    find_in,
+    find_speech_in,
     read_speech,
     silences,
-    sources,
     speech_within,
     summarize,
     trim,
@@ -107,7 +106,7 @@ def test_trimmed_twice_is_trimmed_once(borders: list[int], start: int, length: i
 
 
 def test_a_clip_is_cut_to_its_words(clips: Plan) -> None:
-    speech = find_in(sources(clips))
+    speech = find_speech_in(clips)
     plan = trim(clips, speech)
     cut = {request.utterance_id: request.source for request in plan.requests}
     clip, silent = cut["clip"], cut["silent"]
@@ -117,7 +116,7 @@ def test_a_clip_is_cut_to_its_words(clips: Plan) -> None:
     around = silences(clips, speech)
     assert around["clip"].lead == pytest.approx(1.0, abs=0.1) and around["clip"].trail == pytest.approx(1.0, abs=0.1)
     assert "silent" not in around
-    assert keys(trim(plan, find_in(sources(plan)))) == keys(plan) != keys(clips)
+    assert keys(trim(plan, find_speech_in(plan))) == keys(plan) != keys(clips)
     assert keys(plan)["silent"] == keys(clips)["silent"]
 
 
@@ -134,8 +133,8 @@ def test_cached_is_fresh_and_nothing_is_searched_twice(
     config = experiment(tmp_path)
     first = SpeechSearch(config, ALONE)
     found = first(clips)
-    assert first.hours > 0 and found == find_in(sources(clips)) == read_speech(config.folder)
-    monkeypatch.setattr(speech_search, "find_in", lambda *_: pytest.fail("it was searched again"))
+    assert first.hours > 0 and found == find_speech_in(clips) == read_speech(config.folder)
+    monkeypatch.setattr(speech_search, "look_for_speech", lambda *_: pytest.fail("it was searched again"))
     written = (config.folder / SPEECH_FILE).stat().st_mtime_ns
     # Another name, other borders: the content is known.
     (tmp_path / "dialogue.flac").rename(tmp_path / "renamed.flac")
@@ -218,7 +217,7 @@ def test_channels_and_files_have_speech_of_their_own(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "stereo.wav", np.stack([words, np.zeros_like(words)], axis=1), rate)
     turns = [Utterance("d", f"u{channel}", "stereo.wav", channel=channel) for channel in (0, 1, None)]
     plan = plan_audio(turns, str(tmp_path), None)
-    speech = find_in(sources(plan))
+    speech = find_speech_in(plan)
     assert {channel: bool(times) for (_, channel), times in speech.items()} == {0: True, 1: False, None: True}
     cut = keys(trim(plan, speech))
     assert cut["u1"] == keys(plan)["u1"] and len(set(cut.values())) == 3

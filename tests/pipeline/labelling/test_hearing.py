@@ -10,6 +10,7 @@ from lpgnet.model import EmotionConfig
 from lpgnet.model.configuration import ConcatConfig
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment
 from lpgnet.pipeline.embeddings.plan import Plan, Request
+from lpgnet.pipeline.embeddings.silence import MARGIN, trim
 from lpgnet.pipeline.labelling.hearing import TOLERANCE, Heard, hear, pad
 
 RATE = 1000
@@ -54,6 +55,16 @@ def test_turns_like_those_of_the_training_stay() -> None:
     assert heard(pad(plan_of(*turns), speech_of(*words), TRAINED)) == turns
     loose = [(start - 2.0, end + 2.0) for start, end in words]
     assert pad(plan_of(*loose), speech_of(*words), TRAINED) == Heard(plan_of(*loose))
+
+
+def test_trimmed_turns_are_those_of_the_training() -> None:
+    """Whether borders leave out some of the speech or have much silence: turns grow, or are cut, to the same."""
+    speech = speech_of((2.0, 4.0), (8.0, 10.0))
+    trained = trim(plan_of((0.5, 5.0), (6.0, 12.0)), speech)
+    small = {"lead": MARGIN, "trail": MARGIN, "share": 0.1}
+    for turns in (((2.1, 3.9), (8.0, 9.8)), ((1.97, 4.02), (7.98, 10.03)), ((0.5, 5.0), (6.0, 12.0))):
+        found = pad(trim(plan_of(*turns), speech), speech, small, tolerance=MARGIN / 2)
+        assert found.plan == trained
 
 
 def test_only_the_side_that_lacks_silence_grows() -> None:
