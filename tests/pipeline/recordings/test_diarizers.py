@@ -200,7 +200,7 @@ def test_turns_of_a_recording() -> None:
         (2.5, 4.0, "speaker 2"),
         (5.0, 6.0, "speaker 1"),
     ]
-    assert found.choices == ("turns: 3 turns of 2 speakers (2 given) by theirs",)
+    assert found.choices == ("turns: 3 turns of 2 speakers (number given: 2) by theirs",)
     assert theirs.count == SpeakerCount(2) and theirs.seconds == pytest.approx(describe(str(DEMO)).seconds, abs=0.01)
 
 
