@@ -246,7 +246,7 @@ class PredictionConfig:
         modalities: which inputs to use: all, audio or text
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
-        channels: speakers if each channel of a recording is one speaker, mix to average the channels
+        channels: speakers if each channel of a recording is one speaker, mix to average them, auto to measure which
         vad: what counts as speech
         turns: how long turns are
         page: the HTML page of a timeline
@@ -269,7 +269,7 @@ class PredictionConfig:
     modalities: Literal["all", "audio", "text"] = "all"
     asr: str | None = None
     aligner: str | None = None
-    channels: Literal["mix", "speakers"] = "mix"
+    channels: Literal["auto", "mix", "speakers"] = "auto"
     vad: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
     turns: TurnsConfig = field(default_factory=TurnsConfig)
     page: PageConfig = field(default_factory=PageConfig)

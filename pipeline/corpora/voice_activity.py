@@ -134,7 +134,20 @@ def find_speech(segment: Segment, config: VoiceActivityConfig) -> list[Span]:
     Raises:
         PipelineError: the file cannot be decoded.
     """
-    probabilities = speech_probabilities(read_blocks(segment, SAMPLING_RATE, seconds=BLOCK_SECONDS))
+    return spans_of(probabilities_of(segment), segment, config)
+
+
+def probabilities_of(segment: Segment) -> np.ndarray:
+    """Compute the probability of speech in every frame of a segment `(n_frames,)`.
+
+    Raises:
+        PipelineError: the file cannot be decoded.
+    """
+    return speech_probabilities(read_blocks(segment, SAMPLING_RATE, seconds=BLOCK_SECONDS))
+
+
+def spans_of(probabilities: np.ndarray, segment: Segment, config: VoiceActivityConfig) -> list[Span]:
+    """Find stretches of speech out of the probabilities of a segment, in seconds of the recording."""
     offset = segment.start / segment.sampling_rate
     spans = speech_spans(probabilities, config, seconds=segment.seconds)
     return [Span(round(offset + span.start, 3), round(offset + span.end, 3)) for span in spans]
