@@ -20,8 +20,8 @@ class VoiceActivityConfig:
         padding: added to both ends of a stretch, as far as there is silence (seconds)
     """
 
-    threshold: Probability = 0.3
-    release: Probability = 0.15
+    threshold: Probability = 0.4
+    release: Probability = 0.25
     min_speech: NonNegativeFloat = 0.1
     min_silence: NonNegativeFloat = 0.3
     padding: NonNegativeFloat = 0.1

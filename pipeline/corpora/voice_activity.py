@@ -160,7 +160,8 @@ def _blocks(segment: Segment) -> Iterator[np.ndarray]:
 def _energies(block: np.ndarray) -> np.ndarray:
     """Mean square of frames `(n_frames,)`, of a block shorter than one of all of it."""
     whole = len(block) // FRAME * FRAME
-    return np.square(block[:whole].reshape(-1, FRAME) if whole else block[None]).mean(axis=1)
+    energies: np.ndarray = np.square(block[:whole].reshape(-1, FRAME) if whole else block[None]).mean(axis=1)
+    return energies
 
 
 def _gain(energies: np.ndarray) -> np.float32:

@@ -97,7 +97,8 @@ class Channels:
     def _compared(self) -> np.ndarray:
         """Loudness to compare: averaged, and nowhere below what noise lets be seen (dB) `(channels, frames)`."""
         averaged = _decibels(uniform_filter1d(_power(self.loudness), _COMPARED_FRAMES, axis=1))
-        return np.maximum(averaged, self._noise + _ABOVE_NOISE / 2)
+        compared: np.ndarray = np.maximum(averaged, self._noise + _ABOVE_NOISE / 2)
+        return compared
 
     @cached_property
     def heard(self) -> tuple[int, ...]:
@@ -142,8 +143,12 @@ class Channels:
             f"dB louder than it; correlation {self.correlation[one, other]:.2f}"
         )
 
-    def bleed(self, channel: int) -> np.ndarray:
-        """Tell where a channel holds nothing but what is heard of others, bool `(frames,)`."""
+    @cached_property
+    def bleed(self) -> np.ndarray:
+        """Where each channel holds nothing but what is heard of others, bool `(channels, frames)`."""
+        return np.stack([self._bleed(channel) for channel in range(len(self.levels))])
+
+    def _bleed(self, channel: int) -> np.ndarray:
         sources = [other for other in self.heard if channel in self.heard and self.louder[other, channel] >= _LOUDER]
         if not sources:
             return np.zeros(self.levels.shape[2], bool)
@@ -191,7 +196,8 @@ class Channels:
     def _excess(self, channel: int, band: int) -> np.ndarray:
         """Power that is more than noise `(frames,)`."""
         noise = np.quantile(self.levels[channel, band].astype(np.float32), _NOISE_QUANTILE) + _ABOVE_NOISE
-        return np.maximum(self._averaged(channel, band) - _power(noise), 0)
+        excess: np.ndarray = np.maximum(self._averaged(channel, band) - _power(noise), 0)
+        return excess
 
     def _reach(self, source: int, band: int) -> np.ndarray:
         """Level of a source where its bleed may be heard (dB) `(frames,)`."""
@@ -251,7 +257,8 @@ def _levels(block: np.ndarray) -> np.ndarray:
 
 
 def _decibels(power: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(np.maximum(power, 10 ** (_LEAST_LEVEL / 10), dtype=np.float32))
+    decibels: np.ndarray = 10 * np.log10(np.maximum(power, 10 ** (_LEAST_LEVEL / 10), dtype=np.float32))
+    return decibels
 
 
 def _power(decibels: np.ndarray) -> np.ndarray:
@@ -327,4 +334,5 @@ def _seconds_before(times: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
     """How long spans last before each of some times."""
     borders = [0.0, *(time for span in spans for time in (span.start, span.end))]
     lasted = np.cumsum([0.0, *(length for span in spans for length in (0.0, span.seconds))])
-    return np.interp(times, borders, lasted)
+    seconds: np.ndarray = np.interp(times, borders, lasted)
+    return seconds

@@ -139,7 +139,7 @@ class TurnFinder:
             return find_speech(segment, self.voice_activity)
         from lpgnet.pipeline.recordings.channels import find_own_speech
 
-        self._own.append(find_own_speech(segment, self.voice_activity, self._held.bleed(segment.channel)))
+        self._own.append(find_own_speech(segment, self.voice_activity, self._held.bleed[segment.channel]))
         return self._own[-1].spans
 
     def _look_at_channels(self, recording: Path, info: AudioInfo) -> None:

@@ -129,7 +129,7 @@ def test_any_call_has_its_two_speakers(
     held = measured(stereo.write(tmp_path / "call.wav"))
     assert held.are_speakers
     for channel in (0, 1):
-        lost = np.repeat(held.bleed(channel), FRAME)[: stereo.spoken.shape[1]]
+        lost = np.repeat(held.bleed[channel], FRAME)[: stereo.spoken.shape[1]]
         own, others = stereo.spoken[channel], stereo.spoken[1 - channel]
         assert (lost & own).sum() <= 0.02 * own.sum(), "what the speaker says stays"
         assert (lost & others).sum() >= 0.95 * others.sum(), "what the other says goes"
@@ -214,7 +214,7 @@ def test_a_word_alone(tmp_path: Path) -> None:
     for number, sound in enumerate((np.ones((100, 2)), np.zeros((8000, 2)), mono("demo")[8000:16_000, None] * [1, 1])):
         soundfile.write(tmp_path / f"{number}.wav", sound, RATE)
         held = measured(tmp_path / f"{number}.wav")
-        assert not held.are_speakers and held.figures and not held.bleed(0).any()
+        assert not held.are_speakers and held.figures and not held.bleed.any()
 
 
 @pytest.mark.parametrize("channels", ["auto", "speakers"])
