@@ -160,7 +160,9 @@ def _blocks(segment: Segment) -> Iterator[np.ndarray]:
 def _energies(block: np.ndarray) -> np.ndarray:
     """Mean square of frames `(n_frames,)`, of a block shorter than one of all of it."""
     whole = len(block) // FRAME * FRAME
-    energies: np.ndarray = np.square(block[:whole].reshape(-1, FRAME) if whole else block[None]).mean(axis=1)
+    framed = block[:whole].reshape(-1, FRAME) if whole else block[None]
+    # Files of floats may hold what has no square in 32 bits.
+    energies: np.ndarray = np.square(framed, dtype=np.float64).mean(axis=1)
     return energies
 
 

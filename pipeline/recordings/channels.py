@@ -36,6 +36,8 @@ BLOCK_SECONDS = 10.0
 _BORDERS = 100 * (4 / 3) ** np.arange(16)
 # What power is never below (dB); full scale stands near 0.
 _LEAST_LEVEL = -120.0
+# Louder samples are taken for this loud ones; full scale is 1.
+_MOST_SAMPLE = 100.0
 # The quietest frames of a channel are its noise, the loudest its speaker. A frame is active if it is so much louder
 # than the noise, and no more than so much quieter than the speaker (dB).
 _NOISE_QUANTILE, _LOUD_QUANTILE = 0.1, 0.95
@@ -228,7 +230,9 @@ def measure_channels(file: str, info: AudioInfo) -> Channels:
     readers = [read_blocks(segment, SAMPLING_RATE, seconds=BLOCK_SECONDS) for segment in segments]
     products = np.zeros((info.channels, info.channels))
     levels = []
-    for block in _whole_frames(np.stack(blocks) for blocks in zip(*readers, strict=True)):
+    # Files of floats may hold what has no square.
+    blocks = (np.clip(np.stack(parts), -_MOST_SAMPLE, _MOST_SAMPLE) for parts in zip(*readers, strict=True))
+    for block in _whole_frames(blocks):
         products += block @ block.T
         levels.append(_levels(block))
     norms = np.sqrt(np.diag(products))

@@ -217,6 +217,15 @@ def test_a_word_alone(tmp_path: Path) -> None:
         assert not held.are_speakers and held.figures and not held.bleed.any()
 
 
+@pytest.mark.filterwarnings("error")
+def test_samples_that_have_no_square(tmp_path: Path) -> None:
+    sound = np.stack([mono("demo")[: 5 * RATE], 1e30 * mono("demo")[: 5 * RATE]], axis=1)
+    soundfile.write(tmp_path / "loud.wav", sound, RATE, subtype="FLOAT")
+    held = measured(tmp_path / "loud.wav")
+    assert np.isfinite(held.levels).all() and np.isfinite(held.louder).all() and held.figures
+    assert find(tmp_path / "loud.wav", "speakers").turns
+
+
 @pytest.mark.parametrize("channels", ["auto", "speakers"])
 def test_turns_of_a_transcript_take_their_channel(channels: Literal["auto", "speakers"], tmp_path: Path) -> None:
     stereo = call("demo").with_bleed(-28)
