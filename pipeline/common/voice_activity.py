@@ -9,18 +9,19 @@ from lpgnet.pipeline.common.ranges import NonNegativeFloat, Probability
 
 @dataclass(frozen=True)
 class VoiceActivityConfig:
-    """What counts as speech.
+    """What counts as speech; the defaults are chosen by `benchmarks/turns.py` and meetings.
 
     Attributes:
         threshold: probability of speech above which a stretch of speech begins
         release: probability of speech below which it ends, at most the threshold
         min_speech: shorter stretches are not speech (seconds)
-        min_silence: shorter pauses do not end a stretch (seconds)
+        min_silence: shorter pauses do not end a stretch; the detector takes a pause to be 0.15 s shorter than it is
+            (seconds)
         padding: added to both ends of a stretch, as far as there is silence (seconds)
     """
 
-    threshold: Probability = 0.7
-    release: Probability = 0.6
+    threshold: Probability = 0.4
+    release: Probability = 0.25
     min_speech: NonNegativeFloat = 0.1
-    min_silence: NonNegativeFloat = 0.15
-    padding: NonNegativeFloat = 0.0
+    min_silence: NonNegativeFloat = 0.3
+    padding: NonNegativeFloat = 0.1

@@ -248,7 +248,7 @@ class EmotionPipeline:
         return TurnFinder(
             config.turns,
             config.vad,
-            per_channel=config.channels == "speakers",
+            channels=config.channels,
             wants_words="text" in self.encoders,
             aligner=loader(config.aligner),
             recognizer=loader(config.asr),

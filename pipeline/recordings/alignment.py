@@ -34,7 +34,7 @@ LEFT_OVER_SCORE = -2.0
 # Added to the log-probability of characters where nobody speaks: so much that a pause stays one, not so much that a
 # voice which voice activity missed could not be aligned at all.
 SILENCE_SCORE = -5.0
-SPEECH = VoiceActivityConfig(threshold=0.5, release=0.35, padding=0.1)
+SPEECH = VoiceActivityConfig(threshold=0.5, release=0.35, min_silence=0.15, padding=0.1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.audio import BLOCK_SECONDS, AudioInfo, Segment, read_blocks, segment_of
@@ -19,6 +19,7 @@ from lpgnet.pipeline.recordings.transcripts.base import Word
 
 if TYPE_CHECKING:
     from lpgnet.pipeline.corpora.voice_activity import Span
+    from lpgnet.pipeline.recordings.channels import Channels, OwnSpeech
     from lpgnet.pipeline.recordings.speech_models import SpeechModel
 
 _UEM = FORMATS[".uem"].name
@@ -39,7 +40,7 @@ class TurnFinder:
     Attributes:
         turns: how long they are.
         voice_activity: what counts as speech.
-        per_channel: every channel is a speaker; otherwise all are mixed down.
+        channels: `speakers` if every channel is one, `mix` if all are mixed down, `auto` to tell it by what they hold.
         wants_words: the model reads words, so turns without them are recognized where there is a recognizer.
         aligner, recognizer: give the model, or are None where the user named none.
         diarizer: gives what finds who speaks; None leaves the speakers unknown.
@@ -50,7 +51,7 @@ class TurnFinder:
 
     turns: TurnsConfig = field(default_factory=TurnsConfig)
     voice_activity: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
-    per_channel: bool = False
+    channels: Literal["auto", "mix", "speakers"] = "auto"
     wants_words: bool = True
     aligner: Callable[[], SpeechModel] | None = None
     recognizer: Callable[[], SpeechModel] | None = None
@@ -59,6 +60,11 @@ class TurnFinder:
     suggest_diarizer: bool = False
     speakers: SpeakerCount = field(default_factory=SpeakerCount)
     _choices: list[str] = field(default_factory=list)
+    # Of the recording at hand: whether its channels are speakers, what they hold where it was measured, and what of
+    # it was left out.
+    per_channel: bool = field(default=False, init=False)
+    _held: Channels | None = field(default=None, init=False)
+    _own: list[OwnSpeech] = field(default_factory=list, init=False)
 
     def find(
         self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None, *, is_part: bool = False
@@ -77,11 +83,13 @@ class TurnFinder:
         Raises:
             PipelineError: a file cannot be read, or there is nothing in it to label.
         """
-        self._choices = []
+        self._choices, self._own = [], []
         if is_part:
             self._choices.append(f"warning: the recording is truncated; its first {info.seconds:.1f} s are labelled")
+        self._look_at_channels(recording, info)
         found = self._given(recording, info, transcript, is_part=is_part)
         turns = self._found(recording, info) if found is None else found
+        self._tell_bleed()
         turns = self._shaped(turns)
         turns = self._with_words(recording, info, turns)
         return Turns(tuple(sorted(turns, key=lambda turn: turn.start)), tuple(self._choices))
@@ -96,18 +104,14 @@ class TurnFinder:
         self._choices += [f"turns: {read.path} ({read.format})", *(f"warning: {line}" for line in read.warnings)]
         if not read.turns:
             raise PipelineError(f"{read.path}: has no turns; transcribe the recording first")
-        if self.per_channel:
-            raise PipelineError(
-                f"{read.path}: names the speakers, and so do the channels; "
-                "leave the transcript or --channels speakers out"
-            )
         if read.format == _UEM:
             return self._found(recording, info, within=read.turns)
         if read.has_times:
             turns = self._until(info.seconds, read) if is_part else read.turns
             _check_times(recording, info, turns)
-            return [TimedTurn.of(turn) for turn in turns]
-        return [TimedTurn.of(turn) for turn in self._aligned(read, recording, info)]
+        else:
+            turns = tuple(self._aligned(read, recording, info))
+        return self._on_channels(recording, info, [TimedTurn.of(turn) for turn in turns])
 
     def _until(self, end: float, read: Transcript) -> tuple[Turn, ...]:
         """The turns that begin before the end of a part of the recording, the last ones cut there (seconds)."""
@@ -132,7 +136,7 @@ class TurnFinder:
 
     def _found(self, recording: Path, info: AudioInfo, within: Sequence[Turn] | None = None) -> list[TimedTurn]:
         """Stretches of speech, in the whole recording or within some parts of it."""
-        channels = range(info.channels) if self.per_channel and info.channels > 1 else [None]
+        channels = range(info.channels) if self.per_channel else [None]
         parts = [(turn.start, turn.end) for turn in within] if within else [(None, None)]
         segments = [
             segment_of(str(recording), info, start=start, end=end, channel=channel)
@@ -179,7 +183,51 @@ class TurnFinder:
     def _speech(self, segment: Segment) -> list[Span]:
         from lpgnet.pipeline.corpora.voice_activity import find_speech
 
-        return find_speech(segment, self.voice_activity)
+        if self._held is None or segment.channel is None:
+            return find_speech(segment, self.voice_activity)
+        from lpgnet.pipeline.recordings.channels import find_own_speech
+
+        self._own.append(find_own_speech(segment, self.voice_activity, self._held.bleed[segment.channel]))
+        return self._own[-1].spans
+
+    def _look_at_channels(self, recording: Path, info: AudioInfo) -> None:
+        """Decide whether the channels are speakers, and say why."""
+        self.per_channel, self._held = self.channels == "speakers" and info.channels > 1, None
+        if info.channels == 1 or self.channels == "mix":
+            return
+        from lpgnet.pipeline.recordings.channels import MOST_CHANNELS, measure_channels
+
+        why = f"told apart are at most {MOST_CHANNELS}"
+        if info.channels <= MOST_CHANNELS:
+            held = measure_channels(str(recording), info)
+            why = held.figures
+            self.per_channel = self.per_channel or held.are_speakers
+            self._held = held if self.per_channel else None
+        decided = "each is a speaker" if self.per_channel else "mixed"
+        self._choices.append(f"channels: {info.channels}, {decided} ({why})")
+
+    def _on_channels(self, recording: Path, info: AudioInfo, turns: list[TimedTurn]) -> list[TimedTurn]:
+        """The turns, each on the channel that speaks in it where channels are speakers."""
+        if not self.per_channel:
+            return turns
+        from lpgnet.pipeline.recordings.channels import choose_channels
+
+        whole = [segment_of(str(recording), info, start=None, end=None, channel=c) for c in range(info.channels)]
+        chosen = choose_channels(turns, [self._speech(segment) for segment in whole])
+        if silent := chosen.count(None):
+            self._choices.append(f"channels: none speaks in {silent} of {len(turns)} turns, for which they are mixed")
+        return [
+            replace(turn, channel=channel, speaker=turn.speaker or _name(channel, info))
+            for turn, channel in zip(turns, chosen, strict=True)
+        ]
+
+    def _tell_bleed(self) -> None:
+        stretches, seconds = sum(own.n_removed for own in self._own), sum(own.seconds_removed for own in self._own)
+        if stretches or seconds >= 0.1:
+            self._choices.append(
+                f"bleed: {seconds:.1f} s left out, {stretches} whole stretches of speech among it, in which a channel "
+                "holds only what is said on another"
+            )
 
     def _shaped(self, turns: Sequence[TimedTurn]) -> list[TimedTurn]:
         joined = join_tiny(turns, self.turns)
@@ -236,7 +284,6 @@ def _whole(recording: Path, info: AudioInfo) -> Segment:
 
 def _name(channel: int | None, info: AudioInfo) -> str | None:
     return None if channel is None or info.channels == 1 else f"channel {channel + 1}"
-
 
 
 def place(turns: Iterable[SpeakerTurn], segments: Sequence[Segment]) -> list[SpeakerTurn]:

@@ -17,6 +17,7 @@ from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.timeline import check_formats, output_paths
 from tests.e2e.workplace import DEMO, ROOT, Run, Workplace, edit_in_disguise
+from tests.pipeline.recordings.calls import call
 
 RECORDING = DEMO / "recording" / "recording.flac"
 CONVERSATION = ROOT / "tests" / "data" / "conversation"
@@ -515,3 +516,19 @@ def test_a_real_conversation(predict: Callable, tmp_path: Path, transcript: str)
             continue
         path = output_paths(tmp_path / "out", "sample", [form])[form]
         assert len(read_transcript(path, recording="sample").turns) == len(rows)
+
+
+def test_a_stereo_call(predict: Callable, tmp_path: Path) -> None:
+    """Its channels are told apart, what bleeds is left out, and a transcript's turns get their channel."""
+    path = call("demo").with_bleed(-28).write(tmp_path / "call.wav")
+    code, _, err = predict(path, "--modalities", "audio", "--formats", "jsonl")
+    assert code == 0, err
+    assert "channels: 2, each is a speaker" in err and "bleed: " in err
+    rows = rows_of(tmp_path, "call")
+    assert {row["speaker"] for row in rows} == {"channel 1", "channel 2"} and 20 <= len(rows) <= 28
+    transcript = RECORDING.with_suffix(".srt")
+    code, _, err = predict(path, "--transcript", transcript, "--channels", "speakers", "--formats", "jsonl")
+    assert code == 0, err
+    assert [row["speaker"] for row in rows_of(tmp_path, "call")] == [
+        t.speaker for t in read_transcript(transcript).turns
+    ]

@@ -90,8 +90,9 @@ def test_the_demo_recording_has_its_turns_found() -> None:
     with (DEMO / "recording.truth.csv").open(newline="") as file:
         truth = frames(((float(row["start"]), float(row["end"])) for row in csv.DictReader(file)), seconds)
     found = frames(((span.start, span.end) for span in speech(DEMO / "recording.flac")), seconds)
-    assert (found & truth).sum() >= 0.95 * truth.sum()
-    assert (found & ~truth).sum() <= 0.05 * truth.sum()
+    assert (found & truth).sum() >= 0.99 * truth.sum()
+    # The pauses between its turns last half a second: padding, and the time it takes to be sure, are much of them.
+    assert (found & ~truth).sum() <= 0.19 * truth.sum()
 
 
 def test_a_real_conversation_agrees_with_its_reference() -> None:
@@ -105,6 +106,65 @@ def test_a_part_of_a_recording_has_times_of_the_whole() -> None:
     path = DEMO / "recording.flac"
     spans = find_speech(segment_of(str(path), describe(str(path)), start=20.0, end=30.0, channel=None), SETTINGS)
     assert spans and all(20.0 <= span.start < span.end <= 30.0 for span in spans)
+
+
+def pause(seconds: float, folder: Path) -> list[Span]:
+    """The stretches of two sentences of the demo with a pause between them."""
+    waveform, rate = soundfile.read(DEMO / "recording.flac", dtype="float32")
+    first, second = (
+        waveform[round(0.55 * rate) : round(2.33 * rate)],
+        waveform[round(7.706 * rate) : round(9.54 * rate)],
+    )
+    silence = np.zeros(rate, np.float32)
+    between = silence[: round(seconds * rate)]
+    soundfile.write(folder / "pause.wav", np.concatenate([silence, first, between, second, silence]), rate)
+    return speech(folder / "pause.wav")
+
+
+@pytest.mark.parametrize(("seconds", "n_turns"), [(0.2, 1), (0.35, 1), (0.55, 2), (1.0, 2)])
+def test_a_turn_ends_at_a_pause_of_about_half_a_second(seconds: float, n_turns: int, tmp_path: Path) -> None:
+    assert len(pause(seconds, tmp_path)) == n_turns
+
+
+@pytest.mark.parametrize("decibels", [0, -20, -40, -50])
+@pytest.mark.parametrize("path", [DEMO / "recording.flac", CONVERSATION / "sample.wav"], ids=["demo", "conversation"])
+def test_quiet_speech_is_found(path: Path, decibels: float, tmp_path: Path) -> None:
+    waveform, rate = soundfile.read(path, dtype="float32")
+    soundfile.write(tmp_path / "quiet.wav", waveform * 10 ** (decibels / 20), rate, subtype="FLOAT")
+    seconds = len(waveform) / rate
+    loud, quiet = (
+        frames(((span.start, span.end) for span in speech(file)), seconds) for file in (path, tmp_path / "quiet.wav")
+    )
+    assert (loud == quiet).mean() >= 0.98
+
+
+@pytest.mark.parametrize("decibels", [0, -20, -40])
+def test_a_few_quiet_seconds_are_found(decibels: float, tmp_path: Path) -> None:
+    """3.3 s of a conversation in five minutes of faint noise."""
+    waveform, rate = soundfile.read(CONVERSATION / "sample.wav", dtype="float32")
+    whole = 1e-5 * np.random.default_rng(0).standard_normal(300 * rate)
+    whole[100 * rate : 100 * rate + round(3.3 * rate)] += waveform[round(11 * rate) :][: round(3.3 * rate)] * 10 ** (
+        decibels / 20
+    )
+    soundfile.write(tmp_path / "short.wav", whole, rate, subtype="FLOAT")
+    found = speech(tmp_path / "short.wav")
+    assert sum(span.seconds for span in found) >= 3.0
+    assert all(99.5 <= span.start < span.end <= 104.0 for span in found)
+
+
+@pytest.mark.parametrize("level", [1e-6, 1e-4, 0.01, 0.3])
+def test_noise_is_no_speech_however_loud_it_is_made(level: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    hum = np.sin(2 * np.pi * 50 * np.arange(160_000) / 16_000)
+    soundfile.write(tmp_path / "noise.wav", level * (random.standard_normal(160_000) + hum), 16_000, subtype="FLOAT")
+    assert speech(tmp_path / "noise.wav") == []
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
+def test_what_is_made_louder_is_not_made_too_loud(energies: list[float]) -> None:
+    gain = voice_activity._gain(np.array(energies, np.float32))
+    assert 1 <= gain <= voice_activity.MOST_GAIN
+    assert gain == 1 or gain**2 * np.quantile(energies, 0.95) <= 0.05**2 * 1.01
 
 
 def test_silence_holds_no_speech(tmp_path: Path) -> None:

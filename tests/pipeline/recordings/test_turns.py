@@ -88,7 +88,7 @@ def test_each_channel_is_a_speaker(tmp_path: Path) -> None:
     left, right = np.zeros(20 * rate, np.float32), np.zeros(20 * rate, np.float32)
     left[: 8 * rate], right[6 * rate : 14 * rate] = speech[: 8 * rate], speech[8 * rate : 16 * rate]
     soundfile.write(tmp_path / "call.wav", np.stack([left, right], axis=1), rate)
-    finder = TurnFinder(per_channel=True, wants_words=False)
+    finder = TurnFinder(channels="speakers", wants_words=False)
     turns = find(tmp_path / "call.wav", finder)
     assert {(t.channel, t.speaker) for t in turns.turns} == {(0, "channel 1"), (1, "channel 2")}
     starts = [t.start or 0 for t in turns.turns]
@@ -96,12 +96,6 @@ def test_each_channel_is_a_speaker(tmp_path: Path) -> None:
     first, second = ([t for t in turns.turns if t.channel == channel] for channel in (0, 1))
     assert (first[-1].end or 0) > (second[0].start or 0), "what overlaps stays"
     assert any("each of 2 channels" in choice for choice in turns.choices)
-
-
-def test_transcript_and_channels_contradict_each_other() -> None:
-    finder = TurnFinder(per_channel=True)
-    with pytest.raises(PipelineError, match="leave the transcript or --channels speakers out"):
-        find(DEMO / "recording.flac", finder, DEMO / "recording.srt")
 
 
 def test_turns_without_words(tmp_path: Path) -> None:
