@@ -244,6 +244,7 @@ class PredictionConfig:
         formats: file formats, separated by commas: jsonl, csv, srt, vtt, textgrid, eaf, rttm, html, or all
         modalities: which inputs to use: all, audio or text
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
+        language: code of the language that is spoken, such as en, for a multilingual asr; null detects it
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
         channels: speakers if each channel of a recording is one speaker, mix to average the channels
         vad: what counts as speech
@@ -267,6 +268,7 @@ class PredictionConfig:
     formats: str = "jsonl,csv,html"
     modalities: Literal["all", "audio", "text"] = "all"
     asr: str | None = None
+    language: str | None = None
     aligner: str | None = None
     channels: Literal["mix", "speakers"] = "mix"
     vad: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)

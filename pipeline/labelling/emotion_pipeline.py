@@ -227,13 +227,14 @@ class EmotionPipeline:
             wants_words="text" in self.encoders,
             aligner=loader(config.aligner),
             recognizer=loader(config.asr),
+            language=config.language,
         )
 
     def _speech_model(self, name: str) -> SpeechModel:
         from lpgnet.pipeline.recordings.speech_models import load_speech_model
 
         if name not in self._speech_models:
-            self._speech_models[name] = load_speech_model(name, device=self.device)
+            self._speech_models[name] = load_speech_model(name, device=self.device, precision="auto")
         return self._speech_models[name]
 
     def _rows(self, utterances: Sequence[Utterance], root: str, *, about: str) -> list[TimelineRow]:

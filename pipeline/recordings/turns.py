@@ -40,6 +40,7 @@ class TurnFinder:
         per_channel: every channel is a speaker; otherwise all are mixed down.
         wants_words: the model reads words, so turns without them are recognized where there is a recognizer.
         aligner, recognizer: give the model, or are None where the user named none.
+        language: that is spoken, for a recognizer that knows several; None detects it.
     """
 
     turns: TurnsConfig = field(default_factory=TurnsConfig)
@@ -48,6 +49,7 @@ class TurnFinder:
     wants_words: bool = True
     aligner: Callable[[], SpeechModel] | None = None
     recognizer: Callable[[], SpeechModel] | None = None
+    language: str | None = None
     _choices: list[str] = field(default_factory=list)
 
     def find(self, recording: Path, info: AudioInfo, transcript: str | Path | Transcript | None) -> Turns:
@@ -67,8 +69,8 @@ class TurnFinder:
         self._choices = []
         found = self._given(recording, info, transcript)
         turns = self._found(recording, info) if found is None else found
-        turns = self._shaped(turns)
-        turns = self._with_words(recording, info, turns)
+        # Words first, so that long turns are cut between them.
+        turns = self._shaped(self._with_words(recording, info, turns))
         return Turns(tuple(sorted(turns, key=lambda turn: turn.start)), tuple(self._choices))
 
     def _given(
@@ -154,16 +156,18 @@ class TurnFinder:
                 f"({', '.join(list(FORMATS)[:4])}, ...) or name it with --transcript, let a model recognize the words "
                 "(--asr hf:openai/whisper-small), or use the voice alone (--modalities audio)"
             )
-        from lpgnet.pipeline.recordings.recognition import recognize
+        from lpgnet.pipeline.recordings.words_of_turns import find_words
 
-        model = self.recognizer()
-        segments = [
-            segment_of(str(recording), info, start=turn.start, end=turn.end, channel=turn.channel) for turn in turns
-        ]
-        said = recognize(model, turns, segments)
-        silent = sum(turn.text is None for turn in said)
-        self._choices.append(f"words: recognized by {model.name}; none found in {silent} of {len(said)} turns")
-        return said
+        found = find_words(
+            self.recognizer(),
+            turns,
+            lambda start, end, channel: segment_of(str(recording), info, start=start, end=end, channel=channel),
+            self.voice_activity,
+            language=self.language,
+            max_pause=self.turns.max_pause,
+        )
+        self._choices.append(found.choice)
+        return found.turns
 
 
 def _check_times(recording: Path, info: AudioInfo, turns: Sequence[Turn]) -> None:
