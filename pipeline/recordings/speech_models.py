@@ -58,15 +58,19 @@ class SpeechModel:
     @property
     def writes_timestamps(self) -> bool:
         """Whether it is a Whisper that can tell when each word is said."""
-        return self.pads_to_window and hasattr(self.model.generation_config, "no_timestamps_token_id")
+        return self.pads_to_window and hasattr(self._settings, "no_timestamps_token_id")
+
+    @property
+    def _settings(self) -> Any:
+        """How it writes; a CTC model has none."""
+        return getattr(self.model, "generation_config", None)
 
     @cached_property
     def languages(self) -> dict[str, int]:
         """Code and token of each language that it can be told to write; none where it has one language alone."""
-        settings = self.model.generation_config
-        if not self.writes_timestamps or not getattr(settings, "is_multilingual", True):
+        if not self.writes_timestamps or not getattr(self._settings, "is_multilingual", True):
             return {}
-        known: dict[str, int] = getattr(settings, "lang_to_id", None) or {}
+        known: dict[str, int] = getattr(self._settings, "lang_to_id", None) or {}
         return {name.strip("<|>"): token for name, token in known.items()}
 
     def check_language(self, language: str | None) -> None:
@@ -81,7 +85,7 @@ class SpeechModel:
             known = ", ".join(self.languages)
             hint = did_you_mean(language, self.languages)
             raise UsageError(f"key 'language': {self.name} does not know '{language}'{hint}; it knows {known}")
-        english_alone = getattr(self.model.generation_config, "is_multilingual", None) is False
+        english_alone = getattr(self._settings, "is_multilingual", None) is False
         if not (english_alone and language == "en"):
             raise UsageError(
                 f"key 'language': {self.name} writes one language alone and cannot be told '{language}'; leave the key "

@@ -10,8 +10,8 @@ from typing import Any
 
 from lpgnet.pipeline.recordings.transcripts.base import TimedWord
 
-# Whisper's own thresholds (https://arxiv.org/abs/2212.04356, section 4.5, and the defaults of its transcribe.py): a text
-# that compresses better repeats itself; tokens that are less probable on average (natural logarithm) are guesses, and
+# Whisper's own thresholds (https://arxiv.org/abs/2212.04356, section 4.5, and its transcribe.py): a text
+# that compresses better repeats itself; tokens less probable on average (natural logarithm) are guesses, and
 # nobody's words where it is more probable that nobody speaks.
 MOST_COMPRESSION, LEAST_CONFIDENCE, MOST_NO_SPEECH = 2.4, -1.0, 0.6
 

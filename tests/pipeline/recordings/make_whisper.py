@@ -29,7 +29,7 @@ from tests.pipeline.recordings.tones import BUZZ_PITCH, BUZZ_WORD, RATE, WORDS, 
 
 FOLDER = Path(__file__).parents[2] / "data" / "whisper"
 WINDOW_SECONDS, LONGEST = 3, 32
-N_CLIPS, STEPS, BATCH, RATE_OF_LEARNING = 2400, 1000, 24, 4e-3
+N_CLIPS, STEPS, BATCH, RATE_OF_LEARNING = 2400, 800, 24, 4e-3
 # The layer and the head whose attention is taught to lie on the word that is being written.
 ALIGNMENT_HEAD = (1, 0)
 FRAMES_PER_SECOND = 50
@@ -66,7 +66,7 @@ def lesson(tokenizer: WhisperTokenizer, seed: int) -> Lesson:
     kind = str(random.choice(["en", "de", "hiss", "buzz"], p=[0.43, 0.43, 0.07, 0.07]))
     spoken: list[Spoken] = []
     if kind == "hiss":
-        waveform = hiss(random.uniform(0.5, WINDOW_SECONDS), seed)
+        waveform = hiss(random.uniform(0.5, WINDOW_SECONDS), seed) * np.float32(random.choice([0.0, 0.1, 0.5, 1.0]))
     elif kind == "buzz":
         waveform = tone(BUZZ_PITCH, random.uniform(1.0, WINDOW_SECONDS))
     else:
@@ -77,8 +77,8 @@ def lesson(tokenizer: WhisperTokenizer, seed: int) -> Lesson:
     if kind == "buzz":
         tokens += _pieces(tokenizer, BUZZ_WORD) * LONGEST
     if kind == "hiss":
-        for word in random.choice([*WORDS["en"], *WORDS["de"]], random.integers(1, 7)):
-            tokens += _pieces(tokenizer, str(word))
+        every = [piece for words in WORDS.values() for word in words for piece in _pieces(tokenizer, word)]
+        tokens += random.choice(every, random.integers(1, 12)).tolist()
     tokens = [*tokens, tokenizer.eos_token_id][:LONGEST]
     return Lesson(waveform[: WINDOW_SECONDS * RATE], tokens, looks, kind == "hiss")
 
@@ -98,6 +98,9 @@ def _written(
         for piece in _pieces(tokenizer, word.text):
             looks.append((len(tokens) - 1, word))
             tokens.append(piece)
+    if spoken:
+        # Before it ends, or writes the last timestamp, the head looks at what follows the last word.
+        looks.append((len(tokens) - 1, Spoken("", spoken[-1].end, spoken[-1].end + 0.2)))
     if timed:
         tokens.append(mark(f"<|{int(spoken[-1].end * 50) / 50:.2f}|>"))
     return tokens, looks
