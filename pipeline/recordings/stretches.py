@@ -46,24 +46,29 @@ def _united(turns: Iterable[TimedTurn]) -> list[Span]:
     return united
 
 
-def stretches_of(speech: Sequence[Span], *, longest: float, seconds: float) -> list[Span]:
+def stretches_of(
+    speech: Sequence[Span], *, longest: float, seconds: float, pause: float = 2 * MARGIN_SECONDS
+) -> list[Span]:
     """Cut speech to stretches that are heard without a break, at pauses where there are any.
 
     Args:
         speech: where somebody speaks, in order, apart from each other.
         longest: what a model hears at once (seconds).
         seconds: length of the recording.
+        pause: speech is joined over shorter ones than this, as far as `longest` allows; at most twice
+            `MARGIN_SECONDS`.
 
     Returns:
-        Spans in order that hold all of the speech, with up to `MARGIN_SECONDS` on both sides; pauses that are shorter
-        than two of them are kept.
+        Spans in order that hold all of the speech, with up to `MARGIN_SECONDS` on both sides.
     """
     joined: list[Span] = []
-    for span in padded(speech, MARGIN_SECONDS, seconds):
-        if joined and span.start <= joined[-1].end and span.end - joined[-1].start <= longest:
+    spoken_until = float("-inf")
+    for spoken, span in zip(speech, padded(speech, MARGIN_SECONDS, seconds), strict=True):
+        if joined and spoken.start - spoken_until < pause and span.end - joined[-1].start <= longest:
             joined[-1] = Span(joined[-1].start, span.end)
         else:
             joined.append(span)
+        spoken_until = spoken.end
     return [part for span in joined for part in _parts(span, longest)]
 
 

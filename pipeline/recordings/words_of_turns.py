@@ -10,7 +10,7 @@ from lpgnet.pipeline.recordings.config import VoiceActivityConfig
 from lpgnet.pipeline.recordings.recognition import Recognition, recognize
 from lpgnet.pipeline.recordings.speakers_of_words import turns_of_words
 from lpgnet.pipeline.recordings.speech_models import SpeechModel
-from lpgnet.pipeline.recordings.stretches import into_speech, speech_of, stretches_of
+from lpgnet.pipeline.recordings.stretches import MARGIN_SECONDS, into_speech, speech_of, stretches_of
 from lpgnet.pipeline.recordings.transcripts.base import TimedTurn
 from lpgnet.pipeline.recordings.voice_activity import Span, find_speech
 
@@ -65,10 +65,9 @@ def find_words(
         PipelineError: the recording cannot be decoded.
     """
     model.check_language(language)
-    shorter = replace(voice_activity, min_silence=min(voice_activity.min_silence, SHORTEST_PAUSE))
     numbers = sorted({turn.channel for turn in turns}, key=lambda number: -1 if number is None else number)
     channels = [
-        _heard(model, [turn for turn in turns if turn.channel == number], cut(None, None, number), cut, shorter)
+        _heard(model, [turn for turn in turns if turn.channel == number], cut(None, None, number), cut, voice_activity)
         for number in numbers
     ]
     heard = recognize(model, [stretch for channel in channels for stretch in channel.stretches], language=language)
@@ -84,8 +83,11 @@ def find_words(
 def _heard(
     model: SpeechModel, turns: list[TimedTurn], whole: Segment, cut: Cut, voice_activity: VoiceActivityConfig
 ) -> _Channel:
-    speech = speech_of(turns, find_speech(whole, voice_activity))
-    spans = stretches_of(speech, longest=model.window_seconds, seconds=whole.seconds)
+    shorter = replace(voice_activity, min_silence=min(voice_activity.min_silence, SHORTEST_PAUSE))
+    speech = speech_of(turns, find_speech(whole, shorter))
+    # What does not save a window is heard by itself, as CTC models were taught.
+    pause = 2 * MARGIN_SECONDS if model.writes_timestamps else min(voice_activity.min_silence, 2 * MARGIN_SECONDS)
+    spans = stretches_of(speech, longest=model.window_seconds, seconds=whole.seconds, pause=pause)
     channel = turns[0].channel
     return _Channel(turns, speech, [cut(span.start, span.end, channel) for span in spans])
 

@@ -29,7 +29,7 @@ from tests.pipeline.recordings.tones import BUZZ_PITCH, BUZZ_WORD, RATE, WORDS, 
 
 FOLDER = Path(__file__).parents[2] / "data" / "whisper"
 WINDOW_SECONDS, LONGEST = 3, 32
-N_CLIPS, STEPS, BATCH, RATE_OF_LEARNING = 2400, 800, 24, 4e-3
+N_CLIPS, STEPS, BATCH, RATE_OF_LEARNING = 2400, 1300, 24, 4e-3
 # The layer and the head whose attention is taught to lie on the word that is being written.
 ALIGNMENT_HEAD = (1, 0)
 FRAMES_PER_SECOND = 50

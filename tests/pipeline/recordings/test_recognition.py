@@ -252,8 +252,13 @@ def test_short_stretches_share_a_window(toy: SpeechModel, record: Callable) -> N
 
 def test_ten_turns_of_half_a_minute_cost_two_windows(tmp_path: Path, turns: list[Turn]) -> None:
     """By a Whisper with windows of 30 s that finds nothing to write, so that each is heard but once."""
-    from transformers import AutoTokenizer, GenerationConfig, WhisperConfig, WhisperFeatureExtractor
-    from transformers import WhisperForConditionalGeneration
+    from transformers import (
+        AutoTokenizer,
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
 
     tokenizer = AutoTokenizer.from_pretrained(TONES)
     end, start = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|startoftranscript|>")

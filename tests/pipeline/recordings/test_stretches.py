@@ -28,6 +28,13 @@ def test_short_pauses_are_kept_and_long_ones_cut() -> None:
     assert found == spans((1 - MARGIN_SECONDS, 3 + MARGIN_SECONDS), (5 - MARGIN_SECONDS, 6.1))
 
 
+def test_over_which_pauses_speech_is_joined_can_be_said() -> None:
+    speech = spans((1, 2), (2.1, 3), (3.4, 4))
+    found = stretches_of(speech, longest=30, seconds=6, pause=0.2)
+    assert [(round(span.start, 2), round(span.end, 2)) for span in found] == [(0.7, 3.2), (3.2, 4.3)]
+    assert len(stretches_of(speech, longest=30, seconds=6)) == 1
+
+
 def test_what_is_longer_than_a_window_is_cut_at_a_pause() -> None:
     found = stretches_of(spans((1, 20), (20.2, 40), (40.4, 110)), longest=30, seconds=111)
     assert [round(span.start, 1) for span in found] == [0.7, 20.1, 40.2, 63.6, 86.9]
