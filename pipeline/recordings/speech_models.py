@@ -104,7 +104,11 @@ class SpeechModel:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run the model without gradients, in its precision, and without the library's warnings."""
+        """Run the model without gradients, in its precision, and without the library's warnings.
+
+        Raises:
+            PipelineError: the model fails, as one does whose settings do not fit its weights.
+        """
         import torch
 
         from lpgnet.feature_extractors.weights import quiet
@@ -112,7 +116,12 @@ class SpeechModel:
         autocast = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), autocast, quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            try:
+                yield
+            # What settings that do not fit can make the library raise.
+            except (ValueError, TypeError, LookupError, RuntimeError, AttributeError, ArithmeticError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise PipelineError(f"{self.name}: cannot be run ({reason}); name another model") from error
 
 
 def load_speech_model(name: str, *, device: str, precision: str = "fp32") -> SpeechModel:
