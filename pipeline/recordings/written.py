@@ -65,13 +65,18 @@ def words_of(tokenizer: Any, tokens: Sequence[int], times: Sequence[tuple[float,
         The words; one begins with its first token and ends with its last.
     """
     text = ""
-    owners: list[int] = []  # the token that each character comes from
+    firsts: list[int] = []  # the first and the last token that each character comes from
+    lasts: list[int] = []
+    begun: int | None = None
     for number in range(len(tokens)):
+        decoded = str(tokenizer.decode(tokens[: number + 1]))
         # A character of several tokens is a replacement character until the last of them.
-        text = str(tokenizer.decode(tokens[: number + 1])).rstrip("\ufffd")
-        owners += [number] * (len(text) - len(owners))
+        text = decoded.rstrip("\ufffd")
+        firsts += [number if begun is None else begun] * (len(text) - len(firsts))
+        lasts += [number] * (len(text) - len(lasts))
+        begun = (number if begun is None else begun) if text != decoded else None
     return tuple(
-        TimedWord(found[0], times[owners[found.start()]][0], times[owners[found.end() - 1]][1])
+        TimedWord(found[0], times[firsts[found.start()]][0], times[lasts[found.end() - 1]][1])
         for found in _WORD.finditer(text)
     )
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RATE = 16_000
-PITCHES = (250, 500, 900, 1500, 2500, 4000)
-# Sounds with all words of German.
-GERMAN_PITCH = 6500
+PITCHES = (300, 420, 590, 830, 1160, 1620)
 WORDS = {
     "en": ("one", "two", "three", "four", "five", "six"),
     "de": ("eins", "zwei", "drei", "vier", "fünf", "sechs"),
@@ -33,7 +31,7 @@ def tone(pitch: float, seconds: float, language: str = "en") -> np.ndarray:
     moments = np.arange(round(seconds * RATE)) / RATE
     wave = np.sin(2 * np.pi * pitch * moments)
     if language == "de":
-        wave += np.sin(2 * np.pi * GERMAN_PITCH * moments)
+        wave += np.sin(2 * np.pi * 2.6 * pitch * moments)
     fade = np.minimum(1.0, np.minimum(np.arange(len(wave)), np.arange(len(wave))[::-1]) / 160)
     return (0.2 * wave * fade).astype(np.float32)
 
