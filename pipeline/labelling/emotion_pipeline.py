@@ -256,6 +256,7 @@ class EmotionPipeline:
             diarizer_name=name,
             suggest_diarizer=config.diarizer == AUTO,
             speakers=SpeakerCount(config.speakers, config.min_speakers, config.max_speakers),
+            language=config.language,
         )
 
     def _diarizer(self, name: str) -> Diarizer:
@@ -267,7 +268,7 @@ class EmotionPipeline:
         from lpgnet.pipeline.recordings.speech_models import load_speech_model
 
         if name not in self._speech_models:
-            self._speech_models[name] = load_speech_model(name, device=self.device)
+            self._speech_models[name] = load_speech_model(name, device=self.device, precision="auto")
         return self._speech_models[name]
 
     def _heard(self, utterances: Sequence[Utterance], root: str, *, pads: bool) -> Heard:

@@ -47,6 +47,7 @@ class TurnFinder:
         diarizer_name: for people.
         suggest_diarizer: without one, say how to install one.
         speakers: how many there are, for the diarizer.
+        language: that is spoken, for a recognizer that knows several; None detects it.
     """
 
     turns: TurnsConfig = field(default_factory=TurnsConfig)
@@ -59,6 +60,7 @@ class TurnFinder:
     diarizer_name: str | None = None
     suggest_diarizer: bool = False
     speakers: SpeakerCount = field(default_factory=SpeakerCount)
+    language: str | None = None
     _choices: list[str] = field(default_factory=list)
     # Of the recording at hand: whether its channels are speakers, what they hold where it was measured, and what of
     # it was left out.
@@ -90,8 +92,8 @@ class TurnFinder:
         found = self._given(recording, info, transcript, is_part=is_part)
         turns = self._found(recording, info) if found is None else found
         self._tell_bleed()
-        turns = self._shaped(turns)
-        turns = self._with_words(recording, info, turns)
+        # Words first, so that long turns are cut between them.
+        turns = self._shaped(self._with_words(recording, info, turns))
         return Turns(tuple(sorted(turns, key=lambda turn: turn.start)), tuple(self._choices))
 
     def _given(
@@ -250,16 +252,18 @@ class TurnFinder:
                 f"({', '.join(list(FORMATS)[:4])}, ...) or name it with --transcript, let a model recognize the words "
                 "(--asr hf:openai/whisper-small), or use the voice alone (--modalities audio)"
             )
-        from lpgnet.pipeline.recordings.recognition import recognize
+        from lpgnet.pipeline.recordings.words_of_turns import find_words
 
-        model = self.recognizer()
-        segments = [
-            segment_of(str(recording), info, start=turn.start, end=turn.end, channel=turn.channel) for turn in turns
-        ]
-        said = recognize(model, turns, segments)
-        silent = sum(turn.text is None for turn in said)
-        self._choices.append(f"words: recognized by {model.name}; none found in {silent} of {len(said)} turns")
-        return said
+        found = find_words(
+            self.recognizer(),
+            turns,
+            lambda start, end, channel: segment_of(str(recording), info, start=start, end=end, channel=channel),
+            self.voice_activity,
+            language=self.language,
+            max_pause=self.turns.max_pause,
+        )
+        self._choices.append(found.choice)
+        return found.turns
 
 
 def _check_times(recording: Path, info: AudioInfo, turns: Sequence[Turn]) -> None:

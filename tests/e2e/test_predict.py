@@ -157,6 +157,9 @@ def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     assert code == 0
     assert "recognized by" in err
     assert sum(row["text"] is not None for row in rows_of(tmp_path, "bare")) > 15
+    code, _, err = predict(tmp_path / "bare.flac", "--asr", CTC, "--language", "de")
+    assert code == 2
+    assert "key 'language'" in err.splitlines()[-1]
 
 
 def test_the_diarizer_is_kept_between_recordings(pipeline: EmotionPipeline) -> None:
