@@ -250,6 +250,7 @@ class EmotionPipeline:
             config.vad,
             channels=config.channels,
             wants_words="text" in self.encoders,
+            needs_words="audio" not in self.encoders,
             aligner=loader(config.aligner),
             recognizer=loader(config.asr),
             diarizer=partial(self._diarizer, name) if name else None,

@@ -42,6 +42,7 @@ class TurnFinder:
         voice_activity: what counts as speech.
         channels: `speakers` if every channel is one, `mix` if all are mixed down, `auto` to tell it by what they hold.
         wants_words: the model reads words, so turns without them are recognized where there is a recognizer.
+        needs_words: it cannot do without.
         aligner, recognizer: give the model, or are None where the user named none.
         diarizer: gives what finds who speaks; None leaves the speakers unknown.
         diarizer_name: for people.
@@ -54,6 +55,7 @@ class TurnFinder:
     voice_activity: VoiceActivityConfig = field(default_factory=VoiceActivityConfig)
     channels: Literal["auto", "mix", "speakers"] = "auto"
     wants_words: bool = True
+    needs_words: bool = False
     aligner: Callable[[], SpeechModel] | None = None
     recognizer: Callable[[], SpeechModel] | None = None
     diarizer: Callable[[], Diarizer] | None = None
@@ -246,12 +248,18 @@ class TurnFinder:
         """The turns with words where the model wants them and somebody can tell them."""
         if not self.wants_words or any(turn.text for turn in turns):
             return turns
-        if self.recognizer is None:
+        if self.recognizer is None and self.needs_words:
             raise PipelineError(
                 f"{recording}: no transcript found, and this model needs text. Put one with words beside it "
-                f"({', '.join(list(FORMATS)[:4])}, ...) or name it with --transcript, let a model recognize the words "
-                "(--asr hf:openai/whisper-small), or use the voice alone (--modalities audio)"
+                f"({', '.join(list(FORMATS)[:4])}, ...) or name it with --transcript, or let a model recognize the "
+                "words (--asr hf:openai/whisper-small)"
             )
+        if self.recognizer is None:
+            self._choices.append(
+                "warning: no words, so the labels are by the voice alone; give a transcript, or a model that "
+                "recognizes the words (--asr hf:openai/whisper-small)"
+            )
+            return turns
         from lpgnet.pipeline.recordings.words_of_turns import find_words
 
         found = find_words(

