@@ -1,9 +1,10 @@
 """Who speaks when: how much of the time is wrong, and what finding it costs in processor time and memory.
 
-Run `python benchmarks/diarization.py`; it prints two Markdown tables. The second is over the real telephone conversation
-and the conversations of neutral demo voices that the tests use, and over the demo's recording. Errors are shares of the
-time spoken, without a collar and with overlap counted, after pauses of up to half a second are closed as `predict`
-closes them. The first is over the telephone conversation, repeated; each of its rows has its own process.
+Run `python benchmarks/diarization.py`; it prints two Markdown tables. The first is what finding speakers costs in the
+telephone conversation of the tests, repeated; each of its rows has its own process. The second is how far it is from
+the truth in that conversation, in those of neutral demo voices that the tests use, and in the demo's recording. Errors
+are shares of the time spoken, without a collar and with overlap counted, after pauses of up to half a second are closed
+as `predict` closes them.
 """
 
 import argparse
