@@ -41,6 +41,11 @@ class SpeechModel:
     precision: str
 
     @property
+    def network(self) -> Any:
+        """The model as one whose class is known by what it can do, not by its type."""
+        return self.model
+
+    @property
     def sampling_rate(self) -> int:
         """Samples per second of what it hears."""
         return int(self.feature_extractor.sampling_rate)

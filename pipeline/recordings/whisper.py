@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 def encode(model: SpeechModel, waveforms: Sequence[np.ndarray]) -> Tensor:
     """Compute the encoder's states `(B, T, d)` of waveforms `(samples,)`, each padded to a window."""
     inputs = model.inputs(waveforms, padding="max_length")
-    states: Tensor = model.model.get_encoder()(inputs["input_features"]).last_hidden_state
+    states: Tensor = model.network.get_encoder()(inputs["input_features"]).last_hidden_state
     return states
 
 
 def detect_language(model: SpeechModel, encoded: Tensor) -> str:
     """Tell the language that is most probable over all windows `(B, T, d)`, by its code."""
-    start = torch.full((len(encoded), 1), model.model.generation_config.decoder_start_token_id, device=encoded.device)
+    start = torch.full((len(encoded), 1), model.network.generation_config.decoder_start_token_id, device=encoded.device)
     logits = _decoded(model, encoded, start)[:, 0]
-    probabilities = model.model.get_output_embeddings()(logits)[:, list(model.languages.values())].float().softmax(-1)
+    probabilities = model.network.get_output_embeddings()(logits)[:, list(model.languages.values())].float().softmax(-1)
     return list(model.languages)[int(probabilities.mean(0).argmax())]
 
 
@@ -50,13 +50,13 @@ def write(model: SpeechModel, encoded: Tensor, seconds: Sequence[float], languag
     """
     from transformers.modeling_outputs import BaseModelOutput
 
-    settings = model.model.generation_config
+    settings = model.network.generation_config
     options: dict[str, Any] = {"return_timestamps": not _heads(model)}
     if language is not None:
         options["language"] = f"<|{language}|>"
         if hasattr(settings, "task_to_id"):
             options["task"] = "transcribe"
-    tokens = model.model.generate(  # type: ignore[operator]
+    tokens = model.network.generate(
         encoder_outputs=BaseModelOutput(last_hidden_state=encoded), force_unique_generate_call=True, **options
     )
     with _cross_attention(model) as attention:
@@ -68,7 +68,7 @@ def write(model: SpeechModel, encoded: Tensor, seconds: Sequence[float], languag
 
 
 def _decoded(model: SpeechModel, encoded: Tensor, tokens: Tensor) -> Tensor:
-    states: Tensor = model.model.get_decoder()(
+    states: Tensor = model.network.get_decoder()(
         input_ids=tokens, encoder_hidden_states=encoded, use_cache=False
     ).last_hidden_state
     return states
@@ -76,7 +76,7 @@ def _decoded(model: SpeechModel, encoded: Tensor, tokens: Tensor) -> Tensor:
 
 def _heads(model: SpeechModel) -> list[list[int]]:
     """Layer and number of the heads that look at the word that is written; none where nobody has found them."""
-    return getattr(model.model.generation_config, "alignment_heads", None) or []
+    return getattr(model.network.generation_config, "alignment_heads", None) or []
 
 
 @contextmanager
@@ -87,20 +87,20 @@ def _cross_attention(model: SpeechModel) -> Iterator[list[Tensor]]:
     for layer, head in _heads(model):
         by_layer.setdefault(layer, []).append(head)
     hooks = [
-        model.model.get_decoder()
+        model.network.get_decoder()
         .layers[layer]
         .encoder_attn.register_forward_hook(
             lambda _, __, output, heads=heads: collected.extend(output[1][:, head].float().cpu() for head in heads)
         )
         for layer, heads in by_layer.items()
     ]
-    before = model.model.config._attn_implementation
+    before = model.network.config._attn_implementation
     # The fused kernels give no weights.
-    model.model.set_attn_implementation("eager")
+    model.network.set_attn_implementation("eager")
     try:
         yield collected
     finally:
-        model.model.set_attn_implementation(before)
+        model.network.set_attn_implementation(before)
         for hook in hooks:
             hook.remove()
 
@@ -110,7 +110,7 @@ def _written(
 ) -> Written:
     """What the tokens `(L,)` say, by the decoder's states `(L, d)` over them."""
     said = _places_of_words(model, tokens)
-    no_speech_token = model.model.generation_config.no_timestamps_token_id - 1
+    no_speech_token = model.network.generation_config.no_timestamps_token_id - 1
     no_speech = float(_log_probabilities(model, states[:1])[0, no_speech_token].exp())
     if not said:
         return Written((), no_speech=no_speech)
@@ -127,13 +127,13 @@ def _written(
 
 
 def _log_probabilities(model: SpeechModel, states: Tensor) -> Tensor:
-    logits: Tensor = model.model.get_output_embeddings()(states)
+    logits: Tensor = model.network.get_output_embeddings()(states)
     return logits.float().log_softmax(-1)
 
 
 def _places_of_words(model: SpeechModel, tokens: Tensor) -> list[int]:
     """Where tokens stand that are neither marks nor timestamps."""
-    settings = model.model.generation_config
+    settings = model.network.generation_config
     tasks = getattr(settings, "task_to_id", None) or {}
     marks = {*model.tokenizer.all_special_ids, *model.languages.values(), *tasks.values()}
     return [
@@ -144,7 +144,7 @@ def _places_of_words(model: SpeechModel, tokens: Tensor) -> list[int]:
 
 
 def _seconds_per_frame(model: SpeechModel) -> float:
-    return model.window_seconds / int(model.model.config.max_source_positions)
+    return model.window_seconds / int(model.network.config.max_source_positions)
 
 
 def _aligned(model: SpeechModel, looks: Tensor, seconds: float) -> list[tuple[float, float]]:
@@ -155,7 +155,7 @@ def _aligned(model: SpeechModel, looks: Tensor, seconds: float) -> list[tuple[fl
     per_frame = _seconds_per_frame(model)
     looks = looks[..., : max(1, round(seconds / per_frame))]
     deviation, mean = torch.std_mean(looks, dim=-2, keepdim=True, unbiased=False)
-    looks = _smoothed((looks - mean) / deviation.clamp(min=1e-9), int(model.model.config.median_filter_width))
+    looks = _smoothed((looks - mean) / deviation.clamp(min=1e-9), int(model.network.config.median_filter_width))
     starts = [start * per_frame for start in first_frames(looks.mean(0).numpy())]
     return [(start, min(end, seconds)) for start, end in pairwise(starts)]
 
@@ -199,7 +199,7 @@ def _between_timestamps(
     model: SpeechModel, tokens: Sequence[int], said: Sequence[int], seconds: float
 ) -> list[tuple[float, float]]:
     """Start and end of every token that is said: between two timestamps they follow each other evenly."""
-    first = int(model.model.generation_config.no_timestamps_token_id) + 1
+    first = int(model.network.generation_config.no_timestamps_token_id) + 1
     per_frame = _seconds_per_frame(model)
     stamps = [(place, (token - first) * per_frame) for place, token in enumerate(tokens) if token >= first]
     times: list[tuple[float, float]] = []

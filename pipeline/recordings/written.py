@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from lpgnet.pipeline.recordings.transcripts.base import TimedWord
 MOST_COMPRESSION, LEAST_CONFIDENCE, MOST_NO_SPEECH = 2.4, -1.0, 0.6
 
 # Chinese and Japanese put no spaces between words: there each character is one.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_UNSPACED = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF))
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,22 @@ def words_of(tokenizer: Any, tokens: Sequence[int], times: Sequence[tuple[float,
         lasts += [number] * (len(text) - len(lasts))
         begun = (number if begun is None else begun) if text != decoded else None
     return tuple(
-        TimedWord(found[0], times[firsts[found.start()]][0], times[lasts[found.end() - 1]][1])
-        for found in _WORD.finditer(text)
+        TimedWord(text[start:end], times[firsts[start]][0], times[lasts[end - 1]][1]) for start, end in _spans(text)
     )
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where each word of a text begins and ends."""
+    begun: int | None = None
+    for place, character in enumerate(f"{text} "):
+        is_word = any(first <= ord(character) <= last for first, last in _UNSPACED)
+        if begun is not None and (is_word or character.isspace()):
+            yield begun, place
+            begun = None
+        if is_word:
+            yield place, place + 1
+        elif begun is None and not character.isspace():
+            begun = place
 
 
 def evenly(text: str, seconds: float) -> tuple[TimedWord, ...]:
@@ -88,7 +100,7 @@ def evenly(text: str, seconds: float) -> tuple[TimedWord, ...]:
         text: what was said.
         seconds: how long that took.
     """
-    words = _WORD.findall(text)
+    words = [text[start:end] for start, end in _spans(text)]
     letters = sum(map(len, words))
     placed: list[TimedWord] = []
     before = 0

@@ -138,7 +138,7 @@ def test_each_channel_is_heard_alone(toy: SpeechModel, tmp_path: Path) -> None:
 
 def test_words_of_two_speakers_who_take_turns_quickly(toy: SpeechModel, tmp_path: Path) -> None:
     """Turns that a diarizer cut at the wrong moments: words decide, and a speaker's words make one turn."""
-    wave, spoken = speak([0, 1, 2, 3], "de", seed=4)
+    wave, spoken = speak([2, 4, 0, 5], "de", seed=5)
     soundfile.write(tmp_path / "a.wav", wave, RATE)
     change = spoken[2].start + 0.05
     turns = [
@@ -147,8 +147,8 @@ def test_words_of_two_speakers_who_take_turns_quickly(toy: SpeechModel, tmp_path
         TimedTurn(change, len(wave) / RATE, None, "Bob"),
     ]
     found = words_in(tmp_path / "a.wav", turns, toy, activity=ANYTHING, language="de")
-    assert [(turn.speaker, turn.text) for turn in found.turns] == [("Ann", "eins zwei"), ("Bob", "drei vier")]
-    assert "in de;" in found.choice
+    assert [(turn.speaker, turn.text) for turn in found.turns] == [("Ann", "drei fünf"), ("Bob", "eins sechs")]
+    assert "in de; none" in found.choice
     assert set(WORDS["de"]) >= {word.text for turn in found.turns for word in turn.words}
 
 
