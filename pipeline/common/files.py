@@ -72,10 +72,11 @@ def from_json(values: object, kind: type[Record], *, where: str) -> Record:
 
 
 def _reason(error: BaseException, kind: type | None) -> str:
+    from cattrs.errors import CattrsError
     from cattrs.v import format_exception
 
-    if type(error) is Exception:  # of a value that is none of those listed, in words
-        return str(error)
+    if type(error) in (Exception, CattrsError):  # by version; of a value that is none of those listed, in words
+        return str(error).replace("literal typing.Literal", "")
     # What cattrs gets where an object should be has no keys.
     return "expected an object" if isinstance(error, AttributeError) else format_exception(error, kind)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lpgnet.pipeline.corpora.label_studio import AUDIO, EMOTION, SPEAKER, TEXT
-from lpgnet.pipeline.reports.rows import Timeline, TimelineRow
+from lpgnet.pipeline.reports.rows import Timeline, TimelineRow, printable
 
 # Where Label Studio serves local storage, which is a folder below the root that its environment names.
 _LOCAL_FILES = "/data/local-files/?d="
@@ -37,7 +38,7 @@ def _address(timeline: Timeline) -> str | None:
     folders = timeline.recording.resolve().parents
     # Of a recording that is to be beside the outputs, nobody must see where it lies now.
     folder = "" if timeline.beside or depth > len(folders) else folders[depth - 1].name
-    return f"{_LOCAL_FILES}{quote(f'{folder or RECORDINGS}/{timeline.audio}')}"
+    return f"{_LOCAL_FILES}{quote(os.fsencode(f'{folder or RECORDINGS}/{timeline.audio}'))}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class _Region:
         # Label Studio numbers the one channel that it shows 0.
         place = {"start": row.start, "end": row.end, "channel": row.channel or 0}
         return {
-            "id": f"{self.timeline.name} {row.utterance}",
+            "id": printable(f"{self.timeline.name} {row.utterance}"),
             "from_name": name,
             "to_name": AUDIO,
             "type": kind,

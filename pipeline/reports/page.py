@@ -184,7 +184,7 @@ def _audio(recording: Path | None, folder: Path, config: PageConfig) -> str | No
     if recording is None:
         return None
     if not is_embedded(recording, config):
-        return quote(os.path.relpath(recording.resolve(), folder.resolve()).replace(os.sep, "/"))
+        return quote(os.fsencode(os.path.relpath(recording.resolve(), folder.resolve()).replace(os.sep, "/")))
     kind, content = _playable(recording)
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 

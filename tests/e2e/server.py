@@ -1,5 +1,6 @@
 """A real `lpgnet serve`, and asking it for things as a browser or a stranger would."""
 
+import http.client
 import json
 import os
 import secrets
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,17 @@ class Server:
                 return Answer(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.headers, error.read())
+
+    def announce(self, path: str, n_bytes: int) -> Answer:
+        """Say that so many bytes of JSON come, and take the answer before one is sent, which could break it off."""
+        connection = http.client.HTTPConnection(self.authority, timeout=60)
+        with closing(connection):
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("Content-Length", str(n_bytes))
+            connection.endheaders()
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
 
     def upload(self, file: Path, name: str | None = None) -> str:
         """Upload a file, under another name if one is given, and return its path on the server."""

@@ -240,7 +240,7 @@ def test_limits(served: Server, tmp_path: Path) -> None:
         {"Content-Type": "multipart/form-data; boundary=x"},
     )
     assert answer.status == 413 and "exceeded" in answer.text
-    answer = served.ask("/gradio_api/queue/join", b" " * 2_000_000, {"Content-Type": "application/json"})
+    answer = served.announce("/gradio_api/queue/join", 2_000_000)
     assert (answer.status, answer.text) == (413, "the request is too long\n")
 
 

@@ -215,7 +215,7 @@ def test_a_cached_hub_name_and_a_folder_are_one_encoder(checkpoint: Checkpoints,
 
 def test_an_unreachable_hub_says_what_helps(tmp_path: Path) -> None:
     message = resolve_offline("hf:facebook/wav2vec2-base", tmp_path)
-    assert message.startswith("hf:facebook/wav2vec2-base is not cached")
+    assert message.startswith("hf:facebook/wav2vec2-base: is not cached")
     for help_with in ("HF_HUB_OFFLINE", "local folder", "hf:examples/demo/encoders/audio", "no network"):
         assert help_with in message
 

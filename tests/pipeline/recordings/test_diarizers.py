@@ -219,7 +219,7 @@ def test_no_diarizer_where_something_tells_who_speaks(tmp_path: Path) -> None:
     speech, rate = soundfile.read(DEMO, dtype="float32")
     soundfile.write(tmp_path / "call.wav", np.stack([speech, speech[::-1]], axis=1), rate)
     (tmp_path / "call.rttm").write_text("SPEAKER call 1 1.0 2.0 <NA> <NA> Ann <NA> <NA>\n")
-    for settings, transcript in (({"per_channel": True}, None), ({}, tmp_path / "call.rttm")):
+    for settings, transcript in (({"channels": "speakers"}, None), ({}, tmp_path / "call.rttm")):
         finder = TurnFinder(wants_words=False, diarizer=never, **settings)
         assert finder.find(tmp_path / "call.wav", describe(str(tmp_path / "call.wav")), transcript).turns
 
