@@ -272,7 +272,7 @@ def _write_datasets(store: FeatureStore | StoredRows, target: Path, ids: Mapping
         (folder / "data").mkdir()
         _write_parquet(store, folder / "data", ids)
         publish_bytes(folder / DESCRIPTION_NAME, json.dumps(store.description, indent=2).encode())
-        publish_bytes(folder / "README.md", _card(store, len(ids)).encode())
+        publish_bytes(folder / "README.md", _card(store, ids).encode())
         folder.chmod(0o755)
         folder.rename(target)
     except BaseException:
@@ -324,10 +324,11 @@ def _batch(layout: Layout, names: list[str], rows: list[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _card(store: FeatureStore | StoredRows, rows: int) -> str:
+def _card(store: FeatureStore | StoredRows, ids: Mapping[str, bytes]) -> str:
+    first = next(iter(store.read([next(iter(ids.values()))])))
     return _CARD.format(
-        rows=rows,
-        shape=store.shards[0].layout.shape,
+        rows=len(ids),
+        shape=first.values.shape[-2:],
         flags=", ".join(f"{1 << bit}: {name}" for bit, name in enumerate(FLAGS)),
         description=DESCRIPTION_NAME,
         fingerprint=store.fingerprint,

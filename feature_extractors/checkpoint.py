@@ -1,6 +1,7 @@
 """A Hugging Face checkpoint as files: found locally, in the hub's cache or on the hub, read without torch."""
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ class Checkpoint:
 
 def find_checkpoint(model: str, name: str) -> Checkpoint:
     """Find the checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet."""
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # as it is where there is no such user
     if not folder.is_dir():
         folder = _hub_folder(model, name)
     config = folder / "config.json"

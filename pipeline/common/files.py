@@ -286,7 +286,8 @@ def name_near(name: str, *, beside: Path) -> str:
         The name as it is where no folder is found.
     """
     family, _, model = name.partition(":")
-    if family != "hf" or "/" not in model or Path(model).expanduser().is_dir():
+    # `~somebody` may be nobody, which whoever loads the encoder tells.
+    if family != "hf" or "/" not in model or model.startswith("~") or Path(model).is_dir():
         return name
     places = (beside.absolute(), *beside.absolute().parents)
     found = next((folder for place in places if (folder := place / model).is_dir()), None)

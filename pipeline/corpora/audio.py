@@ -253,8 +253,11 @@ def _most_frames(sound: soundfile.SoundFile, size: int) -> int:
 
 
 def _data_line(log: str) -> str:
-    """Return the log's line on the sample data; a streaming writer leaves 0 or 0xFFFFFFFF there: no damage."""
-    lines = [line for line in log.splitlines() if line.strip().startswith("data")]
+    """Return the log's line on the sample data (of wav, au or aiff).
+
+    A streaming writer leaves 0 or 0xFFFFFFFF there: no damage.
+    """
+    lines = [line for line in log.splitlines() if line.strip().startswith(("data", "Data Size", "SSND"))]
     sizes = [line.split(":")[-1].split("(")[0].strip() for line in lines]
     return "" if not lines or sizes[0] in ("0", "4294967295", "-1") else lines[0]
 

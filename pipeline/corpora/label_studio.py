@@ -75,8 +75,9 @@ def read(
 
 
 def sources(root: str, *, export: str | None = None, **_: object) -> list[Path]:
-    """Return what the manifest depends on: the export, and the names of the recordings beside it."""
-    return [_export_path(root, export), corpus_root(root)]
+    """Return what the manifest depends on: the export, and the names of the recordings in the root and its folders."""
+    folder = corpus_root(root)
+    return [_export_path(root, export), folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())]
 
 
 def _export_path(root: str, export: str | None) -> Path:
@@ -189,6 +190,8 @@ def _regions(task: _Task, controls: Mapping[str, str]) -> dict[str, dict[str, An
         value, name, control = part.get("value"), part.get("id"), part.get("from_name")
         if not isinstance(value, dict) or "start" not in value or not isinstance(control, str):
             continue
+        if not isinstance(name, str) or not name:
+            raise PipelineError(f"{task.where}: has a region without an id; export the project from Label Studio again")
         region = regions[f"region {name}"]
         region |= {key: value[key] for key in _PLACE if key in value}
         if control in controls:

@@ -194,7 +194,11 @@ def _auto_precisions(folder: Path, modality: str) -> dict[str, str]:
     return summary.auto_precision if summary else {}
 
 
-def skipped_utterances(folder: Path, modality: str) -> set[str]:
-    """Return the utterances of an experiment that the user chose to leave out, as they cannot be embedded."""
-    summary = read_summaries(folder).get(modality)
-    return set(summary.skipped) if summary else set()
+def skipped_utterances(config: Config, modality: str) -> set[str]:
+    """Return the utterances of an experiment that the user chose to leave out, as they cannot be embedded.
+
+    What cannot be trimmed may well be embedded whole.
+    """
+    summary = read_summaries(config.folder).get(modality)
+    trim = config.encoders.audio.trim if modality == "audio" else "none"
+    return set(summary.skipped) if summary and summary.trim == trim else set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,8 @@ def find_speech_in(plan: Plan) -> Speech:
     return look_for_speech({source: whole(plan, segment) for source, segment in sources(plan).items()})
 
 
-def look_for_speech(wanted: Mapping[Source, Segment], advance: Callable[[float], object] = lambda _: None) -> Speech:
-    """Look for speech in whole files.
-
-    Args:
-        wanted: the files.
-        advance: is called with the seconds of each file that is done.
-    """
+def look_for_speech(wanted: Mapping[Source, Segment]) -> Speech:
+    """Look for speech in whole files."""
     from lpgnet.pipeline.corpora.voice_activity import find_speech
 
     found: dict[Source, list[float] | str] = {}
@@ -79,7 +74,6 @@ def look_for_speech(wanted: Mapping[Source, Segment], advance: Callable[[float],
             found[source] = [time for span in find_speech(segment, MEASURED) for time in (span.start, span.end)]
         except Exception as error:
             found[source] = why(error)
-        advance(segment.seconds)
     return found
 
 

@@ -24,6 +24,9 @@ from lpgnet.pipeline.embeddings.silence import (
     write_speech,
 )
 
+# How often what was found is kept (seconds).
+KEEP_SECONDS = 30.0
+
 
 @dataclass
 class SpeechSearch:
@@ -44,18 +47,18 @@ class SpeechSearch:
         started = perf_counter()
         known = read_speech(self.config.folder)
         missing = {source: whole(plan, segment) for source, segment in sources(plan).items() if source not in known}
-        found = self._shared(missing)
-        if found and self.launch.is_main:
+        found = self._shared(missing, known)
+        if found and self.launch.size > 1 and self.launch.is_main:
             write_speech(self.config.folder, {**known, **found})
         self.hours += sum(file.seconds for file in missing.values()) / 3600
         self.seconds += perf_counter() - started
         return {**known, **found}
 
-    def _shared(self, missing: dict[Source, Segment]) -> Speech:
+    def _shared(self, missing: dict[Source, Segment], known: Speech) -> Speech:
         """What this process and the others find."""
         costs = [file.seconds for file in missing.values()]
         share = balance(list(missing.items()), costs, self.launch.size)[self.launch.rank]
-        found = self._find(dict(share)) if share else {}
+        found = self._find(dict(share), known) if share else {}
         if self.launch.size == 1:
             return found
         from accelerate.utils import gather_object
@@ -63,10 +66,26 @@ class SpeechSearch:
         make_accelerator("cpu" if self.config.features.device == "cpu" else "auto")
         return {source: times for part in gather_object([found]) for source, times in part.items()}
 
-    def _find(self, wanted: dict[Source, Segment]) -> Speech:
+    def _find(self, wanted: dict[Source, Segment], known: Speech) -> Speech:
+        """Look through files; where this process is alone, what it found is kept as it goes on."""
+        found: dict[Source, list[float] | str] = {}
+        kept = perf_counter()
         with progress_bar("speed", unit="s of audio", shown=self.launch.is_main) as bar:
             task = bar.add_task("speech", total=sum(file.seconds for file in wanted.values()), speed="")
-            return look_for_speech(wanted, lambda seconds: bar.advance(task, seconds))
+            try:
+                for source, segment in wanted.items():
+                    found.update(look_for_speech({source: segment}))
+                    bar.update(task, advance=segment.seconds)
+                    if perf_counter() - kept > KEEP_SECONDS:
+                        self._keep({**known, **found})
+                        kept = perf_counter()
+            finally:
+                self._keep({**known, **found})
+        return found
+
+    def _keep(self, speech: Speech) -> None:
+        if self.launch.size == 1:
+            write_speech(self.config.folder, speech)
 
     def told(self, prepared: Prepared) -> tuple[str, ...]:
         """Say how much is not speech where it was found now, and what could not be trimmed."""

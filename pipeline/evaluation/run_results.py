@@ -40,7 +40,6 @@ from lpgnet.pipeline.training.runs import (
     best_folder,
     check_same_protocol,
     is_done,
-    mark_done,
     model_encoders,
     read_inputs,
     run_inputs,
@@ -149,7 +148,6 @@ def _tell_score(
     trained_on = cast(dict[str, Any], to_json(found))
     if trained_on != model.trained_on and is_done(run_folder, inputs):
         write_config(best_folder(run_folder) / CONFIG_FILE, replace(model, trained_on=trained_on))
-        mark_done(run_folder, inputs)
 
 
 def load_for(folder: Path, corpus: LoadedCorpus) -> EmotionModel:

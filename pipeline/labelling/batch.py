@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -97,8 +98,9 @@ def _label_one(source: Source, pipeline: EmotionPipeline, config: PredictionConf
     with pipeline.seconds.of("outputs"):
         formats = check_formats(config.formats)
         paths = write_timeline(timeline, Path(config.out), formats, config.page, csv_raw=config.csv_raw)
-    # Written last, so that an interrupted timeline is made again.
-    write_stamp(_stamp_path(source, config), stamp)
+    # Written last, so that an interrupted timeline is made again; one a format, as each may be older than another.
+    for form in formats:
+        write_stamp(_stamp_path(source, config, form), stamp)
     return Labelled(_name(source), timeline, paths)
 
 
@@ -124,8 +126,8 @@ def _name(source: Source) -> str:
     return str(source.recording) if isinstance(source, RecordingSource) else f"dialogue {source.name}"
 
 
-def _stamp_path(source: Source, config: PredictionConfig) -> Path:
-    return Path(config.out) / STAMPS / f"{source.name}.json"
+def _stamp_path(source: Source, config: PredictionConfig, form: str) -> Path:
+    return Path(config.out) / STAMPS / f"{source.name}.{form}.json"
 
 
 def _inputs(source: Source, config: PredictionConfig) -> list[Path]:
@@ -137,7 +139,7 @@ def _inputs(source: Source, config: PredictionConfig) -> list[Path]:
 
 def _local_files(name: str) -> list[Path]:
     """Return the files of a model that is named by its folder, such as `hf:models/whisper`; none of one on the hub."""
-    folder = Path(name.partition(":")[2])
+    folder = Path(os.path.expanduser(name.partition(":")[2]))
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
@@ -169,8 +171,13 @@ def _waiting(sources: Sequence[Source], config: PredictionConfig) -> list[Source
     written = [source for source in sources if _is_written(source, config)]
     # At once for all: they share the model, and dialogues their manifest.
     digests = _digests((path for source in written for path in _inputs(source, config)), config)
-    done = {s.name for s in written if is_fresh(_stamp_path(s, config), _stamp_inputs(s, config, digests))}
+    done = {source.name for source in written if _is_done(source, config, digests)}
     return [source for source in sources if source.name not in done]
+
+
+def _is_done(source: Source, config: PredictionConfig, digests: Mapping[str, Digest]) -> bool:
+    inputs = _stamp_inputs(source, config, digests)
+    return all(is_fresh(_stamp_path(source, config, form), inputs) for form in check_formats(config.formats))
 
 
 def _is_written(source: Source, config: PredictionConfig) -> bool:

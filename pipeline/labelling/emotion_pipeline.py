@@ -200,7 +200,11 @@ class EmotionPipeline:
         """
         if not recording.exists():
             raise PipelineError(f"{recording}: no such recording")
-        with decodable(recording) as decoded, as_far_as_it_goes(decoded) as (audio, is_part):
+        with (
+            decodable(recording) as decoded,
+            as_far_as_it_goes(decoded) as (audio, is_part),
+            _told_of(recording, instead_of=audio),
+        ):
             info = describe(str(audio))
             with self.seconds.of("turns"):
                 turns = self._finder.find(audio, info, transcript or find_transcript(recording), is_part=is_part)
@@ -343,6 +347,15 @@ class EmotionPipeline:
             modality_weights=prediction.weights,
             channel=utterance.channel,
         )
+
+
+@contextmanager
+def _told_of(recording: Path, *, instead_of: Path) -> Iterator[None]:
+    """Let errors of a temporary file be about the recording that it is made from."""
+    try:
+        yield
+    except PipelineError as error:
+        raise type(error)(str(error).replace(str(instead_of), str(recording))) from error
 
 
 def _utterances(recording: Path, turns: Turns) -> list[Utterance]:

@@ -246,7 +246,7 @@ def _whole_frames(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         if block is not None:
             rest = block if rest is None else np.concatenate([rest, block], axis=1)
         elif rest is not None:
-            rest = np.pad(rest, ((0, 0), (0, -rest.shape[1] % FRAME)))
+            rest = np.pad(rest, ((0, 0), (0, -rest.shape[1] % FRAME if rest.shape[1] else FRAME)))
         if rest is not None:
             whole = rest.shape[1] // FRAME * FRAME
             yield rest[:, :whole]
@@ -327,8 +327,10 @@ def choose_channels(turns: Sequence[TimedTurn], speech: Sequence[Sequence[Span]]
     for turn, seconds in zip(turns, spoken, strict=True):
         if turn.speaker is not None:
             of_speakers[turn.speaker] = of_speakers.get(turn.speaker, 0) + seconds
+    # In shares of what each channel speaks: who talks on and on would win the others' short answers.
+    total = np.maximum([sum(span.seconds for span in spans) for spans in speech], 1e-9)
     likely = [
-        seconds if turn.speaker is None else seconds * of_speakers[turn.speaker]
+        seconds if turn.speaker is None else seconds * of_speakers[turn.speaker] / total
         for turn, seconds in zip(turns, spoken, strict=True)
     ]
     return [int(values.argmax()) if values.max() > 0 else None for values in likely]

@@ -6,16 +6,19 @@ PyAV, which brings FFmpeg, decodes the first (m4a, mp4, webm, mkv) to FLAC.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lpgnet.pipeline.common.files import open_regular
 from lpgnet.pipeline.corpora.audio import MAX_RATE, MAX_RECORDING_HOURS, MIN_RATE, is_truncated, open_audio
 from lpgnet.pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import soundfile
 
 EXTRA = "media"
 # After four bytes of length in MP4 and QuickTime; at the beginning of Matroska and WebM; after RIFF's header in AVI.
@@ -90,13 +93,29 @@ def as_far_as_it_goes(audio: Path) -> Iterator[tuple[Path, bool]]:
 def _copy_part(audio: Path, part: Path) -> None:
     import soundfile
 
-    with (
-        open_audio(str(audio)) as sound,
-        soundfile.SoundFile(str(part), "w", sound.samplerate, sound.channels, "FLOAT", format="W64") as copy,
-        suppress(soundfile.LibsndfileError),
-    ):
-        while len(block := sound.read(sound.samplerate, dtype="float32", always_2d=True)):
-            copy.write(block)
+    with open_audio(str(audio)) as sound:
+        rate, channels = sound.samplerate, sound.channels
+        try:
+            with soundfile.SoundFile(str(part), "w", rate, channels, "FLOAT", format="W64") as copy:
+                for block in _blocks_until_damage(sound):
+                    copy.write(block)
+        except soundfile.LibsndfileError as error:
+            reason = str(error.error_string).rstrip(".")
+            raise PipelineError(f"{audio}: cannot be copied to {part.parent} ({reason}); make room there") from None
+
+
+def _blocks_until_damage(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Blocks of a second `(samples, channels)`, as many as can be decoded."""
+    import soundfile
+
+    while True:
+        try:
+            block = sound.read(sound.samplerate, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            return
+        if not len(block):
+            return
+        yield block
 
 
 def _decode(path: Path, target: Path, max_seconds: float) -> None:

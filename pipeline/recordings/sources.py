@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
-from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.errors import UsageError, shorten
 from lpgnet.pipeline.recordings.transcripts import find_transcript, is_shared, recordings_of
 
 # Suffixes that make a file of a folder a recording; a file that is named itself may have any.
@@ -137,12 +138,27 @@ def _with_transcript(sources: list[Source], transcript: Path) -> list[Source]:
             "transcript its recording's name and folder"
         )
     named = recordings_of(transcript) if len(recordings) > 1 else {recording.recording.stem for recording in recordings}
+    chosen = [source.recording for source in recordings if source.recording.stem in named]
+    _check_named(transcript, chosen, recordings)
     return [
         replace(source, transcript=transcript)
-        if isinstance(source, RecordingSource) and source.recording.stem in named
+        if isinstance(source, RecordingSource) and source.recording in chosen
         else source
         for source in sources
     ]
+
+
+def _check_named(transcript: Path, chosen: Sequence[Path], recordings: Sequence[RecordingSource]) -> None:
+    """Refuse a transcript of which nobody knows whose turns it holds, and say of how many recordings it is."""
+    if recordings and not chosen:
+        raise UsageError(f"{transcript}: names none of the recordings; it must name them without folder and suffix")
+    twice = [stem for stem, count in Counter(path.stem for path in chosen).items() if count > 1]
+    if twice:
+        raise UsageError(
+            f"{transcript}: holds turns of {shorten(twice)}, which several recordings are called; label them one by one"
+        )
+    if len(chosen) < len(recordings):
+        say(f"{transcript}: names {len(chosen)} of {len(recordings)} recordings; the others are labelled without it")
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

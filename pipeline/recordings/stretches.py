@@ -26,7 +26,7 @@ def speech_of(turns: Iterable[TimedTurn], speech: Sequence[Span]) -> list[Span]:
     """
     found: list[Span] = []
     after = 0
-    for whole in _united(turns):
+    for whole in united(turns):
         while after < len(speech) and speech[after].end <= whole.start:
             after += 1
         place = after
@@ -36,7 +36,8 @@ def speech_of(turns: Iterable[TimedTurn], speech: Sequence[Span]) -> list[Span]:
     return found
 
 
-def _united(turns: Iterable[TimedTurn]) -> list[Span]:
+def united(turns: Iterable[TimedTurn]) -> list[Span]:
+    """Return what turns cover together, in order and apart from each other."""
     united: list[Span] = []
     for turn in sorted(turns, key=lambda turn: turn.start):
         if united and turn.start <= united[-1].end:

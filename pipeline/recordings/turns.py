@@ -18,6 +18,8 @@ from lpgnet.pipeline.recordings.transcripts import FORMATS, TimedTurn, Transcrip
 from lpgnet.pipeline.recordings.transcripts.base import Word
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lpgnet.pipeline.corpora.voice_activity import Span
     from lpgnet.pipeline.recordings.channels import Channels, OwnSpeech
     from lpgnet.pipeline.recordings.speech_models import SpeechModel
@@ -108,14 +110,18 @@ class TurnFinder:
         self._choices += [f"turns: {read.path} ({read.format})", *(f"warning: {line}" for line in read.warnings)]
         if not read.turns:
             raise PipelineError(f"{read.path}: has no turns; transcribe the recording first")
-        if read.format == _UEM:
-            return self._found(recording, info, within=read.turns)
+        turns = self._until(info.seconds, read) if is_part and read.has_times else read.turns
         if read.has_times:
-            turns = self._until(info.seconds, read) if is_part else read.turns
             _check_times(recording, info, turns)
         else:
             turns = tuple(self._aligned(read, recording, info))
-        return self._on_channels(recording, info, [TimedTurn.of(turn) for turn in turns])
+        timed = [TimedTurn.of(turn) for turn in turns]
+        if read.format == _UEM:
+            return self._found(recording, info, within=timed)
+        placed = self._on_channels(recording, info, timed)
+        # What channels hold of each other is left out of no turn here.
+        self._own = []
+        return placed
 
     def _until(self, end: float, read: Transcript) -> tuple[Turn, ...]:
         """The turns that begin before the end of a part of the recording, the last ones cut there (seconds)."""
@@ -138,10 +144,10 @@ class TurnFinder:
         self._choices.append(f"times: by forced alignment with {model.name}")
         return align(model, transcript.turns, _whole(recording, info))
 
-    def _found(self, recording: Path, info: AudioInfo, within: Sequence[Turn] | None = None) -> list[TimedTurn]:
+    def _found(self, recording: Path, info: AudioInfo, within: Sequence[TimedTurn] | None = None) -> list[TimedTurn]:
         """Stretches of speech, in the whole recording or within some parts of it."""
         channels = range(info.channels) if self.per_channel else [None]
-        parts = [(turn.start, turn.end) for turn in within] if within else [(None, None)]
+        parts = _parts(within) if within else [(None, None)]
         segments = [
             segment_of(str(recording), info, start=start, end=end, channel=channel)
             for channel in channels
@@ -171,9 +177,8 @@ class TurnFinder:
 
     def _diarized(self, segments: Sequence[Segment]) -> list[TimedTurn]:
         """What each speaker says between pauses; the segments are one recording, whose speakers are the same."""
-        assert self.diarizer is not None
         blocks = (block for segment in segments for block in read_blocks(segment, SAMPLING_RATE, seconds=BLOCK_SECONDS))
-        found = place(self.diarizer().diarize(blocks, self.speakers), segments)
+        found = place(self._who_speaks(blocks), segments)
         turns = [
             TimedTurn(turn.start, turn.end, None, turn.speaker)
             for turn in join_pauses(name_speakers(found), self.turns.max_pause)
@@ -183,6 +188,17 @@ class TurnFinder:
         counts = f"{counted(len(turns), 'turn')} of {counted(n_speakers, 'speaker')} ({told})"
         self._choices.append(f"turns: {counts} by {self.diarizer_name}")
         return turns
+
+    def _who_speaks(self, blocks: Iterable[np.ndarray]) -> list[SpeakerTurn]:
+        assert self.diarizer is not None
+        diarizer = self.diarizer()
+        try:
+            return diarizer.diarize(blocks, self.speakers)
+        except PipelineError:
+            raise
+        except Exception as error:  # whatever a third party's code may raise
+            line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise PipelineError(f"the diarizer {self.diarizer_name} cannot tell who speaks ({line})") from error
 
     def _speech(self, segment: Segment) -> list[Span]:
         from lpgnet.pipeline.corpora.voice_activity import find_speech
@@ -272,6 +288,13 @@ class TurnFinder:
         )
         self._choices.append(found.choice)
         return found.turns
+
+
+def _parts(within: Sequence[TimedTurn]) -> list[tuple[float | None, float | None]]:
+    """Stretches of the recording: regions of several channels are one."""
+    from lpgnet.pipeline.recordings.stretches import united
+
+    return [(span.start, span.end) for span in united(within)]
 
 
 def _check_times(recording: Path, info: AudioInfo, turns: Sequence[Turn]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -35,7 +35,7 @@ def _address(timeline: Timeline) -> str | None:
     if timeline.recording is None or timeline.audio is None:
         return None
     depth = len(PurePosixPath(timeline.audio).parts)
-    folders = timeline.recording.resolve().parents
+    folders = Path(os.path.abspath(timeline.recording)).parents
     # Of a recording that is to be beside the outputs, nobody must see where it lies now.
     folder = "" if timeline.beside or depth > len(folders) else folders[depth - 1].name
     return f"{_LOCAL_FILES}{quote(os.fsencode(f'{folder or RECORDINGS}/{timeline.audio}'))}"

@@ -8,6 +8,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from reprlib import repr as shown
@@ -90,7 +91,7 @@ def load_corpus(config: Config) -> LoadedCorpus:
         prepared = prepare_modality(config, manifest, modality)
         if served := prepared.served():
             say(f"{modality} by {prepared.spec.name}: {served.line}")
-        plan = prepared.plan.without(skipped := skipped_utterances(config.folder, modality))
+        plan = prepared.plan.without(skipped := skipped_utterances(config, modality))
         _refuse_problems(plan, skipped, modality)
         embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.stored)
         specs[modality] = prepared.spec
@@ -211,7 +212,7 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
         "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
         "data": corpus.digest,
         # Its keys are in the digest; but where there was nothing to cut, they are those of no trimming.
-        **({"trim": "speech"} if config.encoders.audio.trim == "speech" else {}),
+        **({"trim": "speech"} if "audio" in corpus.specs and config.encoders.audio.trim == "speech" else {}),
     }
 
 
@@ -231,7 +232,18 @@ def _finished(folder: Path, inputs: Mapping[str, object]) -> dict[str, object]:
 
 def _results(folder: Path) -> dict[str, str | None]:
     paths = {name: folder / name for name in RESULTS}
-    return {name: digest_file(path) if path.is_file() else None for name, path in paths.items()}
+    return {name: _digest_of(path) if path.is_file() else None for name, path in paths.items()}
+
+
+def _digest_of(path: Path) -> str:
+    """Digest a file; of a model's configuration all but what `evaluate` adds to a finished run."""
+    if path.name != "config.json":
+        return digest_file(path)
+    with suppress(PipelineError):
+        values = parse_object(read_text(path), where=str(path))
+        rest = {name: value for name, value in values.items() if name != "trained_on"}
+        return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return digest_file(path)
 
 
 def open_run(folder: Path, inputs: Mapping[str, object], config: Config) -> None:
@@ -288,8 +300,15 @@ def _problem(best: Path, model: EmotionConfig) -> str | None:
         found = load_model(best).config
     except ModelError as error:
         return str(error)
-    same = replace(found, **{name: getattr(model, name) for name in MEASURED_FIELDS}) == model
+    known = {name: getattr(model, name) for name in MEASURED_FIELDS}
+    if _fingerprints(found) == _fingerprints(model):  # an encoder has another name from another folder
+        known["encoders"] = model.encoders
+    same = replace(found, **known) == model
     return None if same else f"{best / 'config.json'}: is not that of this run's model"
+
+
+def _fingerprints(model: EmotionConfig) -> dict[str, object]:
+    return {modality: spec.get("fingerprint") for modality, spec in model.encoders.items()}
 
 
 def environment() -> dict[str, object]:

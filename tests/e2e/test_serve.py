@@ -78,11 +78,18 @@ def drop(page: Any, recording: Path, transcript: Path) -> None:
     until(page, "document.querySelectorAll('#recording .file, #transcript .file').length >= 2")
 
 
+def report_of(page: Any) -> Any:
+    """The frame of the report, once its script has run: a click before would do nothing."""
+    page.wait_for_selector("#report iframe", timeout=60_000)
+    frame = page.query_selector("#report iframe").content_frame()
+    frame.wait_for_load_state("load")
+    return frame
+
+
 def test_a_recording_goes_in_and_the_outputs_come_out(page: Any, served: Server) -> None:
     drop(page, RECORDING, TRANSCRIPT)
     page.click("#label")
-    page.wait_for_selector("#report iframe", timeout=60_000)
-    frame = page.frame_locator("#report iframe")
+    frame = report_of(page)
     frame.locator(".turn[data-turn='2']").wait_for()
     assert frame.locator(".turn").count() == TRANSCRIPT.read_text().count("-->")
     links = {link.get_attribute("href").rsplit("/", 1)[-1]: link.get_attribute("href") for link in all_links(page)}
@@ -101,8 +108,7 @@ def all_links(page: Any) -> list[Any]:
 def test_a_report_on_the_page_is_corrected_and_downloaded(page: Any, tmp_path: Path) -> None:
     drop(page, RECORDING, TRANSCRIPT)
     page.click("#label")
-    page.wait_for_selector("#report iframe", timeout=60_000)
-    frame = page.frame_locator("#report iframe")
+    frame = report_of(page)
     name = frame.locator("#people input").first
     name.fill("Zoe")
     name.blur()
@@ -126,10 +132,8 @@ def test_a_recording_above_the_embedding_size_plays(page: Any, suffix: str, tmp_
     )
     drop(page, tmp_path / f"call{suffix}", tmp_path / "call.srt")
     page.click("#label")
-    page.wait_for_selector("#report iframe", timeout=60_000)
-    frame = page.frame_locator("#report iframe")
-    frame.locator(".turn[data-turn='1']").click()
-    inside = next(one for one in page.frames if "/results/" in one.url)
+    inside = report_of(page)
+    inside.locator(".turn[data-turn='1']").click()
     until(inside, "document.querySelector('audio').currentTime > 12.05")
     assert "data:" not in inside.evaluate("document.querySelector('audio').src")
 

@@ -127,7 +127,7 @@ KEPT = {
     "metrics": Kept(f"{ROW_RUN}/metrics.json", (stage("crossval", *TABLE),)),
     "predictions": Kept(f"{ROW_RUN}/predictions.jsonl", (stage("crossval", *TABLE), compare)),
     "measured": Kept(f"{ROW_RUN}/measured.json", (stage("crossval", *TABLE), compare), is_record=False),
-    "timeline": Kept("out/.made-from/recording.json", (predict,), is_record=False),
+    "timeline": Kept("out/.made-from/recording.jsonl.json", (predict,), is_record=False),
     "label studio": Kept("studio/project.json", (label_studio,), is_record=False),
     "encoder": Kept("work/store/*/encoder.json", (cache_info, stage("features")), is_record=False),
     "speech model": Kept("audio/config.json", (stage("features"), predict), is_record=False),

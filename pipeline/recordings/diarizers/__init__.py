@@ -66,12 +66,16 @@ def load_diarizer(name: str, *, device: str) -> Diarizer:
     """
     module, _, attribute = _diarizers()[name].partition(":")
     try:
-        make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        line = " ".join(str(error).split())
-        raise PipelineError(f"the diarizer '{name}' cannot be loaded: {line}") from error
-    diarizer: Diarizer = make(device)
+        diarizer: Diarizer = getattr(importlib.import_module(module), attribute)(device)
+    except PipelineError:
+        raise
+    except Exception as error:  # whatever a third party's code may raise
+        raise PipelineError(f"the diarizer '{name}' cannot be loaded ({_line(error)})") from error
     return diarizer
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _diarizers() -> Mapping[str, str]:

@@ -18,6 +18,8 @@ from lpgnet.pipeline.recordings.transcripts.base import (
 )
 
 _NO_VALUE = "<NA>"
+# RTTM's kind of line that is a turn.
+_SPEAKER = "SPEAKER"
 # STM's ways to say that nobody is to be scored here.
 _STM_GAPS = ("inter_segment_gap", "ignore_time_segment_in_scoring")
 
@@ -60,14 +62,15 @@ def _of_recording(lines: list[_Line], source: Source, file_field: int) -> list[_
 
 
 def recording_names(source: Source, file_field: int) -> set[str]:
-    """Return the names of the recordings that the lines are of, comments left out.
+    """Return the names of the recordings that the lines are of: those of turns alone, where there are others too.
 
     Args:
         source: the text of the file.
         file_field: which field of a line names it, counted from 0.
     """
     lines = (line.split() for line in source.lines)
-    return {fields[file_field] for fields in lines if len(fields) > file_field and not fields[0].startswith(";;")}
+    named = [fields for fields in lines if len(fields) > file_field and not fields[0].startswith(";;")]
+    return {fields[file_field] for fields in named if file_field == 0 or fields[0] == _SPEAKER}
 
 
 def read_stm(source: Source) -> list[Cue]:
@@ -110,7 +113,7 @@ def read_rttm(source: Source) -> list[Cue]:
     Raises:
         PipelineError: it holds several recordings and not the one that is meant, or a line is wrong; names the line.
     """
-    lines = _lines(source, least=8, file_field=1, keep=lambda fields: fields[0] == "SPEAKER")
+    lines = _lines(source, least=8, file_field=1, keep=lambda fields: fields[0] == _SPEAKER)
     return [_rttm_cue(line, source) for line in lines]
 
 

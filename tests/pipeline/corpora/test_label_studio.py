@@ -226,3 +226,16 @@ def test_time_grows_with_the_export_alone(tmp_path: Path) -> None:
         read(tmp_path, export(*rows))
 
     assert not grows_too_fast(read_regions, "x".__mul__)
+
+
+def test_a_region_without_an_id_is_refused(tmp_path: Path) -> None:
+    content = export()
+    for part in content[0]["annotations"][0]["result"]:
+        part.pop("id", None)
+    with pytest.raises(PipelineError, match="has a region without an id"):
+        read(tmp_path, content)
+
+
+def test_a_recording_that_moved_between_folders_is_noticed(tmp_path: Path) -> None:
+    read(tmp_path, export(), "mon/call.wav")
+    assert tmp_path / "mon" in sources("label_studio", str(tmp_path))

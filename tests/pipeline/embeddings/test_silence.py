@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from lpgnet.pipeline.embeddings.silence import (
     SPEECH_FILE,
     VERSION,
     Silence,
+    Source,
+    Speech,
     find_speech_in,
     read_speech,
     silences,
@@ -125,6 +128,23 @@ def experiment(folder: Path, trim: str = "none") -> Config:
     config = Config(work=str(folder), encoders=encoders, features=FeaturesConfig(store=str(folder / "store")))
     config.folder.mkdir(parents=True, exist_ok=True)
     return config
+
+
+def test_what_an_interrupted_search_found_is_kept(clips: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, look, looked = experiment(tmp_path), speech_search.look_for_speech, []
+
+    def look_twice(wanted: Mapping[Source, Segment]) -> Speech:
+        looked.append(wanted)
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        return look(wanted)
+
+    monkeypatch.setattr(speech_search, "look_for_speech", look_twice)
+    with pytest.raises(KeyboardInterrupt):
+        SpeechSearch(config, ALONE)(clips)
+    assert len(read_speech(config.folder)) == 2
+    assert SpeechSearch(config, ALONE)(clips) == find_speech_in(clips)
+    assert len(looked) == 4
 
 
 def test_cached_is_fresh_and_nothing_is_searched_twice(

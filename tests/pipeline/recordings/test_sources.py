@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, find_sources
 
 
@@ -59,3 +60,19 @@ def test_a_link_that_leads_nowhere_is_told_and_a_device_is_no_recording(tmp_path
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe.wav")
     assert [source.name for source in find_sources([str(tmp_path)], None)] == ["gone", "loop"]
+
+
+def test_a_transcript_of_several_names_them(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav", "sub/c.wav", "b.srt"):
+        touch(tmp_path / name)
+    rttm = tmp_path / "all.rttm"
+    rttm.write_text("SPKR-INFO b 1 <NA> <NA> <NA> unknown Bob <NA>\nSPEAKER a 1 0.5 1.0 <NA> <NA> Ann <NA> <NA>\n")
+    sources = find_sources([str(tmp_path)], str(rttm))
+    assert [source.transcript for source in sources] == [rttm, tmp_path / "b.srt", None]  # type: ignore[union-attr]
+    rttm.write_text("SPEAKER a.wav 1 0.5 1.0 <NA> <NA> Ann <NA> <NA>\n")
+    with pytest.raises(UsageError, match="names none of the recordings"):
+        find_sources([str(tmp_path)], str(rttm))
+    touch(tmp_path / "sub" / "a.wav")
+    rttm.write_text("SPEAKER a 1 0.5 1.0 <NA> <NA> Ann <NA> <NA>\n")
+    with pytest.raises(UsageError, match="holds turns of a, which several recordings are called"):
+        find_sources([str(tmp_path)], str(rttm))

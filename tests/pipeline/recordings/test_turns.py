@@ -141,3 +141,13 @@ def test_words_take_no_more_time_than_they_are_long() -> None:
 
     for use in (split, joined):
         assert not grows_too_fast(use, "w".__mul__)
+
+
+def test_a_uem_of_a_truncated_recording_ends_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a.uem").write_text("a 1 10.0 10000.0\n")
+    recording = DEMO / "recording.flac"
+    info = describe(str(recording))
+    found = AUDIO_ALONE.find(recording, info, tmp_path / "a.uem", is_part=True)
+    assert all(10.0 <= turn.start < turn.end <= info.seconds for turn in found.turns)
+    with pytest.raises(PipelineError, match=r"turn 1 ends at 10000\.000 s"):
+        AUDIO_ALONE.find(recording, info, tmp_path / "a.uem")
