@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from lpgnet.pipeline.common.processes import leave_launch
 from lpgnet.pipeline.common.stops import Stop
 from lpgnet.pipeline.common.streams import MESSAGES, OUTPUT, prepare_streams
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, in_one_line
@@ -98,7 +99,10 @@ def _fail(error: PipelineError) -> int:
 
 def module_main(stage: str) -> None:
     """Exit with what a stage returns: lets `python -m lpgnet.pipeline.STAGE` do what `lpgnet STAGE` does."""
-    sys.exit(run_stage(stage, sys.argv[1:]))
+    code = run_stage(stage, sys.argv[1:])
+    if code == 0:
+        leave_launch()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

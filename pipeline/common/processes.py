@@ -155,6 +155,17 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     return accelerator
 
 
+def leave_launch() -> None:
+    """Part from the other processes of a launch, where this one worked with any.
+
+    Threads that torch keeps for them may abort a process that ends with them running ("terminate called without an
+    active exception").
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def _end_with_launcher() -> None:
     """End when the launcher is gone: the other processes that this one works with ended with it, or wait for it."""
     if any(name in os.environ for name in LAUNCHERS):
