@@ -43,8 +43,12 @@ def for_people(error: BaseException) -> PipelineError:
         return failed_file(error)
     if isinstance(error, MemoryError):
         return PipelineError("there is not enough memory; use shorter recordings, smaller batches or a larger machine")
-    line = " ".join(str(error).split())[:300]
-    return PipelineError(f"unexpected {type(error).__name__}: {line}; please report it (--debug shows where)")
+    return PipelineError(f"unexpected {kind_and_words(error)}; please report it (--debug shows where)")
+
+
+def kind_and_words(error: BaseException) -> str:
+    """Say `ValueError: what it says`, in one line, of an error that nobody foresaw."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def failed_file(error: OSError, path: object = None) -> PipelineError:

@@ -188,20 +188,24 @@ def speech_spans(probabilities: np.ndarray, config: VoiceActivityConfig, *, seco
     Returns:
         Spans in order, in seconds from the first frame on.
     """
-    spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in _runs(probabilities, config)]
+    spans = [Span(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in runs(_is_speech(probabilities, config))]
     spans = _bridged(spans, config.min_silence)
     spans = [span for span in spans if span.seconds >= config.min_speech]
     return padded(spans, config.padding, seconds)
 
 
-def _runs(probabilities: np.ndarray, config: VoiceActivityConfig) -> list[tuple[int, int]]:
-    """First frame and one past the last of each stretch that rises above the threshold and not yet below release."""
+def _is_speech(probabilities: np.ndarray, config: VoiceActivityConfig) -> np.ndarray:
+    """Whether each frame `(n_frames,)` is of a stretch that rose above the threshold and not yet below release."""
     on = probabilities >= config.threshold
     # A frame between the two levels is what the last frame outside of them was.
     decided = on | (probabilities < config.release)
     last_decided = np.maximum.accumulate(np.where(decided, np.arange(len(on)), -1))
-    speech = np.where(last_decided >= 0, on[last_decided], False)
-    borders = np.flatnonzero(np.diff(np.concatenate([[False], speech, [False]]).astype(np.int8)))
+    return np.where(last_decided >= 0, on[last_decided], False)
+
+
+def runs(on: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first frame and one past the last of each run of true ones among `(n_frames,)`."""
+    borders = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]]).astype(np.int8)))
     return [(int(start), int(end)) for start, end in borders.reshape(-1, 2)]
 
 

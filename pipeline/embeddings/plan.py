@@ -15,7 +15,7 @@ from lpgnet.cache import FeatureStore, StatCache, StoredRows, StoreError, audio_
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, describe, locate, segment_of
 from lpgnet.pipeline.corpora.manifest import Utterance
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError, kind_and_words
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import EncoderSpec
@@ -98,7 +98,7 @@ def _audio_request(utterance: Utterance, described: DescribedFile) -> Request | 
 def why(error: Exception) -> str:
     """Say what is wrong with one utterance, whatever it is: the others must not suffer for it."""
     known = isinstance(error, PipelineError | StoreError)
-    return str(error) if known else f"cannot be used ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+    return str(error) if known else f"cannot be used ({kind_and_words(error)})"
 
 
 def _describe_all(

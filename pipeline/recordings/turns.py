@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.audio import BLOCK_SECONDS, AudioInfo, Segment, read_blocks, segment_of
-from lpgnet.pipeline.errors import PipelineError, counted, shorten
+from lpgnet.pipeline.errors import PipelineError, counted, kind_and_words, shorten
 from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.recordings.diarizers import INSTALL, SAMPLING_RATE, Diarizer, SpeakerCount, SpeakerTurn
 from lpgnet.pipeline.recordings.transcripts import FORMATS, TimedTurn, Transcript, Turn, read_transcript
@@ -197,8 +197,8 @@ class TurnFinder:
         except PipelineError:
             raise
         except Exception as error:  # whatever a third party's code may raise
-            line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise PipelineError(f"the diarizer {self.diarizer_name} cannot tell who speaks ({line})") from error
+            why = f"cannot tell who speaks ({kind_and_words(error)})"
+            raise PipelineError(f"the diarizer {self.diarizer_name} {why}") from error
 
     def _speech(self, segment: Segment) -> list[Span]:
         from lpgnet.pipeline.corpora.voice_activity import find_speech

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, kind_and_words
 from lpgnet.pipeline.recordings.diarizers.base import SAMPLING_RATE, Diarizer, SpeakerCount, SpeakerTurn
 
 __all__ = [
@@ -70,12 +70,8 @@ def load_diarizer(name: str, *, device: str) -> Diarizer:
     except PipelineError:
         raise
     except Exception as error:  # whatever a third party's code may raise
-        raise PipelineError(f"the diarizer '{name}' cannot be loaded ({_line(error)})") from error
+        raise PipelineError(f"the diarizer '{name}' cannot be loaded ({kind_and_words(error)})") from error
     return diarizer
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _diarizers() -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lpgnet.pipeline.corpora.voice_activity import runs
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.diarizers.base import SpeakerCount, SpeakerTurn
 from lpgnet.pipeline.recordings.diarizers.clustering import group_voices, mean_voices, nearest
@@ -185,18 +186,12 @@ def _changes(shares: np.ndarray) -> np.ndarray:
 
 def _stretches(alone: np.ndarray, changes: np.ndarray) -> Iterator[tuple[int, int]]:
     """First frame and one past the last of each stretch of one voice, cut where it changes and where it is long."""
-    for start, end in _runs(alone):
+    for start, end in runs(alone):
         borders = [start, *changes[(changes > start) & (changes < end)].tolist(), end]
         for first, last in pairwise(borders):
             n_parts = max(1, round((last - first) / _MOST))
             cuts = np.linspace(first, last, n_parts + 1).round().astype(int).tolist()
             yield from pairwise(cuts)
-
-
-def _runs(on: np.ndarray) -> list[tuple[int, int]]:
-    """First frame and one past the last of each run of true ones."""
-    borders = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]]).astype(np.int8)))
-    return [(int(start), int(end)) for start, end in borders.reshape(-1, 2)]
 
 
 def _who_speaks(heard: Heard, count: SpeakerCount) -> np.ndarray:
@@ -257,7 +252,7 @@ def _turns(speaks: np.ndarray, seconds: float) -> list[SpeakerTurn]:
     turns = []
     for speaker, frames in enumerate(speaks.T):
         spans: list[tuple[float, float]] = []
-        for first, end in _runs(frames):
+        for first, end in runs(frames):
             start, stop = ((frame * FRAME_STEP + _MIDDLE) / SAMPLING_RATE for frame in (first, end))
             if spans and start - spans[-1][1] < _LEAST_PAUSE:
                 start = spans.pop()[0]
