@@ -68,6 +68,7 @@ def _read(config: Config) -> Manifest:
         config.corpus.reader,
         corpus.version,
         known_about(config.corpus.reader, config.corpus.about),
+        corpus.ranges,
     )
     return Manifest(described, tuple(corpus.utterances))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from lpgnet.pipeline.corpora import iemocap, label_studio, meld, table
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
-from lpgnet.pipeline.corpora.manifest import Utterance, check_utterances
+from lpgnet.pipeline.corpora.manifest import Utterance, check_dimensions, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
 
 __all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "known_about", "read_corpus", "refuse_links", "sources"]
@@ -55,6 +55,7 @@ def read_corpus(reader: str, root: str, **options: object) -> ReadCorpus:
     """
     corpus = _reader(reader, options).read(root, **options)
     check_utterances(corpus.utterances, source=root)
+    check_dimensions(corpus.utterances, corpus.ranges, source=root)
     return corpus
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import cast
 
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.corpora.audio import refuse_link, without_local_scheme
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 
 # {("session", "label"): {("Ses01", "ang"): 229}}: how many utterances have these values of these fields.
@@ -26,11 +27,13 @@ class ReadCorpus:
         utterances: dialogues contiguous, in turn order.
         warnings: what people should know about the corpus's files, one line each.
         version: of the reader; raised whenever the same files give another manifest.
+        ranges: the lowest and the highest rating that its raters could give, of each dimension that they rated.
     """
 
     utterances: list[Utterance]
     warnings: list[str]
     version: int
+    ranges: Ranges = field(default_factory=dict)
 
 
 def corpus_root(root: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lpgnet.pipeline.common.files import parse_object, read_json, read_text, write_atomically
 from lpgnet.pipeline.corpora.about import About
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges, check_in_range, check_ranges, check_ratings, check_votes
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
 MANIFEST_FILE = "manifest.jsonl"
@@ -30,7 +31,9 @@ class Utterance:
         channel: 0-based channel, or None for all channels mixed down.
         text: the words, or None where there is no transcript.
         label: the corpus's own code; the config maps it to a class.
-        extra: ratings and whatever else the corpus has.
+        votes: of the raters, by code, fractions allowed; None where they are not known.
+        valence, arousal, dominance: the mean rating, in the corpus's own range; None where there is none.
+        extra: whatever else the corpus has.
     """
 
     dialogue_id: str
@@ -44,6 +47,10 @@ class Utterance:
     session: str | None = None
     condition: str | None = None
     label: str | None = None
+    votes: dict[str, float] | None = None
+    valence: float | None = None
+    arousal: float | None = None
+    dominance: float | None = None
     split: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -56,6 +63,7 @@ class Corpus:
         root: its folder or address.
         version: of its reader.
         about: what is known of its speech.
+        ranges: the lowest and the highest rating that its raters could give, of each dimension that they rated.
     """
 
     name: str
@@ -63,6 +71,7 @@ class Corpus:
     reader: str
     version: int
     about: About = field(default_factory=About)
+    ranges: Ranges = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,20 @@ def check_utterances(utterances: Sequence[Utterance], *, source: str) -> None:
             closed.add(utterances[row - 2].dialogue_id)
 
 
+def check_dimensions(utterances: Sequence[Utterance], ranges: Ranges, *, source: str) -> None:
+    """Check every rating against the corpus's range of its dimension.
+
+    Raises:
+        PipelineError: names the source, the row and the id.
+    """
+    check_ranges(ranges, where=source)
+    for row, utterance in enumerate(utterances, start=1):
+        for name in DIMENSIONS:
+            if (rating := getattr(utterance, name)) is not None:
+                where = f"{source}, row {row}, utterance {utterance.utterance_id}"
+                check_in_range(name, rating, ranges, where=where)
+
+
 def utterance_from(values: dict[str, Any], *, where: str) -> Utterance:
     """Build an utterance from the fields of one row; `where` names the file and the line in errors.
 
@@ -120,6 +143,8 @@ def utterance_from(values: dict[str, Any], *, where: str) -> Utterance:
             raise PipelineError(f"{where}: field '{name}' must be a non-empty string, not {values.get(name)!r}")
     _check_types(values, where=where)
     _check_times(values, where=where)
+    check_votes(values.get("votes"), where=where)
+    check_ratings(values, where=where)
     return Utterance(**{name: value for name, value in values.items() if name != "extra" or value is not None})
 
 
@@ -170,7 +195,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not utterances:
         raise PipelineError(f"{path}: has no utterances; run the prepare stage again")
     check_utterances(utterances, source=str(path))
-    return Manifest(corpus=_read_corpus(folder / CORPUS_FILE), utterances=utterances)
+    corpus = read_json(folder / CORPUS_FILE, Corpus)
+    check_dimensions(utterances, corpus.ranges, source=str(path))
+    return Manifest(corpus=corpus, utterances=utterances)
 
 
 def _read_rows(path: Path) -> Iterator[Utterance]:
@@ -178,10 +205,6 @@ def _read_rows(path: Path) -> Iterator[Utterance]:
         where = f"{path}, line {line_number}"
         if line.strip():
             yield utterance_from(parse_object(line, where=where), where=where)
-
-
-def _read_corpus(path: Path) -> Corpus:
-    return read_json(path, Corpus)
 
 
 def count_by(utterances: Iterable[Utterance], name: str) -> dict[str, int]:

@@ -9,12 +9,13 @@ from typing import Any
 
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, inside_root, one_file
 from lpgnet.pipeline.corpora.manifest import Utterance, utterance_from
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.corpora.text import TABLE_SUFFIXES, Cell, Row, named_rows, read_utf8
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
 VERSION = 1
 PUBLISHED_COUNTS: PublishedCounts = {}
-_FIELDS = tuple(entry.name for entry in fields(Utterance) if entry.name != "extra")
+_FIELDS = tuple(entry.name for entry in fields(Utterance) if entry.name not in ("extra", "votes", *DIMENSIONS))
 _SECONDS = ("start", "end")
 
 

@@ -1,7 +1,7 @@
 """The manifest survives a round trip, and what is wrong in it is told by file, line and field."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -119,3 +119,44 @@ def test_fields_left_out_are_null() -> None:
 def test_counts() -> None:
     rows = [Utterance("d", str(n), label=label) for n, label in enumerate(["b", "a", None, "b"])]
     assert count_by(rows, "label") == {"b": 2, "a": 1, "-": 1}
+
+
+RATED = Utterance("d", "u", votes={"ang": 2, "neu": 0.5}, valence=2.5, arousal=None, dominance=4)
+
+
+def test_votes_and_ratings_are_read_back_with_the_range_of_each_dimension(tmp_path):
+    corpus = replace(CORPUS, ranges={"valence": (1, 5), "dominance": (1.0, 5.0)})
+    manifest = Manifest(corpus, (RATED,))
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == manifest
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"votes": {"ang": -1}}, r"line 1: votes for 'ang' must be a number of at least 0, not -1"),
+        ({"votes": {"ang": "2"}}, r"line 1: votes for 'ang' must be a number of at least 0, not '2'"),
+        (
+            {"votes": {"ang": 0, "neu": 0}},
+            r"line 1: the votes .* must have a sum above 0; give null where nobody voted",
+        ),
+        ({"votes": {}}, r"line 1: field 'votes' must be an object of votes by code, or null, not {}"),
+        ({"votes": ["ang"]}, r"line 1: field 'votes' must be an object"),
+        ({"valence": "high"}, r"line 1: field 'valence' must be a number or null, not 'high'"),
+        ({"valence": float("nan")}, r"line 1: field 'valence' must be a number or null, not nan"),
+        ({"valence": 5.5}, r"row 1, utterance u: valence 5.5 is not between 1 and 5"),
+        ({"arousal": 3}, r"row 1, utterance u: its arousal has no range in the corpus"),
+    ],
+)
+def test_votes_and_ratings_that_cannot_be_are_refused_with_their_line(changed, message, tmp_path):
+    corpus = replace(CORPUS, ranges={"valence": (1, 5), "dominance": (1, 5)})
+    write_manifest(tmp_path, Manifest(corpus, (replace(RATED, **changed),)))
+    with pytest.raises(PipelineError, match=message):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("ranges", [{"valence": (5, 1)}, {"valence": (1, 1)}, {"mood": (1, 5)}])
+def test_a_range_that_is_none_is_refused(ranges, tmp_path):
+    write_manifest(tmp_path, Manifest(replace(CORPUS, ranges=ranges), (Utterance("d", "u"),)))
+    with pytest.raises(PipelineError, match=next(iter(ranges))):
+        read_manifest(tmp_path)
