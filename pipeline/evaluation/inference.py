@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +27,10 @@ class Prediction:
         label: index of the true class, -100 for none.
         probabilities: of each class, by head: `fused` and the branch heads.
         weights: of each modality in gate 2; empty if the model has no gate 2.
+        dimensions: valence, arousal and dominance by the fused head, in the corpus's own units; empty if the model
+            has no heads for them.
+        shares: of the raters' votes among the classes, (C,); empty where nobody voted for a class.
+        ratings: by the raters, in the corpus's own units; only the dimensions that they rated.
     """
 
     utterance_id: str
@@ -34,6 +38,9 @@ class Prediction:
     label: int
     probabilities: dict[str, list[float]]
     weights: dict[str, float]
+    dimensions: dict[str, float] = field(default_factory=dict)
+    shares: tuple[float, ...] = ()
+    ratings: dict[str, float] = field(default_factory=dict)
 
     def guess(self, head: str = FUSED) -> int:
         """Return the index of the class that a head finds most likely."""

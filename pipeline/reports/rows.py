@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +27,8 @@ class TimelineRow:
         probabilities: calibrated probability of each class.
         modality_weights: weight of each modality in the fusion; empty for a model of one modality.
         channel: 0-based channel of the recording that the turn is on, or None for all of them mixed.
+        dimensions: valence, arousal and dominance, in the units of the corpus that the model was trained on; empty for
+            a model without heads for them.
     """
 
     utterance: str
@@ -38,6 +40,7 @@ class TimelineRow:
     probabilities: dict[str, float]
     modality_weights: dict[str, float]
     channel: int | None = None
+    dimensions: dict[str, float] = field(default_factory=dict)
 
     @property
     def guess(self) -> str:
@@ -68,6 +71,7 @@ class Timeline:
         model: folder of the model.
         beside: the recording is to be found beside the outputs, so that their links name it without a folder.
         about_model: lines that say what the model is good for: a sentence, and perhaps a warning.
+        ranges: the lowest and the highest rating of each dimension in the corpus that the model was trained on.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Timeline:
     model: str = ""
     beside: bool = False
     about_model: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
