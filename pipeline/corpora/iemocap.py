@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lpgnet.pipeline.corpora.about import About
+from lpgnet.pipeline.corpora.agreement import SHARED_VOTES
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS
@@ -287,7 +288,7 @@ def _votes(raters: Iterable[_Codes]) -> dict[str, float]:
 
 def _rest(label: _Label) -> dict[str, dict[str, float]]:
     several = [codes for codes in label.others if len(codes) > 1]
-    found = {"self_votes": _votes(label.own), "shared_votes": _votes(several)}
+    found = {"self_votes": _votes(label.own), SHARED_VOTES: _votes(several)}
     return {name: votes for name, votes in found.items() if votes}
 
 
