@@ -49,7 +49,9 @@ READERS = {
     "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS, iemocap.ABOUT, iemocap.VERSION),
     "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT),
     "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS, version=table.VERSION),
-    "label_studio": Reader(label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS),
+    "label_studio": Reader(
+        label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS, version=label_studio.VERSION
+    ),
 }
 
 

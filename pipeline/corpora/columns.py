@@ -234,9 +234,9 @@ def _number(cell: str | float, kind: type[int] | type[float], *, what: str, wher
     return number
 
 
-def _finite(cell: Cell) -> float | None:
+def _finite(cell: object) -> float | None:
     """Return the number in a cell; None if it holds none."""
-    if cell is None or isinstance(cell, bool | list | dict):
+    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
         return None
     try:
         number = float(cell)
@@ -261,7 +261,7 @@ def _rating_within(name: str, cell: Cell, ranges: Ranges, *, where: str) -> floa
     return rating
 
 
-def _count(cell: Cell, *, where: str) -> float:
+def _count(cell: object, *, where: str) -> float:
     """Return a number of votes; raters who share a vote give fractions."""
     if cell is None or cell == "":
         return 0.0

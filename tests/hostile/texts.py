@@ -125,12 +125,14 @@ LABEL_STUDIO = json.dumps(
             "annotations": [
                 {
                     "was_cancelled": False,
-                    "ground_truth": True,
+                    "completed_by": person,
+                    "ground_truth": person == 1,
                     "result": [
                         {"id": "x", "from_name": name, "value": {"start": 0.5, "end": 2, "channel": 0, key: [said]}}
                         for name, key, said in (("emotion", "labels", "hap"), ("speaker", "text", "Ann"))
                     ],
                 }
+                for person in (1, 2)
             ],
         }
     ]
