@@ -165,8 +165,8 @@ def _labels(annotation: Mapping[str, Any], emotion: str) -> dict[_Times, str]:
     """Return the labels that an annotation gives, by their times; whatever is no such label is passed over."""
     result = annotation.get("result")
     parts = [part for part in result if isinstance(part, dict)] if isinstance(result, list) else []
-    values = [part.get("value") for part in parts if part.get("from_name") == emotion]
-    found = {}
+    values: list[Any] = [part.get("value") for part in parts if part.get("from_name") == emotion]
+    found: dict[_Times, str] = {}
     for value in values:
         match value:
             case {"start": _, "labels": [str(label)]} | {"start": _, "choices": [str(label)]} if label:
