@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from lpgnet.pipeline.corpora import iemocap, label_studio, meld, table
+from lpgnet.pipeline.corpora import crema_d, dailytalk, iemocap, label_studio, meld, msp_podcast, ravdess, table
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
 from lpgnet.pipeline.corpora.manifest import Utterance, check_dimensions, check_utterances
@@ -36,6 +36,10 @@ class Reader:
 READERS = {
     "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS, iemocap.ABOUT),
     "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT),
+    "msp_podcast": Reader(msp_podcast.read, msp_podcast.sources, msp_podcast.PUBLISHED_COUNTS, msp_podcast.ABOUT),
+    "dailytalk": Reader(dailytalk.read, dailytalk.sources, dailytalk.PUBLISHED_COUNTS, dailytalk.ABOUT),
+    "crema_d": Reader(crema_d.read, crema_d.sources, crema_d.PUBLISHED_COUNTS, crema_d.ABOUT),
+    "ravdess": Reader(ravdess.read, ravdess.sources, ravdess.PUBLISHED_COUNTS, ravdess.ABOUT),
     "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS),
     "label_studio": Reader(label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS),
 }
