@@ -42,9 +42,7 @@ _SENTENCES = {
     "WSI": "We'll stop in a couple of minutes.",
 }
 # One file has a single X for its level; the table of votes gives it two.
-_NAME = re.compile(
-    rf"(?P<actor>\d{{4}})_(?P<sentence>{'|'.join(_SENTENCES)})_(?P<emotion>{'|'.join(_CODES)})_(?P<level>LO|MD|HI|XX?)"
-)
+_NAME = re.compile(r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>LO|MD|HI|XX?)")
 # What the raters were given, by the first digit of a row's number.
 _PRESENTATIONS = {"voice": "1", "face": "2", "both": "3"}
 _LABELS = ("intended", "perceived")
@@ -117,23 +115,21 @@ def _audio_folder(folder: Path) -> Path:
 def _clips(folder: Path) -> tuple[list[_Clip], list[str]]:
     audio = _audio_folder(folder)
     files = sorted(path for path in audio.iterdir() if path.suffix.lower() == ".wav" and path.name[0] != ".")
-    clips = [clip for path in files if (clip := _clip(path, folder))]
+    found = {path: _clip(path, folder) for path in files}
+    clips = [clip for clip in found.values() if clip]
     if not clips:
         raise PipelineError(f"{folder}: has no clip such as AudioWAV/1001_DFA_ANG_XX.wav; set corpus.root")
-    return clips, [*_name_warnings(files, audio), *_sound_warnings(files, audio)]
+    others = [path.name for path, clip in found.items() if clip is None]
+    warnings = [f"{audio}: left out, as the name is none of CREMA-D's: {shorten(others)}"] if others else []
+    return clips, [*warnings, *_sound_warnings(files, audio)]
 
 
 def _clip(path: Path, folder: Path) -> _Clip | None:
     match = _NAME.fullmatch(path.stem)
-    if match is None:
+    if match is None or match["sentence"] not in _SENTENCES or match["emotion"] not in _CODES:
         return None
     level = match["level"].ljust(2, "X")
     return _Clip(path.relative_to(folder).as_posix(), match["actor"], match["sentence"], match["emotion"], level)
-
-
-def _name_warnings(files: Sequence[Path], audio: Path) -> list[str]:
-    others = [path.name for path in files if not _NAME.fullmatch(path.stem)]
-    return [f"{audio}: left out, as the name is none of CREMA-D's: {shorten(others)}"] if others else []
 
 
 def _sound_warnings(files: Sequence[Path], audio: Path) -> list[str]:
