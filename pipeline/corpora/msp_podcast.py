@@ -106,10 +106,12 @@ def read(root: str, *, test: Sequence[str] = ("Test1",)) -> ReadCorpus:
 
 
 def sources(root: str, *, test: Sequence[str] = ("Test1",)) -> list[Path]:
-    """Return the label tables, and the folders of recordings and transcripts, by which files that come are noticed."""
+    """Return the label tables, the transcripts, and the folders of the recordings."""
     folder = corpus_root(root)
-    others = [folder / "Labels" / "labels_detailed.csv", folder / "Audios", folder / "Transcripts"]
-    return [_consensus(folder), *(path for path in others if path.exists())]
+    recordings, transcripts = _named(folder / "Audios", ".wav"), _named(folder / "Transcripts", ".txt")
+    detailed = folder / "Labels" / "labels_detailed.csv"
+    folders = {path.parent for path in recordings.values()}
+    return [_consensus(folder), *([detailed] if detailed.is_file() else []), *folders, *transcripts.values()]
 
 
 def _consensus(folder: Path) -> Path:
@@ -178,7 +180,6 @@ def _utterance(
     if partition not in splits:
         raise PipelineError(f"{where}: Split_Set '{partition:.40}' is not one of {', '.join(splits)}")
     chosen = choices.get(values["FileName"], _Choices())
-    ratings = {name: _rating(cell(row, column, where=where), name, where=where) for name, column in _RATINGS.items()}
     return Utterance(
         dialogue_id=_dialogue(name, partition, where=where),
         utterance_id=name,
@@ -187,9 +188,11 @@ def _utterance(
         speaker=_known(values["SpkrID"]),
         label=values["EmoClass"] or None,
         votes={code: float(count) for code, count in chosen.votes.items()} or None,
+        valence=_rating(row, "valence", where=where),
+        arousal=_rating(row, "arousal", where=where),
+        dominance=_rating(row, "dominance", where=where),
         split=splits[partition],
         extra=_extra(partition, values["Gender"], chosen),
-        **ratings,
     )
 
 
@@ -202,7 +205,8 @@ def _dialogue(name: str, partition: str, *, where: str) -> str:
     return name if match["podcast"] == _UNORDERED else f"{match['podcast']}-{partition}"
 
 
-def _rating(text: str, name: str, *, where: str) -> float | None:
+def _rating(row: Row, name: str, *, where: str) -> float | None:
+    text = cell(row, _RATINGS[name], where=where)
     if not text:
         return None
     try:

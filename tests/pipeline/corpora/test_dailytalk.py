@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lpgnet.pipeline.corpora import known_about, read_corpus, sources
+from lpgnet.pipeline.corpora import known_about, read_corpus, refuse_links, sources
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError
@@ -118,6 +118,18 @@ def test_a_number_written_in_two_ways_is_refused(tmp_path: Path) -> None:
 def test_a_root_without_metadata(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"metadata\.json: no such file"):
         read_corpus("dailytalk", str(tmp_path))
+
+
+def test_a_text_behind_a_link_that_leads_out_is_refused_where_links_are(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.txt"
+    secret.write_text("secret")
+    text = root / "data/10/0_0_d10.txt"
+    text.unlink()
+    text.symlink_to(secret)
+    with pytest.raises(PipelineError, match=f"{text.name}: a link leads out of"):
+        refuse_links(sources("dailytalk", str(root)), str(root))
 
 
 def test_what_is_known_of_the_corpus() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lpgnet.pipeline.corpora import known_about, read_corpus, sources
+from lpgnet.pipeline.corpora import known_about, read_corpus, refuse_links, sources
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, UsageError
@@ -153,6 +153,14 @@ def test_only_the_consensus_is_needed(tmp_path: Path) -> None:
     assert [path.name for path in sources("msp_podcast", str(tmp_path))] == ["labels_consensus.csv"]
 
 
+def test_sources_are_what_the_manifest_depends_on(root: Path) -> None:
+    names = [path.name for path in sources("msp_podcast", str(root))]
+    assert names[:3] == ["Audios", "labels_consensus.csv", "labels_detailed.csv"]
+    assert names[3:] == [f"MSP-PODCAST_{name}.txt" for name in ("0023_0009", "0023_0048", "0023_0050", "0023_0100")] + [
+        f"MSP-PODCAST_{name}.txt" for name in ("0024_0001_0001", "0024_0001_0002", "0025_0003")
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -206,6 +214,18 @@ def test_a_root_without_labels(tmp_path: Path) -> None:
 def test_a_wrong_option_is_named(root: Path, test: object, message: str) -> None:
     with pytest.raises(UsageError, match=rf"corpus\.options\.test: {message}"):
         read_corpus("msp_podcast", str(root), test=test)
+
+
+def test_a_text_behind_a_link_that_leads_out_is_refused_where_links_are(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.txt"
+    secret.write_text("secret")
+    text = root / "Transcripts/MSP-PODCAST_0023_0048.txt"
+    text.unlink()
+    text.symlink_to(secret)
+    with pytest.raises(PipelineError, match=f"{text.name}: a link leads out of"):
+        refuse_links(sources("msp_podcast", str(root)), str(root))
 
 
 def test_what_is_known_of_the_corpus() -> None:
