@@ -44,7 +44,7 @@ class CorpusConfig:
     """What to read.
 
     Attributes:
-        reader: the corpus's layout: iemocap, meld, table or label_studio
+        reader: the corpus's layout: iemocap, meld, msp_podcast, dailytalk, crema_d, ravdess, table or label_studio
         root: folder or fsspec address that holds the corpus
         follow_links: follow links in that folder that lead out of it, as to another disk
         about: what kind of speech it holds, which a model that was trained on it tells
@@ -608,8 +608,11 @@ def check_experiment(config: Config) -> None:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
+    settings = config.model.settings()
+    # The corpus has the ranges, which is not read yet.
+    ranges = {str(name): [0.0, 1.0] for name in settings.get("dimensions", [])}
     try:
-        CONFIG_TYPES[config.model.kind](**config.model.settings())
+        CONFIG_TYPES[config.model.kind](**settings, ranges=ranges)
     except ModelError as error:
         raise UsageError(f"section 'model': {error}") from None
 

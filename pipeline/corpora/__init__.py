@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 
-from lpgnet.pipeline.corpora import iemocap, label_studio, meld, table
+from lpgnet.pipeline.corpora import crema_d, dailytalk, iemocap, label_studio, meld, msp_podcast, ravdess, table
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
 from lpgnet.pipeline.corpora.manifest import Utterance, check_dimensions, check_utterances
@@ -45,13 +46,14 @@ class Reader:
     version: int = 1
 
 
+def _reader_in(module: ModuleType) -> Reader:
+    about = getattr(module, "ABOUT", About())
+    return Reader(module.read, module.sources, module.PUBLISHED_COUNTS, about, module.VERSION)
+
+
 READERS = {
-    "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS, iemocap.ABOUT, iemocap.VERSION),
-    "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT),
-    "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS, version=table.VERSION),
-    "label_studio": Reader(
-        label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS, version=label_studio.VERSION
-    ),
+    module.__name__.rpartition(".")[2]: _reader_in(module)
+    for module in (iemocap, meld, msp_podcast, dailytalk, crema_d, ravdess, table, label_studio)
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import cast
@@ -13,7 +13,7 @@ from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.corpora.audio import refuse_link, without_local_scheme
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
-from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
 # {("session", "label"): {("Ses01", "ang"): 229}}: how many utterances have these values of these fields.
 PublishedCounts = Mapping[tuple[str, ...], Mapping[tuple[str, ...], int]]
@@ -83,6 +83,17 @@ def one_file(root: str, name: str | None, *, option: str, what: str, suffixes: S
     names = shorten(path.name for path in found) or "none"
     kinds = " or ".join(", ".join(suffixes).rsplit(", ", 1))
     raise PipelineError(f"{root}: must hold one {what} ({kinds}) but holds {names}; name it in corpus.options.{option}")
+
+
+def one_of(value: object, known: Collection[str], *, option: str) -> None:
+    """Refuse a value of a reader's option that is none of those it takes.
+
+    Raises:
+        UsageError: names the option and the nearest value.
+    """
+    if value not in list(known):
+        near = did_you_mean(value, known) if isinstance(value, str) else ""
+        raise UsageError(f"corpus.options.{option}: {value!r:.60} is not one of {', '.join(known)}{near}")
 
 
 def refuse_links(files: Iterable[Path], root: str) -> None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from lpgnet.pipeline.common.files import is_address, parse_object, read_regular
 from lpgnet.pipeline.common.spreadsheets import meant
-from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.errors import PipelineError, did_you_mean, shorten
 
 # UTF-32's little-endian mark begins with UTF-16's, so it stands first.
 _MARKS = (
@@ -122,6 +122,22 @@ def named_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
     if path.suffix.lower() == ".jsonl":
         return _json_rows(text, path)
     return _cell_rows(text, path)
+
+
+def cell(row: Row, column: str, *, where: str) -> str:
+    """Return a cell of a row without spaces around it, as text; empty where it is null.
+
+    Args:
+        row: by column.
+        column: one that the table must have.
+        where: the file and line, for the error.
+
+    Raises:
+        PipelineError: the table has no such column.
+    """
+    if column not in row:
+        raise PipelineError(f"{where}: the table has no column '{column}'{did_you_mean(column, row)}")
+    return "" if row[column] is None else str(row[column]).strip()
 
 
 def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:

@@ -80,6 +80,9 @@ def _corpus(reader: str, file: str, *samples: str, beside: Mapping[str, str] | N
 
 _TURNS = "Session1/dialog/transcriptions/Ses01F_impro01.txt"
 _LABELS = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+_CLIP = {"AudioWAV/1001_DFA_ANG_XX.wav": ""}
+_CONSENSUS = "Labels/labels_consensus.csv"
+_RATERS = "Labels/labels_detailed.csv"
 
 
 def _manifest(file: str, sample: str, **beside: str) -> Reader:
@@ -420,6 +423,20 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "iemocap-turns": lambda: _corpus("iemocap", _TURNS, texts.IEMOCAP_TURNS, beside={_LABELS: texts.IEMOCAP_LABELS}),
     "iemocap-labels": lambda: _corpus(
         "iemocap", _LABELS, texts.IEMOCAP_LABELS, beside={_TURNS: texts.IEMOCAP_TURNS}, audio="dialog"
+    ),
+    "crema_d-votes": lambda: _corpus(
+        "crema_d", "processedResults/tabulatedVotes.csv", texts.CREMA_D_VOTES, beside=_CLIP, label="perceived"
+    ),
+    "crema_d-actors": lambda: _corpus("crema_d", "VideoDemographics.csv", texts.CREMA_D_ACTORS, beside=_CLIP),
+    "msp_podcast-consensus": lambda: _corpus(
+        "msp_podcast", _CONSENSUS, texts.MSP_PODCAST_CONSENSUS, beside={_RATERS: texts.MSP_PODCAST_RATERS[0]}
+    ),
+    "msp_podcast-raters": lambda: _corpus(
+        "msp_podcast", _RATERS, *texts.MSP_PODCAST_RATERS, beside={_CONSENSUS: texts.MSP_PODCAST_CONSENSUS}
+    ),
+    "dailytalk": lambda: _corpus("dailytalk", "metadata.json", texts.DAILYTALK),
+    "dailytalk-text": lambda: _corpus(
+        "dailytalk", "data/2/0_0_d2.txt", "Shall we go?\n", beside={"metadata.json": texts.DAILYTALK}
     ),
     "manifest": lambda: _manifest("manifest.jsonl", texts.MANIFEST, corpus_json=texts.CORPUS),
     "corpus": lambda: _manifest("corpus.json", texts.CORPUS, manifest_jsonl=texts.MANIFEST),

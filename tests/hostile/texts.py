@@ -156,6 +156,29 @@ A-E3:\tval 3; act 2; dom  2;\t()
 
 [1.0000 - 3.5000]\tSes01F_impro01_M000\tang\t[1.5000, 4.0000, 4.5000]
 """
+CREMA_D_VOTES = """"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"
+"100001",5,5,0,0,1,1,"1001_DFA_ANG_XX",12,0.416666666666667,"A:D"
+"300001",0,0,0,9,1,0,"1001_DFA_ANG_XX",10,0.9,"H"
+"""
+CREMA_D_ACTORS = """"ActorID","Age","Sex","Race","Ethnicity"
+1001,51,"Male","Caucasian","Not Hispanic"
+"""
+MSP_PODCAST_CONSENSUS = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
+MSP-PODCAST_0023_0048.wav,H,5.2,5.6,4.8,30,Male,Train
+MSP-PODCAST_0023_0009.wav,X,,4,2.6,Unknown,Unknown,Test1
+MSP-PODCAST_test3_0001.wav,,,,,,,Test3
+"""
+MSP_PODCAST_RATERS = (
+    """FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom
+MSP-PODCAST_0023_0048.wav,WORKER0001,Happy,"Happy,Amused",4,5,4
+""",
+    """FileName,EmoDetail
+MSP-PODCAST_0023_0048.wav,"WORKER0001; Other-odd; Happy,Amused; A:4.000000; V:5.000000; D:4.000000;"
+MSP-PODCAST_0023_0048.wav,"WORKER0002; Happy; A:4.000000; V:5.000000; D:4.000000;"
+""",
+)
+DAILYTALK = """{"2": {"0": {"speaker": 0, "emotion": "no emotion", "act": "inform", "topic": "work"},
+"1": {"speaker": 1, "emotion": "happiness"}}}"""
 CONFIG = """name: demo
 work: work
 labels: {ang: angry, neu: neutral, xxx: null}

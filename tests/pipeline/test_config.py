@@ -142,6 +142,14 @@ def test_what_is_set_reaches_the_network_and_nothing_else(kind: str) -> None:
     assert config.model.settings() == ({"kernel_size": 5} if kind == "lpgnet" else {})
 
 
+@pytest.mark.parametrize("kind", CONFIG_TYPES)
+def test_dimensions_need_no_range_before_the_corpus_is_read(kind: str) -> None:
+    options = ["--model.type", kind, "--model.dimensions", "[valence, arousal]"]
+    assert parse_config("train", options, Config).model.settings() == {"dimensions": ["valence", "arousal"]}
+    with pytest.raises(UsageError, match=r"section .model.: dimensions is .*: give each once"):
+        parse_config("train", [*options[:2], "--model.dimensions", "[valence, valence]"], Config)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
