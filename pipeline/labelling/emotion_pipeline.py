@@ -346,6 +346,7 @@ class EmotionPipeline:
             probabilities=dict(zip(names, probabilities, strict=True)),
             modality_weights=prediction.weights,
             channel=utterance.channel,
+            dimensions=prediction.dimensions,
         )
 
 
