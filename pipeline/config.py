@@ -28,6 +28,7 @@ from lpgnet.pipeline.common.ranges import (
 )
 from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.about import About
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
 from lpgnet.pipeline.recordings.config import TurnsConfig
@@ -609,8 +610,12 @@ def check_experiment(config: Config) -> None:
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
     settings = config.model.settings()
-    # The corpus has the ranges, which is not read yet.
-    ranges = {str(name): [0.0, 1.0] for name in settings.get("dimensions", [])}
+    for name in settings.get("dimensions", []):
+        if name not in DIMENSIONS:
+            close = did_you_mean(name, DIMENSIONS)
+            raise UsageError(f"key 'model.dimensions': {name!r:.40} is not one of {', '.join(DIMENSIONS)}{close}")
+    # The corpus's own are not known before it is read.
+    ranges = {name: [0.0, 1.0] for name in DIMENSIONS}
     try:
         CONFIG_TYPES[config.model.kind](**settings, ranges=ranges)
     except ModelError as error:
