@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from scipy.stats import binomtest
 
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.evaluation.analysis import confusions, labelled_only
-from lpgnet.pipeline.evaluation.metrics import Difference, bootstrap_differences
+from lpgnet.pipeline.evaluation.analysis import compare_runs, paired
+from lpgnet.pipeline.evaluation.metrics import Difference, mean_scores
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
 from lpgnet.pipeline.training.dialogues import NO_LABEL
@@ -140,8 +139,19 @@ def _truth(run: Sequence[Outcome]) -> dict[str, int]:
 
 def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
     """Return first − second of the mean scores over seeds, by a paired bootstrap over dialogues."""
-    sides = (confusions(labelled_only(list(side.runs.values())), side.classes) for side in (first, second))
-    return bootstrap_differences(*sides, resamples=resamples, confidence=confidence)
+    sides = (list(side.runs.values()) for side in (first, second))
+    return compare_runs(*sides, first.classes, resamples=resamples, confidence=confidence)
+
+
+def both_scores(first: Measured, second: Measured) -> dict[str, tuple[float, float]]:
+    """Return both sides' mean scores over seeds that `differences` are of, by the same names."""
+    sides = (list(side.runs.values()) for side in (first, second))
+    return {
+        name: (float(value[0]), float(theirs[name][0]))
+        for scoring, *matrices in paired(*sides, first.classes)
+        for ours, theirs in [[mean_scores(one.sum(1)[None], scoring=scoring) for one in matrices]]
+        for name, value in ours.items()
+    }
 
 
 def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
@@ -159,8 +169,3 @@ def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
 def _right(run: Sequence[Outcome]) -> dict[str, bool]:
     known = (one.prediction for one in run if one.prediction.label != NO_LABEL)
     return {prediction.utterance_id: prediction.guess() == prediction.label for prediction in known}
-
-
-def total(side: Measured) -> np.ndarray:
-    """Return the confusion matrix of each seed over all dialogues, (runs, C, C)."""
-    return np.asarray(confusions(list(side.runs.values()), side.classes).sum(1))
