@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -188,38 +188,48 @@ class Truth:
     scoring: Scoring
 
 
+VOTES = {"jsd": "JSD", "distribution_cross_entropy": "cross-entropy of votes", "distribution_macro_f1": "F1 of votes"}
+RATINGS = {"ccc": "CCC", "pearson": "Pearson", "rmse": "RMSE"}
+
+
+def title(name: str) -> str:
+    """Say what a score is by its name, such as `wa`, `jsd` or `ccc.valence`."""
+    score, _, dimension = name.partition(".")
+    return f"{RATINGS[score]} of {dimension}" if dimension else (NAMES | VOTES)[name]
+
+
 def truths(classes: Sequence[str]) -> list[Truth]:
-    """Return labels, votes and the ratings of each dimension, with scores by the names that `compare_runs` gives them."""
-    votes = {"jsd": "jsd"} | {name: f"distribution_{name}" for name in ("cross_entropy", "macro_f1")}
-    ratings = {name: {score: f"{score}.{name}" for score in ("ccc", "pearson", "rmse")} for name in DIMENSIONS}
+    """Return labels, votes and the ratings of each dimension, whose scores have names that `title` knows."""
     return [
         Truth(lambda one: one.label != NO_LABEL, partial(dialogue_confusions, classes=classes), overall_scores),
-        Truth(has_votes, dialogue_distributions, partial(_renamed, distribution_scores, votes)),
+        Truth(has_votes, dialogue_distributions, _score_votes),
         *(
             Truth(
                 partial(is_rated, dimension=name),
                 partial(dialogue_moments, dimension=name),
-                partial(_renamed, agreement_scores, names),
+                partial(_score_ratings, dimension=name),
             )
-            for name, names in ratings.items()
+            for name in DIMENSIONS
         ),
     ]
 
 
-def _renamed(scoring: Scoring, names: Mapping[str, str], sums: np.ndarray) -> dict[str, np.ndarray]:
-    return {names[name]: values for name, values in scoring(sums).items()}
+def _score_votes(sums: np.ndarray) -> dict[str, np.ndarray]:
+    return {name if name in VOTES else f"distribution_{name}": v for name, v in distribution_scores(sums).items()}
 
 
-def title(name: str) -> str:
-    """Say what a score by its name in `compare_runs` is."""
-    votes = {
-        "jsd": "JSD",
-        "distribution_cross_entropy": "cross-entropy of votes",
-        "distribution_macro_f1": "F1 of votes",
-    }
-    score, _, dimension = name.partition(".")
-    rated = {"ccc": "CCC", "pearson": "Pearson", "rmse": "RMSE"}
-    return f"{rated[score]} of {dimension}" if dimension else (NAMES | votes)[name]
+def _score_ratings(sums: np.ndarray, *, dimension: str) -> dict[str, np.ndarray]:
+    return {f"{name}.{dimension}": values for name, values in agreement_scores(sums).items()}
+
+
+def score_known(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, float]:
+    """Return the scores of one run against each truth that some utterances have."""
+    found: dict[str, float] = {}
+    for truth in truths(classes):
+        if known := [one for one in predictions if truth.is_known(one)]:
+            scores = truth.scoring(truth.matrices(known).sum(0))
+            found |= {name: float(values) for name, values in scores.items()}
+    return found
 
 
 def paired(first: Runs, second: Runs, classes: Sequence[str]) -> Iterator[tuple[Scoring, np.ndarray, np.ndarray]]:
