@@ -71,7 +71,8 @@ def check_selection(name: str, dimensions: Sequence[str], dev: Sequence[Dialogue
         return
     if not dimensions:
         raise UsageError("key 'training.select': ccc needs dimensions; give model.dimensions, such as [valence]")
-    if not any(dialogue.ratings[one].isfinite().any() for dialogue in dev for one in dimensions):
+    rated = (dialogue.ratings[one] for dialogue in dev for one in dimensions if one in dialogue.ratings)
+    if not any(ratings.isfinite().any() for ratings in rated):
         raise UsageError(
             f"key 'training.select': ccc needs ratings of {', '.join(dimensions)} in the development split"
         )
