@@ -1,32 +1,29 @@
-"""What a model was trained on, in words: raters' votes or their majority, with or without agreement, and ratings."""
+"""What a model was trained to predict, in words: the raters' votes or their majority, and their ratings."""
 
 from __future__ import annotations
 
-from lpgnet.pipeline.config import Config, TrainingConfig
+from lpgnet.pipeline.config import TrainingConfig
+from lpgnet.pipeline.model_config import ModelConfig
+
+_UNAGREED = {"use": "also", "drop": "but not"}
+_LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
 
 
-def targets(training: TrainingConfig) -> str:
-    """Say which classes the model was trained to predict, as in `the class that most raters chose`."""
-    found = _votes(training) if training.target == "distribution" else "the class that most raters chose"
+def describe_targets(training: TrainingConfig) -> str:
+    """Say which distributions over the classes it learned, as in `the corpus's labels`."""
+    found = _votes(training) if training.target == "distribution" else "the corpus's labels"
     smoothed = f", of which {training.label_smoothing:.3g} is spread over all classes (label smoothing)"
     return found + (smoothed if training.label_smoothing else "")
 
 
 def _votes(training: TrainingConfig) -> str:
-    added = f", with {training.vote_smoothing:.3g} of a vote added to each (vote smoothing)"
-    unagreed = {"use": "also", "drop": "but not"}[training.unagreed]
-    return (
-        f"the shares of the raters' votes among the classes{added if training.vote_smoothing else ''}, "
-        f"{unagreed} where they did not agree on one"
+    added = (
+        f", with {training.vote_smoothing:.3g} votes added to each (vote smoothing)" if training.vote_smoothing else ""
     )
+    return f"the shares of the raters' votes among the classes{added}, {_UNAGREED[training.unagreed]} where they do not agree"
 
 
-def targets_of_dimensions(config: Config) -> str:
-    """Say how the model was trained to predict ratings; empty if it was not."""
-    model = config.model
-    if not model.dimensions:
-        return ""
-    losses = {"ccc": "their concordance correlation", "mse": "their mean squared error"}
-    return (
-        f"{' and '.join(model.dimensions)}, by {losses[model.dimension_loss]} with weight {model.dimension_weight:.3g}"
-    )
+def describe_dimensions(model: ModelConfig) -> str:
+    """Say which ratings it learned and how; for a model of some dimensions."""
+    names = " and ".join(model.dimensions or [])
+    return f"{names} by their {_LOSSES[model.dimension_loss]} (weight {model.dimension_weight:.3g})"
