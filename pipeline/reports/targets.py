@@ -20,7 +20,8 @@ def _votes(training: TrainingConfig) -> str:
     added = (
         f", with {training.vote_smoothing:.3g} votes added to each (vote smoothing)" if training.vote_smoothing else ""
     )
-    return f"the shares of the raters' votes among the classes{added}, {_UNAGREED[training.unagreed]} where they do not agree"
+    agreed = f"{_UNAGREED[training.unagreed]} where they do not agree"
+    return f"the shares of the raters' votes among the classes{added}, {agreed}"
 
 
 def describe_dimensions(model: ModelConfig) -> str:
