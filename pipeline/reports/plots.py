@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from lpgnet.pipeline.evaluation.calibration import Calibration
-from lpgnet.pipeline.evaluation.dimensions import DimensionScores
+from lpgnet.pipeline.evaluation.dimensions import DimensionScores, is_rated
 from lpgnet.pipeline.evaluation.predictions import Outcome
 from lpgnet.pipeline.evaluation.table_results import TableCalibration
 from lpgnet.pipeline.reports.cells import with_interval
@@ -107,7 +107,7 @@ def plot_ratings(outcomes: Iterable[Outcome], name: str, scores: DimensionScores
         scores: of these outcomes.
         path: of the image.
     """
-    known = (one.prediction for one in outcomes if name in one.prediction.ratings)
+    known = (one.prediction for one in outcomes if is_rated(one.prediction, name))
     points = [(one.ratings[name], one.dimensions[name]) for one in known]
     drawn = points if len(points) <= MOST_POINTS else random.Random(0).sample(points, MOST_POINTS)
     limits, margin = (scores.low, scores.high), 0.04 * (scores.high - scores.low)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lpgnet.pipeline.evaluation.analysis import RATINGS
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.distributions import DistributionScores
 from lpgnet.pipeline.evaluation.inference import FUSED
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import OverRuns, with_interval
 
-VOTES = {"jsd": "JSD", "cross_entropy": "cross-entropy", "macro_f1": "macro F1 of votes"}
-RATINGS = {"ccc": "CCC", "pearson": "Pearson", "rmse": "RMSE"}
+_VOTES = {"jsd": "JSD", "cross_entropy": "cross-entropy", "macro_f1": "macro F1 of votes"}
 ABOUT_VOTES = (
     "JSD is the Jensen-Shannon divergence between the predicted probabilities and the shares of the raters' votes: "
     "0 where they are equal, 1 where they have no class in common; lower is better.",
@@ -53,9 +53,9 @@ class Table:
 
 def votes_table(scores: Mapping[str, DistributionScores], write: Write, *, of: str) -> Table:
     """Return a row for each of `scores`, whose names are under the heading `of`."""
-    rows = [[name, *(write(values, key) for key in VOTES), str(values.n)] for name, values in scores.items()]
+    rows = [[name, *(write(values, key) for key in _VOTES), str(values.n)] for name, values in scores.items()]
     title = "Raters' votes (lower JSD and cross-entropy are better)"
-    return Table(title, [of, *VOTES.values(), "n"], rows, ABOUT_VOTES)
+    return Table(title, [of, *_VOTES.values(), "n"], rows, ABOUT_VOTES)
 
 
 def ratings_table(scores: Mapping[str, DimensionScores], write: Write, *, of: str) -> Table:
