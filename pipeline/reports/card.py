@@ -32,7 +32,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             names=NAMES,
             tables=run_tables(results),
             targets=describe_targets(config.training),
-            rated=describe_dimensions(config.model),
+            rated=describe_dimensions(model),
             total=f"{results.parameters:,}",
             with_interval=with_interval,
             percent=percent,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import TrainingConfig
-from lpgnet.pipeline.model_config import ModelConfig
 
 _UNAGREED = {"use": "also", "drop": "but not"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
@@ -21,10 +21,10 @@ def _votes(training: TrainingConfig) -> str:
         f", with {training.vote_smoothing:.3g} votes added to each (vote smoothing)" if training.vote_smoothing else ""
     )
     agreed = f"{_UNAGREED[training.unagreed]} where they do not agree"
-    return f"the shares of the raters' votes among the classes{added}, {agreed}"
+    return f"the shares of the raters' votes among the classes (the label where nobody voted){added}, {agreed}"
 
 
-def describe_dimensions(model: ModelConfig) -> str:
-    """Say which ratings it learned and how; for a model of some dimensions."""
-    names = " and ".join(model.dimensions or [])
+def describe_dimensions(model: EmotionConfig) -> str:
+    """Say which ratings it learned and how, as in `valence by their concordance correlation (weight 0.5)`."""
+    names = " and ".join(model.dimensions)
     return f"{names} by their {_LOSSES[model.dimension_loss]} (weight {model.dimension_weight:.3g})"
