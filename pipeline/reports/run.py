@@ -8,9 +8,10 @@ from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.missing import missing_curves
+from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.card import write_card
-from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability, plot_training
+from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_ratings, plot_reliability, plot_training
 from lpgnet.pipeline.training.runs import BEST_FOLDER, LOG_FILE, best_folder, read_log
 from lpgnet.pipeline.training.selection import selection_of
 
@@ -21,6 +22,10 @@ def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
     plot_reliability(results.calibration, folder / "reliability.png")
     if results.missing:
         plot_missing({"": missing_curves(results.missing, results.fused.confusion)}, folder / "missing.png")
+    if results.dimensions:
+        outcomes, _ = read_predictions(folder / PREDICTIONS_FILE)
+        for name, scores in results.dimensions.items():
+            plot_ratings(outcomes, name, scores, folder / f"{name}.png")
     if (folder / BEST_FOLDER).exists():
         write_card(folder, read_config(best_folder(folder) / "config.json"), config, results)
 
