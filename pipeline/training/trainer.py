@@ -104,7 +104,7 @@ def train_run(
         if accelerator.is_main_process:
             say(f"train: up to date ({folder})")
         return
-    check_selection(config.training.select, config.model.dimensions or (), split.dev)
+    check_selection(config.training.select, config.model.settings().get("dimensions", []), split.dev)
     if len(split.train) < accelerator.num_processes:
         raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
     with _locked(folder, accelerator):
