@@ -133,7 +133,8 @@ def rate(workplace: Workplace) -> None:
     for number, row in enumerate(rows):
         votes = {row["label"]: 2, "neu" if row["label"] != "neu" else "sad": 1}
         arousal = 2.0 + 2.0 * (row["label"] in ("hap", "ang")) + number % 3 / 4
-        row.update(votes=votes, arousal=arousal if number % 5 else None, label=row["label"] if number % 4 else None)
+        row.update(votes=votes, valence=None, arousal=arousal if number % 5 else None, dominance=None)
+        row["label"] = row["label"] if number % 4 else None
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     corpus = json.loads((folder / "corpus.json").read_text())
     (folder / "corpus.json").write_text(json.dumps({**corpus, "ranges": {"arousal": [1, 5]}}))
