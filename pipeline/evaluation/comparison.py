@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from scipy.stats import binomtest
 
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.evaluation.analysis import confusions, labelled_only
-from lpgnet.pipeline.evaluation.metrics import Difference, bootstrap_differences
+from lpgnet.pipeline.evaluation.analysis import Runs, compare_runs, paired
+from lpgnet.pipeline.evaluation.inference import Prediction
+from lpgnet.pipeline.evaluation.metrics import Difference, mean_scores
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
 from lpgnet.pipeline.training.dialogues import NO_LABEL
 from lpgnet.pipeline.training.runs import read_inputs
+
+# Of shares and ratings that were computed on another machine.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def _protocol(stamp: Path) -> dict[str, object]:
 
 
 def check_comparable(first: Measured, second: Measured) -> None:
-    """Refuse to compare predictions on different utterances, labels or classes.
+    """Refuse to compare predictions on different utterances, labels, classes, votes or ratings.
 
     Raises:
         PipelineError: names the first difference.
@@ -121,6 +124,7 @@ def check_comparable(first: Measured, second: Measured) -> None:
     for folder, runs in truths.items():
         for truth in runs:
             _check_same(first.folder, reference, folder, truth)
+    _check_same_manifest(first, second)
 
 
 def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[str, int]) -> None:
@@ -134,14 +138,46 @@ def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[s
         raise PipelineError(f"different labels in {one} and {other}, such as those of {shorten(changed, most=3)}")
 
 
+def _check_same_manifest(first: Measured, second: Measured) -> None:
+    """Refuse an utterance with another dialogue, other votes or other ratings than before; a side may have neither."""
+    seen: dict[str, Prediction] = {}
+    for one in (outcome.prediction for side in (first, second) for run in side.runs.values() for outcome in run):
+        before = seen.get(one.utterance_id, one)
+        if conflict := _conflict(before, one):
+            raise PipelineError(
+                f"{first.folder}, {second.folder}: {one.utterance_id} {conflict}; compare runs on the same manifest"
+            )
+        seen[one.utterance_id] = one if one.shares or one.ratings else before
+
+
+def _conflict(one: Prediction, other: Prediction) -> str | None:
+    if one.dialogue_id != other.dialogue_id:
+        return f"is in the dialogue {one.dialogue_id} and in {other.dialogue_id}"
+    shared = one.ratings.keys() & other.ratings.keys()
+    pairs = [*zip(one.shares, other.shares, strict=False), *((one.ratings[n], other.ratings[n]) for n in shared)]
+    return "has different votes or ratings" if any(abs(a - b) > _ROUNDING for a, b in pairs) else None
+
+
 def _truth(run: Sequence[Outcome]) -> dict[str, int]:
     return {one.prediction.utterance_id: one.prediction.label for one in run if one.prediction.label != NO_LABEL}
 
 
 def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
     """Return first − second of the mean scores over seeds, by a paired bootstrap over dialogues."""
-    sides = (confusions(labelled_only(list(side.runs.values())), side.classes) for side in (first, second))
-    return bootstrap_differences(*sides, resamples=resamples, confidence=confidence)
+    return compare_runs(*_runs(first, second), first.classes, resamples=resamples, confidence=confidence)
+
+
+def _runs(first: Measured, second: Measured) -> tuple[Runs, Runs]:
+    return list(first.runs.values()), list(second.runs.values())
+
+
+def both_scores(first: Measured, second: Measured) -> dict[str, tuple[float, float]]:
+    """Return both sides' mean scores over seeds that `differences` are of, by the same names."""
+    found: dict[str, tuple[float, float]] = {}
+    for scoring, *matrices in paired(*_runs(first, second), first.classes):
+        ours, theirs = (mean_scores(side.sum(1)[None], scoring=scoring) for side in matrices)
+        found |= {name: (float(value[0]), float(theirs[name][0])) for name, value in ours.items()}
+    return found
 
 
 def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
@@ -159,8 +195,3 @@ def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
 def _right(run: Sequence[Outcome]) -> dict[str, bool]:
     known = (one.prediction for one in run if one.prediction.label != NO_LABEL)
     return {prediction.utterance_id: prediction.guess() == prediction.label for prediction in known}
-
-
-def total(side: Measured) -> np.ndarray:
-    """Return the confusion matrix of each seed over all dialogues, (runs, C, C)."""
-    return np.asarray(confusions(list(side.runs.values()), side.classes).sum(1))
