@@ -6,6 +6,7 @@ from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import TrainingConfig
 
 _UNAGREED = {"use": "also", "drop": "but not"}
+_SELECT = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UA", "ccc": "mean CCC", "loss": "loss"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
 
 
@@ -22,6 +23,11 @@ def _votes(training: TrainingConfig) -> str:
     )
     agreed = f"{_UNAGREED[training.unagreed]} where they do not agree"
     return f"the shares of the raters' votes among the classes (the label where nobody voted){added}, {agreed}"
+
+
+def describe_choice(training: TrainingConfig) -> str:
+    """Say how the epoch was chosen, as in `epoch chosen by weighted F1 on development dialogues`."""
+    return f"epoch chosen by {_SELECT[training.select]} on development dialogues"
 
 
 def describe_dimensions(model: EmotionConfig) -> str:
