@@ -108,7 +108,7 @@ def test_ratings_are_the_truth_and_the_noise_that_is_stated(utterances: Rows, tr
     for dimension in DIMENSIONS:
         said = np.array([float(row[dimension]) for row in utterances])
         true = np.array([float(row[dimension]) for row in truth])
-        assert 1 <= min(said.min(), true.min()) and max(said.max(), true.max()) <= 5
+        assert min(said.min(), true.min()) >= 1 and max(said.max(), true.max()) <= 5
         assert (said - true).std() == pytest.approx((0.7**2 + 1 / 12) ** 0.5 / 5**0.5, abs=0.04)
         assert abs((said - true).mean()) < 0.05
 
