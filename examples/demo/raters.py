@@ -11,7 +11,7 @@ RATERS = 5  # each hears every utterance
 SCALE = (1, 5)  # lowest and highest rating
 DIMENSIONS = ("valence", "arousal", "dominance")
 # The probability that a rater names another feeling than the label's, by where the feeling shows.
-MISHEARD = {"voice": 0.35, "words": 0.35, "both": 0.15}
+MISHEARD = {"voice": 0.25, "words": 0.25, "both": 0.1}
 
 _STRENGTH = 0.6  # of what voice and words tell together: where both show a feeling it is twice as strong
 _NEARNESS = 0.4  # another feeling is named e times less often for each such distance in valence and arousal
