@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from lpgnet.pipeline.evaluation.metrics import (
 from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogues
 from lpgnet.pipeline.training.runs import BEST_FOLDER, LoadedCorpus
 from lpgnet.pipeline.training.splits import Split
-from tests.pipeline.tensors import make_split, train
+from tests.pipeline.tensors import make_config, make_split, train
 
 CODES = ("ang", "hap", "neu", "sad")
 LABELS: dict[str, str | None] = {code: code for code in CODES}
@@ -82,6 +82,12 @@ def remove_labels(split: Split, share: float, *, seed: int = 0) -> Split:
         for one in split.train
     ]
     return replace(split, train=tuple(train))
+
+
+def make_rater_config(kind: str = "lpgnet", *, model: dict[str, Any] | None = None, **training: Any) -> Config:
+    """Make a configuration for a small model of the four classes; turns are independent of each other."""
+    own = {"kernel_size": 1} if kind in ("lpgnet", "text", "audio") else {}
+    return replace(make_config(kind, model=own | (model or {}), **training), labels=LABELS)
 
 
 def most_votes(votes: Counter[str]) -> str | None:
