@@ -6,13 +6,18 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show, show_table
 from lpgnet.pipeline.config import EvaluationConfig
-from lpgnet.pipeline.evaluation.comparison import Measured, check_comparable, differences, mcnemar, read_measured, total
-from lpgnet.pipeline.evaluation.metrics import NAMES, mean_scores
+from lpgnet.pipeline.evaluation.analysis import title
+from lpgnet.pipeline.evaluation.comparison import (
+    Measured,
+    both_scores,
+    check_comparable,
+    differences,
+    mcnemar,
+    read_measured,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,11 +41,11 @@ def main(arguments: Sequence[str]) -> int:
 def print_scores(first: Measured, second: Measured, *, resamples: int, confidence: float) -> None:
     """Print both sides' scores and their differences."""
     gaps = differences(first, second, resamples=resamples, confidence=confidence)
-    scores = [mean_scores(np.array([total(side)])) for side in (first, second)]
+    scores = both_scores(first, second)
     rows = [
         [
-            NAMES[name],
-            *(f"{values[name][0]:.3f}" for values in scores),
+            title(name),
+            *(f"{value:.3f}" for value in scores[name]),
             f"{gap.value:+.3f} [{gap.interval[0]:+.3f}, {gap.interval[1]:+.3f}]",
             _probability(gap.p),
         ]

@@ -24,7 +24,7 @@ def check_votes(votes: object, *, where: str) -> None:
     if not isinstance(votes, dict) or not votes:
         raise PipelineError(f"{where}: field 'votes' must be an object of votes by code, or null, not {votes!r:.60}")
     for code, count in votes.items():
-        if not _is_number(count) or count < 0:
+        if not is_number(count) or count < 0:
             raise PipelineError(f"{where}: votes for '{code:.40}' must be a number of at least 0, not {count!r:.40}")
     if not sum(votes.values()) or not math.isfinite(sum(votes.values())):
         raise PipelineError(f"{where}: the votes {votes!r:.60} must have a sum above 0; give null where nobody voted")
@@ -38,7 +38,7 @@ def check_ratings(values: Mapping[str, Any], *, where: str) -> None:
     """
     for name in DIMENSIONS:
         rating = values.get(name)
-        if rating is not None and not _is_number(rating):
+        if rating is not None and not is_number(rating):
             raise PipelineError(f"{where}: field '{name}' must be a number or null, not {rating!r:.40}")
 
 
@@ -68,10 +68,11 @@ def check_ranges(ranges: object, *, where: str) -> None:
     for name, ends in ranges.items():
         if name not in DIMENSIONS:
             raise PipelineError(f"{where}: '{name!s:.40}' is not one of {', '.join(DIMENSIONS)}")
-        pair = isinstance(ends, list | tuple) and len(ends) == 2 and all(_is_number(end) for end in ends)
+        pair = isinstance(ends, list | tuple) and len(ends) == 2 and all(is_number(end) for end in ends)
         if not pair or not ends[0] < ends[1]:
             raise PipelineError(f"{where}: the range of {name} must be [lowest, highest], not {ends!r:.60}")
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Tell whether a value can be a number of votes or a rating: NaN, infinity and the like cannot."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from lpgnet.pipeline.config import EvaluationConfig
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS
+from lpgnet.pipeline.evaluation.dimensions import agreement_scores, dialogue_moments, is_rated
+from lpgnet.pipeline.evaluation.distributions import dialogue_distributions, distribution_scores, has_votes
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction
 from lpgnet.pipeline.evaluation.metrics import (
     NAMES,
     Difference,
     Metrics,
+    Scoring,
     bootstrap_differences,
-    bootstrap_intervals,
     dialogue_confusions,
+    overall_scores,
     scores,
+    summarize,
 )
 from lpgnet.pipeline.evaluation.predictions import Outcome, words_seen
 from lpgnet.pipeline.training.dialogues import NO_LABEL
@@ -72,26 +78,27 @@ class SpeakerGap:
 
 def confusions(runs: Runs, classes: Sequence[str], *, head: str = FUSED) -> np.ndarray:
     """Return a confusion matrix per run and dialogue, (runs, dialogues, C, C), dialogues sorted by id."""
-    return np.stack([dialogue_confusions(_predictions(run), classes, head=head) for run in runs])
+    return np.stack([dialogue_confusions(run, classes, head=head) for run in predictions_of(runs)])
 
 
-def _predictions(run: Sequence[Outcome]) -> list[Prediction]:
-    return [one.prediction for one in run]
+def predictions_of(runs: Runs) -> list[list[Prediction]]:
+    """Return the predictions of each run, without the facts about their utterances."""
+    return [[one.prediction for one in run] for run in runs]
 
 
 def score(runs: Runs, classes: Sequence[str], config: EvaluationConfig, *, head: str = FUSED) -> Scores:
     """Return the mean scores over the runs, their deviations, and intervals of the means over dialogues."""
     per_dialogue = confusions(runs, classes, head=head)
-    values = scores(per_dialogue.sum(1))
-    several = len(runs) > 1
+    found = summarize(per_dialogue, resamples=config.bootstrap, confidence=config.confidence)
+    f1 = scores(per_dialogue.sum(1))["f1"]
     return Scores(
-        **{name: float(values[name].mean()) for name in NAMES},
-        f1=_by_class(classes, values["f1"].mean(0)),
+        **found.means,
+        f1=_by_class(classes, f1.mean(0)),
         confusion=per_dialogue.sum((0, 1)).tolist(),
         n=int(per_dialogue[0].sum()),
-        deviations={name: float(values[name].std(ddof=1)) for name in NAMES} if several else {},
-        f1_deviations=_by_class(classes, values["f1"].std(0, ddof=1)) if several else {},
-        intervals=bootstrap_intervals(per_dialogue, resamples=config.bootstrap, confidence=config.confidence),
+        deviations=found.deviations,
+        f1_deviations=_by_class(classes, f1.std(0, ddof=1)) if len(runs) > 1 else {},
+        intervals=found.intervals,
     )
 
 
@@ -164,3 +171,96 @@ def labelled_only(runs: Runs) -> list[list[Outcome]]:
 
 def _known(run: Sequence[Outcome]) -> list[Outcome]:
     return [one for one in run if one.prediction.label != NO_LABEL]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What predictions are scored against.
+
+    Attributes:
+        is_known: whether a prediction's utterance has it.
+        matrices: gives those of each dialogue, sorted by id.
+        scoring: of their sums.
+    """
+
+    is_known: Callable[[Prediction], bool]
+    matrices: Callable[[Sequence[Prediction]], np.ndarray]
+    scoring: Scoring
+
+
+VOTES = {"jsd": "JSD", "distribution_cross_entropy": "cross-entropy of votes", "distribution_macro_f1": "F1 of votes"}
+RATINGS = {"ccc": "CCC", "pearson": "Pearson", "rmse": "RMSE"}
+
+
+def title(name: str) -> str:
+    """Say what a score is by its name, such as `wa`, `jsd` or `ccc.valence`."""
+    score, _, dimension = name.partition(".")
+    return f"{RATINGS[score]} of {dimension}" if dimension else (NAMES | VOTES)[name]
+
+
+def truths(classes: Sequence[str]) -> list[Truth]:
+    """Return labels, votes and the ratings of each dimension, whose scores have names that `title` knows."""
+    return [
+        Truth(lambda one: one.label != NO_LABEL, partial(dialogue_confusions, classes=classes), overall_scores),
+        Truth(has_votes, dialogue_distributions, _score_votes),
+        *(
+            Truth(
+                partial(is_rated, dimension=name),
+                partial(dialogue_moments, dimension=name),
+                partial(_score_ratings, dimension=name),
+            )
+            for name in DIMENSIONS
+        ),
+    ]
+
+
+def _score_votes(sums: np.ndarray) -> dict[str, np.ndarray]:
+    return {name if name in VOTES else f"distribution_{name}": v for name, v in distribution_scores(sums).items()}
+
+
+def _score_ratings(sums: np.ndarray, *, dimension: str) -> dict[str, np.ndarray]:
+    return {f"{name}.{dimension}": values for name, values in agreement_scores(sums).items()}
+
+
+def score_known(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, float]:
+    """Return the scores of one run against each truth that some utterances have."""
+    found: dict[str, float] = {}
+    for truth in truths(classes):
+        if known := [one for one in predictions if truth.is_known(one)]:
+            scores = truth.scoring(truth.matrices(known).sum(0))
+            found |= {name: float(values) for name, values in scores.items()}
+    return found
+
+
+def paired(first: Runs, second: Runs, classes: Sequence[str]) -> Iterator[tuple[Scoring, np.ndarray, np.ndarray]]:
+    """Yield a scoring, and each side's matrices (runs, dialogues, I, J), for each truth that some utterances have.
+
+    Only the utterances count that all runs of both sides have it for.
+    """
+    sides = [predictions_of(side) for side in (first, second)]
+    for truth in truths(classes):
+        ids = set.intersection(*({p.utterance_id for p in run if truth.is_known(p)} for side in sides for run in side))
+        if ids:
+            ours, theirs = (
+                np.stack([truth.matrices([p for p in run if p.utterance_id in ids]) for run in side]) for side in sides
+            )
+            yield truth.scoring, ours, theirs
+
+
+def compare_runs(
+    first: Runs, second: Runs, classes: Sequence[str], *, resamples: int, confidence: float
+) -> dict[str, Difference]:
+    """Return first − second of the mean scores over runs, by a paired bootstrap over dialogues.
+
+    Returns:
+        By `wa`, `ua`, `weighted_f1`, `macro_f1`; where both sides have votes, `jsd`, `distribution_cross_entropy` and
+        `distribution_macro_f1`; where they have ratings and predictions of valence, `ccc.valence`, `pearson.valence`
+        and `rmse.valence`, and so on.
+    """
+    return {
+        name: difference
+        for scoring, *sides in paired(first, second, classes)
+        for name, difference in bootstrap_differences(
+            *sides, resamples=resamples, confidence=confidence, scoring=scoring
+        ).items()
+    }

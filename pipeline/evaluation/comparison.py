@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from scipy.stats import binomtest
 
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.evaluation.analysis import confusions, labelled_only
-from lpgnet.pipeline.evaluation.metrics import Difference, bootstrap_differences
+from lpgnet.pipeline.evaluation.analysis import compare_runs, paired
+from lpgnet.pipeline.evaluation.metrics import Difference, mean_scores
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
 from lpgnet.pipeline.training.dialogues import NO_LABEL
 from lpgnet.pipeline.training.runs import read_inputs
+
+# Of shares and ratings that were computed on another machine.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _protocol(stamp: Path) -> dict[str, object]:
 
 
 def check_comparable(first: Measured, second: Measured) -> None:
-    """Refuse to compare predictions on different utterances, labels or classes.
+    """Refuse to compare predictions on different utterances, labels, classes, votes or ratings.
 
     Raises:
         PipelineError: names the first difference.
@@ -121,6 +123,7 @@ def check_comparable(first: Measured, second: Measured) -> None:
     for folder, runs in truths.items():
         for truth in runs:
             _check_same(first.folder, reference, folder, truth)
+    _check_same_raters(first, second)
 
 
 def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[str, int]) -> None:
@@ -134,14 +137,38 @@ def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[s
         raise PipelineError(f"different labels in {one} and {other}, such as those of {shorten(changed, most=3)}")
 
 
+def _check_same_raters(first: Measured, second: Measured) -> None:
+    """Refuse an utterance with different votes or ratings; where a side has none, its scores need none."""
+    known: dict[str, dict[object, float]] = {}
+    for one in (outcome.prediction for side in (first, second) for run in side.runs.values() for outcome in run):
+        said: dict[object, float] = {**dict(enumerate(one.shares)), **one.ratings}
+        before = known.get(one.utterance_id, {})
+        if any(abs(before.get(name, value) - value) > _ROUNDING for name, value in said.items()):
+            raise PipelineError(
+                f"different votes or ratings in {first.folder} and {second.folder}, such as those of "
+                f"{shorten([one.utterance_id])}; compare runs on the same manifest"
+            )
+        known[one.utterance_id] = {**said, **before}
+
+
 def _truth(run: Sequence[Outcome]) -> dict[str, int]:
     return {one.prediction.utterance_id: one.prediction.label for one in run if one.prediction.label != NO_LABEL}
 
 
 def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
     """Return first − second of the mean scores over seeds, by a paired bootstrap over dialogues."""
-    sides = (confusions(labelled_only(list(side.runs.values())), side.classes) for side in (first, second))
-    return bootstrap_differences(*sides, resamples=resamples, confidence=confidence)
+    sides = (list(side.runs.values()) for side in (first, second))
+    return compare_runs(*sides, first.classes, resamples=resamples, confidence=confidence)
+
+
+def both_scores(first: Measured, second: Measured) -> dict[str, tuple[float, float]]:
+    """Return both sides' mean scores over seeds that `differences` are of, by the same names."""
+    sides = (list(side.runs.values()) for side in (first, second))
+    found: dict[str, tuple[float, float]] = {}
+    for scoring, *matrices in paired(*sides, first.classes):
+        ours, theirs = (mean_scores(side.sum(1)[None], scoring=scoring) for side in matrices)
+        found |= {name: (float(value[0]), float(theirs[name][0])) for name, value in ours.items()}
+    return found
 
 
 def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
@@ -159,8 +186,3 @@ def mcnemar(first: Sequence[Outcome], second: Sequence[Outcome]) -> McNemar:
 def _right(run: Sequence[Outcome]) -> dict[str, bool]:
     known = (one.prediction for one in run if one.prediction.label != NO_LABEL)
     return {prediction.utterance_id: prediction.guess() == prediction.label for prediction in known}
-
-
-def total(side: Measured) -> np.ndarray:
-    """Return the confusion matrix of each seed over all dialogues, (runs, C, C)."""
-    return np.asarray(confusions(list(side.runs.values()), side.classes).sum(1))

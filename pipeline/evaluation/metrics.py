@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from lpgnet.pipeline.evaluation.inference import Prediction
 
 NAMES = {"wa": "WA", "ua": "UA", "weighted_f1": "weighted F1", "macro_f1": "macro F1"}
+# Computes scores (...) by name from matrices (..., I, J) that are sums over dialogues, such as confusion matrices.
+Scoring = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,12 @@ def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def overall_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the scores in `NAMES` of confusion matrices (..., C, C)."""
+    values = scores(confusion)
+    return {name: values[name] for name in NAMES}
+
+
 def measure(confusion: np.ndarray, classes: Sequence[str]) -> Metrics:
     """Compute all metrics of one confusion matrix (C, C)."""
     values = scores(confusion)
@@ -88,31 +96,60 @@ def measure(confusion: np.ndarray, classes: Sequence[str]) -> Metrics:
     )
 
 
+@dataclass(frozen=True)
+class Summary:
+    """Scores over several runs on the same dialogues.
+
+    Attributes:
+        means: over the runs.
+        deviations: standard deviations over the runs; empty for a single run.
+        intervals: bootstrap intervals of the means over dialogues; empty without resamples.
+    """
+
+    means: dict[str, float]
+    deviations: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+
+def summarize(
+    per_dialogue: np.ndarray, *, resamples: int, confidence: float, scoring: Scoring = overall_scores
+) -> Summary:
+    """Compute the scores of matrices (runs, dialogues, I, J), their deviations and their intervals."""
+    values = scoring(per_dialogue.sum(1))
+    several = len(per_dialogue) > 1
+    return Summary(
+        means={name: float(value.mean()) for name, value in values.items()},
+        deviations={name: float(value.std(ddof=1)) for name, value in values.items()} if several else {},
+        intervals=bootstrap_intervals(per_dialogue, resamples=resamples, confidence=confidence, scoring=scoring),
+    )
+
+
 def bootstrap_intervals(
-    per_dialogue: np.ndarray, *, resamples: int, confidence: float, seed: int = 0
+    per_dialogue: np.ndarray, *, resamples: int, confidence: float, seed: int = 0, scoring: Scoring = overall_scores
 ) -> dict[str, tuple[float, float]]:
-    """Compute a percentile interval of each metric by drawing dialogues with replacement.
+    """Compute a percentile interval of each score by drawing dialogues with replacement.
 
     Dialogues are drawn, not utterances, because the utterances of a dialogue depend on each other.
 
     Args:
-        per_dialogue: confusion matrices (dialogues, C, C), or (runs, dialogues, C, C) for the mean over runs.
+        per_dialogue: matrices (dialogues, I, J), or (runs, dialogues, I, J) for the mean over runs.
         resamples: number of draws.
         confidence: confidence level of the intervals.
         seed: random seed of the draws.
+        scoring: of the matrices' sums; by default they are confusion matrices.
 
     Returns:
-        The low and the high end by metric; empty without resamples.
+        The low and the high end by name; empty without resamples.
     """
     if resamples < 1:
         return {}
-    values = mean_scores(draw_dialogues(per_dialogue, resamples=resamples, seed=seed))
-    return {name: _quantiles(values[name], confidence) for name in NAMES}
+    values = mean_scores(draw_dialogues(per_dialogue, resamples=resamples, seed=seed), scoring=scoring)
+    return {name: _quantiles(value, confidence) for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one set of predictions is than another on the same dialogues.
+    """How one set of predictions differs from another on the same dialogues.
 
     Attributes:
         value: first score − second score.
@@ -126,33 +163,41 @@ class Difference:
 
 
 def bootstrap_differences(
-    first: np.ndarray, second: np.ndarray, *, resamples: int, confidence: float, seed: int = 0
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int = 0,
+    scoring: Scoring = overall_scores,
 ) -> dict[str, Difference]:
-    """Compute first − second of each metric on the same draws of dialogues (a paired bootstrap).
+    """Compute first − second of each score on the same draws of dialogues (a paired bootstrap).
 
     Args:
-        first: confusion matrices (runs, dialogues, C, C).
-        second: confusion matrices of the same dialogues in the same order.
+        first: matrices (runs, dialogues, I, J).
+        second: matrices of the same dialogues in the same order.
         resamples: number of draws.
         confidence: confidence level of the intervals.
         seed: random seed of the draws.
+        scoring: of the matrices' sums; by default they are confusion matrices.
 
     Returns:
-        The difference by metric; empty without resamples.
+        The difference by name; empty without resamples.
     """
     if resamples < 1:
         return {}
-    measured = _subtract(*(side.sum(-3)[None] for side in (first, second)))
-    drawn = _subtract(*(draw_dialogues(side, resamples=resamples, seed=seed) for side in (first, second)))
+    sides = (first, second)
+    measured = _subtract(*(mean_scores(side.sum(-3)[None], scoring=scoring) for side in sides))
+    draws = (draw_dialogues(side, resamples=resamples, seed=seed) for side in sides)
+    drawn = _subtract(*(mean_scores(draw, scoring=scoring) for draw in draws))
     return {
-        name: Difference(float(measured[name][0]), _quantiles(drawn[name], confidence), _two_sided(drawn[name]))
-        for name in NAMES
+        name: Difference(float(value[0]), _quantiles(drawn[name], confidence), _two_sided(drawn[name]))
+        for name, value in measured.items()
     }
 
 
-def _subtract(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
-    ours, theirs = mean_scores(first), mean_scores(second)
-    return {name: ours[name] - theirs[name] for name in NAMES}
+def _subtract(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: value - second[name] for name, value in first.items()}
 
 
 def _two_sided(differences: np.ndarray) -> float:
@@ -166,23 +211,30 @@ def _quantiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
     return low, high
 
 
-def mean_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute the scores (n,) of confusion matrices (n, C, C), or their means over the runs of (n, runs, C, C)."""
-    values = scores(confusions)
-    return {name: values[name].reshape(len(confusions), -1).mean(-1) for name in NAMES}
+def mean_scores(sums: np.ndarray, *, scoring: Scoring = overall_scores) -> dict[str, np.ndarray]:
+    """Compute the scores (n,) of matrices (n, I, J), or their means over the runs of (n, runs, I, J)."""
+    return {name: value.reshape(len(sums), -1).mean(-1) for name, value in scoring(sums).items()}
 
 
 def draw_dialogues(per_dialogue: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    """Draw as many dialogues as there are, with replacement, and sum their confusion matrices.
+    """Draw as many dialogues as there are, with replacement, and sum their matrices.
 
     Args:
-        per_dialogue: confusion matrices (..., dialogues, C, C).
+        per_dialogue: matrices (..., dialogues, I, J).
         resamples: number of draws.
         seed: random seed of the draws.
 
     Returns:
-        Confusion matrices (resamples, ..., C, C).
+        Matrices (resamples, ..., I, J).
     """
     count = per_dialogue.shape[-3]
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return np.asarray(np.einsum("rd,...dij->r...ij", drawn, per_dialogue))
+
+
+def sum_by_dialogue(predictions: Sequence[Prediction], matrices: np.ndarray) -> np.ndarray:
+    """Sum a matrix per prediction, (n, I, J), over each dialogue, sorted by id: (dialogues, I, J)."""
+    ids, indices = np.unique([prediction.dialogue_id for prediction in predictions], return_inverse=True)
+    sums = np.zeros((len(ids), *matrices.shape[1:]), matrices.dtype)
+    np.add.at(sums, indices, matrices)
+    return sums

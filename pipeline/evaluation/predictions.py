@@ -10,6 +10,7 @@ from typing import Any
 
 from lpgnet.pipeline.common.files import parse_object, read_text, write_atomically
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS, is_number
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction
 from lpgnet.pipeline.training.dialogues import NO_LABEL
@@ -77,6 +78,9 @@ def _row(outcome: Outcome, classes: Sequence[str]) -> dict[str, object]:
             head: dict(zip(classes, values, strict=True)) for head, values in prediction.probabilities.items()
         },
         "modality_weights": prediction.weights,
+        "shares": dict(zip(classes, prediction.shares, strict=True)) if prediction.shares else {},
+        "dimensions": prediction.dimensions,
+        "ratings": prediction.ratings,
     }
 
 
@@ -121,6 +125,9 @@ def _outcome(row: dict[str, Any], classes: Sequence[str], *, heads: Iterable[str
             head: [_probability(_objects(every_head, head), name) for name in classes] for head in every_head
         },
         weights={name: _probability(row["modality_weights"], name) for name in _objects(row, "modality_weights")},
+        shares=_shares(row, classes),
+        dimensions=_ratings(row, "dimensions"),
+        ratings=_ratings(row, "ratings"),
     )
     return Outcome(
         prediction,
@@ -148,6 +155,25 @@ def _probability(values: Mapping[str, Any], name: str) -> float:
     if isinstance(value, bool) or not 0 <= value <= 1 + 1e-6:
         raise ValueError(f"the probability {name} is {value!r:.60}")
     return float(value)
+
+
+def _shares(row: Mapping[str, Any], classes: Sequence[str]) -> tuple[float, ...]:
+    """Read the shares of the votes; none in files of versions that did not know votes."""
+    values = _objects({"shares": {}, **row}, "shares")
+    shares = tuple(_probability(values, name) for name in classes) if values else ()
+    if shares and abs(sum(shares) - 1) > 1e-3:
+        raise ValueError(f"shares add up to {sum(shares):g}, not to 1")
+    return shares
+
+
+def _ratings(row: Mapping[str, Any], field: str) -> dict[str, float]:
+    """Read ratings by dimension; none in files of versions that did not know them."""
+    values = _objects({field: {}, **row}, field)
+    if unknown := values.keys() - set(DIMENSIONS):
+        raise ValueError(f"{field} has {min(unknown)!r:.60}, which is no dimension")
+    if wrong := next((name for name, value in values.items() if not is_number(value)), None):
+        raise ValueError(f"{wrong} in {field} is {values[wrong]!r:.60}")
+    return {name: float(value) for name, value in values.items()}
 
 
 def words_seen(outcomes: Sequence[Outcome]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +12,7 @@ from lpgnet.model.base import CONFIG_FILE
 from lpgnet.model.configuration import write_config
 from lpgnet.pipeline.common.files import read_json, to_json, write_json
 from lpgnet.pipeline.config import Config, EvaluationConfig
+from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import (
     ConditionScores,
@@ -24,6 +25,8 @@ from lpgnet.pipeline.evaluation.analysis import (
     speaker_gap,
 )
 from lpgnet.pipeline.evaluation.calibration import Calibration, measure_calibration
+from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
+from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.inference import FUSED, predict_dialogues, temperature_of
 from lpgnet.pipeline.evaluation.missing import Missing, hide_all_but, kept_modalities, measure_missing
 from lpgnet.pipeline.evaluation.predictions import (
@@ -70,6 +73,8 @@ class RunResults:
         conditions, speakers: scores by name.
         speaker_gap: None unless some speakers are in training and others are not.
         missing: confusion matrices with utterances lacking a modality, by modality.
+        distribution: scores of the fused head against the raters' votes; None where nobody voted.
+        dimensions: scores of each dimension that the model predicts and raters rated.
     """
 
     fold: str
@@ -86,6 +91,8 @@ class RunResults:
     speaker_gap: SpeakerGap | None
     calibration: Calibration
     missing: Missing
+    distribution: DistributionScores | None = None
+    dimensions: dict[str, DimensionScores] = field(default_factory=dict)
 
     @property
     def fused(self) -> Scores:
@@ -123,7 +130,8 @@ def evaluate_run(
         accelerator=accelerator,
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    tested = MeasuredModel(kept, temperature, parameters, training_cost(run_folder), missing)
+    ranges = {name: tuple(ends) for name, ends in getattr(model.config, "ranges", {}).items()}
+    tested = MeasuredModel(kept, temperature, parameters, training_cost(run_folder), missing, ranges)
     results = measure_run(tested, split, outcomes, config.classes, config.evaluation)
     whole = kept == model.config.modality_names
     folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"
@@ -182,6 +190,7 @@ class MeasuredModel:
 
     Attributes:
         temperature: the calibration temperature of its predictions.
+        ranges: of the dimensions that it predicts.
     """
 
     modalities: list[str]
@@ -189,12 +198,13 @@ class MeasuredModel:
     parameters: int
     training: TrainingCost | None
     missing: Missing
+    ranges: Ranges = field(default_factory=dict)
 
 
 def measure_run(
     model: MeasuredModel, split: Split, outcomes: Sequence[Outcome], classes: list[str], settings: EvaluationConfig
 ) -> RunResults:
-    """Score a model's calibrated test predictions by head, condition and speaker."""
+    """Score a model's calibrated test predictions by head, condition and speaker, and against votes and ratings."""
     predictions = [one.prediction for one in outcomes]
     return RunResults(
         fold=split.name,
@@ -211,6 +221,8 @@ def measure_run(
         speaker_gap=speaker_gap([outcomes], classes, settings),
         calibration=measure_calibration(predictions, model.temperature),
         missing=model.missing,
+        distribution=score_distribution([predictions], settings),
+        dimensions=score_dimensions([predictions], model.ranges, settings),
     )
 
 

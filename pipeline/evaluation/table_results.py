@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lpgnet.pipeline.config import Config, CorpusConfig, SplitsConfig, TrainingConfig
+from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.analysis import (
     ConditionScores,
@@ -13,16 +14,19 @@ from lpgnet.pipeline.evaluation.analysis import (
     Scores,
     SpeakerGap,
     SpeakerScores,
-    confusions,
+    compare_runs,
     labelled_only,
+    predictions_of,
     score,
     score_conditions,
     score_speakers,
     speaker_gap,
 )
 from lpgnet.pipeline.evaluation.calibration import Calibration, Reliability, add_up
+from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
+from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.inference import FUSED
-from lpgnet.pipeline.evaluation.metrics import NAMES, Difference, bootstrap_differences
+from lpgnet.pipeline.evaluation.metrics import NAMES, Difference
 from lpgnet.pipeline.evaluation.missing import Missing, add_missing
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions, words_seen
 from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
@@ -86,7 +90,9 @@ class TableRow(Scores):
         parameters: number of the model's parameters, without the encoders.
         heads: scores of the branch heads; the row's own scores are those of the fused head.
         seconds_per_epoch: training time of each run.
-        differences: this row − the first row, by metric; empty in the first row.
+        differences: this row − the first row, by metric, see `analysis.compare_runs`; empty in the first row.
+        distribution: scores against the raters' votes; None where nobody voted.
+        dimensions: scores of each dimension that the model predicts and raters rated.
     """
 
     model: str
@@ -101,6 +107,8 @@ class TableRow(Scores):
     missing: Missing
     seconds_per_epoch: list[float]
     differences: dict[str, Difference]
+    distribution: DistributionScores | None = None
+    dimensions: dict[str, DimensionScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,8 +148,8 @@ def describe_table(config: Config, rows: Sequence[Row], jobs: Sequence[Job]) -> 
 def _differences(first: Row, reference: Runs, row: Row, runs: Runs) -> dict[str, Difference]:
     _check_same_test(first, reference, row, runs)
     settings = first.config.evaluation
-    sides = (confusions(labelled_only(side), first.config.classes) for side in (runs, reference))
-    return bootstrap_differences(*sides, resamples=settings.bootstrap, confidence=settings.confidence)
+    classes = first.config.classes
+    return compare_runs(runs, reference, classes, resamples=settings.bootstrap, confidence=settings.confidence)
 
 
 def _check_same_test(first: Row, reference: Runs, row: Row, runs: Runs) -> None:
@@ -179,7 +187,7 @@ def read_runs(jobs: Sequence[Job]) -> list[list[Outcome]]:
     return list(seeds.values())
 
 
-def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, differences: dict[str, Difference]) -> TableRow:
+def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Difference]) -> TableRow:
     """Summarize the runs of one row."""
     measured = [read_results(job.folder) for job in jobs]
     classes, settings = row.config.classes, row.config.evaluation
@@ -196,8 +204,15 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, differences: dict[st
         calibration=_add_calibrations([run.calibration for run in measured]),
         missing=add_missing([run.missing for run in measured]),
         seconds_per_epoch=[run.training.seconds_per_epoch for run in measured if run.training],
-        differences=differences,
+        differences=gaps,
+        distribution=score_distribution(predictions_of(runs), settings),
+        dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
     )
+
+
+def _ranges(measured: Sequence[RunResults]) -> Ranges:
+    """Return the range of each dimension that is rated in some fold."""
+    return {name: (scores.low, scores.high) for run in measured for name, scores in run.dimensions.items()}
 
 
 def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults]) -> dict[str, FoldScores]:

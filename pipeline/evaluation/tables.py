@@ -27,7 +27,7 @@ from lpgnet.pipeline.training.splits import Split, make_folds, make_split
 
 MEASURED_FILE = "measured.json"
 # Raised whenever the files of a measured run change: the run is then measured again, but not trained again.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

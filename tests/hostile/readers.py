@@ -156,7 +156,8 @@ def _predictions() -> Reader:
     from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
     from tests.pipeline.predicted import outcome, write_run
 
-    run = [outcome("d.1", 0, 1, speaker="Ann"), outcome("d.2", -100, 1, condition="scripted", text_seen=True)]
+    rated = {"shares": (0.25, 0.75), "dimensions": {"valence": 2.5}, "ratings": {"valence": 3.0}}
+    run = [outcome("d.1", 0, 1, speaker="Ann", **rated), outcome("d.2", -100, 1, condition="scripted", text_seen=True)]
     sample = _written(PREDICTIONS_FILE, lambda folder: write_run(folder / "run", run))
     return Reader(PREDICTIONS_FILE, lambda path: read_measured(path.parent), (sample,))
 
@@ -166,7 +167,7 @@ def _measured() -> Reader:
     from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
     from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
 
-    sample = b'{"format": 2, "training": {"seed": 0, "epochs": 2}, "fold": "s1", "labels": {"a": "b"}}'
+    sample = b'{"format": 3, "training": {"seed": 0, "epochs": 2}, "fold": "s1", "labels": {"a": "b"}}'
     predictions = _predictions().samples[0]
     others = {f"s{fold}/seed0/{PREDICTIONS_FILE}": predictions.replace(b"d.", b"d%d." % fold) for fold in (1, 2)}
     others[f"s2/seed0/{MEASURED_FILE}"] = sample

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lpgnet.pipeline.evaluation.inference import Prediction
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, write_predictions
@@ -18,12 +19,13 @@ def outcome(
     condition: str | None = None,
     speaker_seen: bool = False,
     text_seen: bool | None = None,
+    **rated: Any,
 ) -> Outcome:
-    """A prediction on the utterance `dialogue.turn`, of two classes."""
+    """A prediction on the utterance `dialogue.turn`, of two classes; `rated` are dimensions, shares and ratings."""
     probabilities = [0.75, 0.25] if guess == 0 else [0.25, 0.75]
-    prediction = Prediction(
-        utterance_id, utterance_id.partition(".")[0], truth, {"fused": probabilities}, {"text": 0.5, "audio": 0.5}
-    )
+    weights = {"text": 0.5, "audio": 0.5}
+    dialogue_id = utterance_id.partition(".")[0]
+    prediction = Prediction(utterance_id, dialogue_id, truth, {"fused": probabilities}, weights, **rated)
     return Outcome(prediction, speaker, condition, speaker_seen, text_seen)
 
 

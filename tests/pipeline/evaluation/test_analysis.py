@@ -1,5 +1,7 @@
 """Scores by condition and speaker, what is known of the test utterances, and what is left without a modality."""
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from lpgnet.model import load_model
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import EvaluationConfig
 from lpgnet.pipeline.corpora.manifest import Utterance
-from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.evaluation.analysis import score, score_conditions, score_speakers, speaker_gap
 from lpgnet.pipeline.evaluation.inference import Prediction, predict_dialogues
 from lpgnet.pipeline.evaluation.missing import MissingPoint, add_missing, kept_modalities, missing_curves
@@ -89,6 +91,46 @@ def test_what_training_has_seen(tmp_path: Path) -> None:
     assert [(one.speaker_seen, one.text_seen) for one in found] == [(True, True), (False, False), (False, None)]
     write_predictions(tmp_path / "p.jsonl", found, CLASSES)
     assert read_predictions(tmp_path / "p.jsonl") == (found, CLASSES)
+
+
+def test_votes_and_ratings_are_kept(tmp_path: Path) -> None:
+    run = [
+        outcome(
+            "d.0", 0, 0, shares=(0.25, 0.75), ratings={"valence": 2.0}, dimensions={"valence": 2.5, "arousal": 3.0}
+        ),
+        outcome("d.1", 1, 0),
+    ]
+    write_predictions(tmp_path / "p.jsonl", run, CLASSES)
+    assert read_predictions(tmp_path / "p.jsonl") == (run, CLASSES)
+
+
+def test_predictions_of_earlier_versions_have_neither_votes_nor_ratings(tmp_path: Path) -> None:
+    path, run = tmp_path / "p.jsonl", [outcome("d.0", 0, 0, shares=(1.0, 0.0), ratings={"valence": 2.0})]
+    write_predictions(path, run, CLASSES)
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps({name: row[name] for name in row if name not in ("shares", "dimensions", "ratings")}))
+    assert read_predictions(path) == ([outcome("d.0", 0, 0)], CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("shares", {"no": 0.5}, "lacks 'yes'"),
+        ("shares", {"no": 0.5, "yes": 0.2}, "shares add up to 0.7, not to 1"),
+        ("shares", {"no": 1.5, "yes": -0.5}, "probability no is 1.5"),
+        ("shares", [1, 0], r"shares is \[1, 0\]"),
+        ("ratings", {"calm": 1}, "ratings has 'calm', which is no dimension"),
+        ("ratings", {"valence": True}, "valence in ratings is True"),
+        ("dimensions", {"valence": math.nan}, "valence in dimensions is nan"),
+        ("dimensions", None, "dimensions is None"),
+    ],
+)
+def test_broken_votes_and_ratings_are_named(tmp_path: Path, field: str, value: object, message: str) -> None:
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, [outcome("d.0", 0, 0)], CLASSES)
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(PipelineError, match=rf"p\.jsonl, line 1: is not a prediction: .*{message}; evaluate the run"):
+        read_predictions(path)
 
 
 def test_more_shares_hide_more_of_the_same() -> None:

@@ -1,6 +1,7 @@
 """Comparing runs: by hand, against a plain loop, and never on different utterances."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,15 @@ import pytest
 from lpgnet.pipeline import cli
 from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.evaluation.comparison import McNemar, check_comparable, differences, mcnemar, read_measured
-from lpgnet.pipeline.evaluation.metrics import bootstrap_differences, bootstrap_intervals, scores
+from lpgnet.pipeline.evaluation.comparison import (
+    McNemar,
+    both_scores,
+    check_comparable,
+    differences,
+    mcnemar,
+    read_measured,
+)
+from lpgnet.pipeline.evaluation.metrics import NAMES, bootstrap_differences, bootstrap_intervals, scores
 from lpgnet.pipeline.evaluation.predictions import Outcome
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
 from tests.pipeline.predicted import outcome, write_run
@@ -67,6 +75,54 @@ def test_a_run_is_as_good_as_itself(tmp_path: Path) -> None:
         assert gap.value == 0
         assert gap.interval == (0, 0)
         assert gap.p == 1
+
+
+def rated_run(*valences: float, shares: tuple[float, ...] = (0.25, 0.75), **others: Any) -> list[Outcome]:
+    """Utterances in dialogues of two that were rated 1, 2, 3, ...; only every other one has a majority."""
+    return [
+        outcome(
+            f"d{n // 2}.{n}",
+            -100 if n % 2 else 1,
+            1,
+            **{"shares": shares, "ratings": {"valence": n + 1.0}, "dimensions": {"valence": valence}} | others,
+        )
+        for n, valence in enumerate(valences)
+    ]
+
+
+RATED_SCORES = ["ccc.valence", "pearson.valence", "rmse.valence"]
+VOTED_SCORES = ["jsd", "distribution_cross_entropy", "distribution_macro_f1"]
+
+
+def test_runs_are_compared_on_votes_and_ratings_where_both_have_them(tmp_path: Path) -> None:
+    first = read_measured(write_run(tmp_path / "a", rated_run(1, 2, 3, 4)))
+    second = read_measured(write_run(tmp_path / "b", rated_run(2, 1, 2, 3)))
+    check_comparable(first, second)
+    gaps = differences(first, second, resamples=50, confidence=0.95)
+    assert list(gaps) == [*NAMES, *VOTED_SCORES, *RATED_SCORES]
+    values = both_scores(first, second)
+    assert list(values) == list(gaps)
+    assert all(gaps[name].value == pytest.approx(ours - theirs) for name, (ours, theirs) in values.items())
+    assert gaps["rmse.valence"].value == pytest.approx(-1)
+    assert values["ccc.valence"][0] == pytest.approx(1)
+    assert gaps["jsd"].value == 0
+    without = read_measured(write_run(tmp_path / "c", rated_run(1, 2, 3, 4, dimensions={}, shares=())))
+    check_comparable(first, without)
+    assert list(differences(first, without, resamples=50, confidence=0.95)) == list(NAMES)
+
+
+def test_only_utterances_count_that_both_sides_have(tmp_path: Path) -> None:
+    first = read_measured(write_run(tmp_path / "a", rated_run(1, 2, 3, 4)))
+    unlabelled_dropped = [one for one in rated_run(2, 2, 4, 4) if one.prediction.label >= 0]
+    second = read_measured(write_run(tmp_path / "b", unlabelled_dropped))
+    check_comparable(first, second)
+    assert both_scores(first, second)["rmse.valence"] == pytest.approx((0, 1))
+
+
+def test_other_votes_and_ratings_are_named(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", rated_run(1, 2))
+    refused(first, write_run(tmp_path / "b", rated_run(1, 2, shares=(0.5, 0.5))), "different votes or ratings .* d0.0;")
+    refused(first, write_run(tmp_path / "c", rated_run(1, 2, ratings={"valence": 9.0})), "different votes or ratings")
 
 
 def write_row(folder: Path, *, seeds: int = 2) -> Path:
@@ -127,6 +183,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert "+0.250 [" in out
     assert "only A right" in out
+    rated = write_run(tmp_path / "c", rated_run(1, 2, 2, 4))
+    assert cli.main(["compare", str(rated), str(rated), "--resamples", "9"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("JSD", "CCC of valence", "RMSE of valence"))
     assert cli.main(["compare", str(first), str(tmp_path / "none")]) == 1
     assert "has no predictions; evaluate the run first" in capsys.readouterr().err
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,18 @@ import pytest
 from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
 from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
+from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import MissingPoint
 from lpgnet.pipeline.evaluation.predictions import Outcome
-from lpgnet.pipeline.evaluation.run_results import MeasuredModel, measure_run, write_results
+from lpgnet.pipeline.evaluation.run_results import (
+    METRICS_FILE,
+    MeasuredModel,
+    measure_run,
+    read_results,
+    write_results,
+)
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows, table_folder
 from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
@@ -102,7 +111,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> TableResults:
     return described
 
 
-def write_made_up(job: Job, outcomes: list[Outcome]) -> None:
+def write_made_up(job: Job, outcomes: list[Outcome], ranges: Ranges | None = None) -> None:
     curve = [MissingPoint(1.0, [[6, 6], [6, 6]])]
     model = MeasuredModel(
         modalities=["text", "audio"],
@@ -110,6 +119,7 @@ def write_made_up(job: Job, outcomes: list[Outcome]) -> None:
         parameters=1234,
         training=TrainingCost(3, 0.5, "cpu", 1, 1),
         missing={"text": curve, "audio": curve},
+        ranges=ranges or {},
     )
     split = Split(job.fold, (), (), ())
     measured = measure_run(model, split, outcomes, job.config.classes, job.config.evaluation)
@@ -132,6 +142,61 @@ def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
     gap = results.rows[1].differences["wa"]
     assert gap.value == pytest.approx(results.rows[1].wa - row.wa)
     assert gap.interval[1] < 0
+
+
+def rated_runs(seed: int, fold: str, *, votes: bool, dimensions: bool) -> list[Outcome]:
+    rng = np.random.default_rng([seed, int(fold)])
+    rated: list[dict[str, Any]] = []
+    for number in range(8):
+        guesses = {"valence": 3 + rng.normal()} if dimensions else {}
+        shares = (number / 8, 1 - number / 8) if votes else ()
+        rated.append({"shares": shares, "dimensions": guesses, "ratings": {"valence": 1.0 + number / 2}})
+    return [outcome(f"f{fold}d{n // 4}.{n}", -100 if n % 4 else 1, 1, **values) for n, values in enumerate(rated)]
+
+
+def test_a_table_of_rows_with_and_without_dimensions(tmp_path: Path) -> None:
+    config = Config(
+        labels={"no": "no", "yes": "yes"},
+        evaluation=EvaluationConfig(bootstrap=50),
+        crossval=CrossvalConfig(seeds=2),
+    )
+    rows = [Row(name, config) for name in ("both", "also", "votes", "neither")]
+    jobs = []
+    for row, votes, dimensions in zip(rows, (1, 1, 1, 0), (1, 1, 0, 0), strict=True):
+        for fold in ("1", "2"):
+            for seed in range(2):
+                run = Config(**{**vars(config), "training": type(config.training)(seed=seed)})
+                jobs.append(Job(row.name, fold, run, tmp_path / row.name / fold / f"seed{seed}"))
+                outcomes = rated_runs(seed, fold, votes=bool(votes), dimensions=bool(dimensions))
+                write_made_up(jobs[-1], outcomes, ranges={"valence": (1.0, 5.0)})
+    described = describe_table(config, rows, jobs)
+    both, also, votes_only, neither = described.rows
+    assert both.distribution is not None
+    assert (both.distribution.n, both.n) == (16, 4)
+    assert both.dimensions["valence"].n == 16
+    assert (both.dimensions["valence"].low, both.dimensions["valence"].high) == (1, 5)
+    assert both.distribution.deviations["jsd"] == 0
+    assert both.dimensions["valence"].deviations["ccc"] > 0
+    low, high = both.dimensions["valence"].intervals["rmse"]
+    assert low < both.dimensions["valence"].rmse < high
+    assert {"jsd", "ccc.valence"} <= also.differences.keys()
+    assert also.differences["ccc.valence"].value == 0
+    assert votes_only.dimensions == {}
+    assert "ccc.valence" not in votes_only.differences
+    assert votes_only.differences["jsd"].value == 0
+    assert (neither.distribution, neither.dimensions) == (None, {})
+    assert list(neither.differences) == list(NAMES)
+    assert from_json(json.loads(json.dumps(to_json(described))), TableResults, where="here") == described
+
+
+def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    job = Job("a", "1", Config(labels={"no": "no", "yes": "yes"}), tmp_path / "seed0")
+    write_made_up(job, runs(0, "1", 0.9))
+    file = job.folder / METRICS_FILE
+    values = json.loads(file.read_text())
+    assert (values.pop("distribution"), values.pop("dimensions")) == (None, {})
+    file.write_text(json.dumps(values))
+    assert (read_results(job.folder).distribution, read_results(job.folder).dimensions) == (None, {})
 
 
 def test_markdown_and_latex_print_names_as_they_are(results: TableResults) -> None:
