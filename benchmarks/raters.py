@@ -1,10 +1,10 @@
 """What learning from raters is worth where it can be known: on made-up corpora.
 
 Run `OMP_NUM_THREADS=1 python benchmarks/raters.py`; it prints a Markdown table, and `--write` puts it into
-docs/benchmarks.md. In the first kind of corpus, five raters vote by a distribution that follows from the embeddings, so
-that it is known how near a model comes. In the second, labels follow from valence and arousal by a threshold each, every
-turn is rated with some noise, and most training labels are gone. Each model learns each corpus with and without what the
-raters say; differences are those of all test dialogues together, by a paired bootstrap over them.
+docs/benchmarks.md. In corpora of the first kind, five raters vote by a distribution that follows from the embeddings,
+so it is known how near a model comes. In those of the second, labels follow from valence and arousal by a threshold
+each, every turn is rated with some noise, and most training labels are gone. Each model learns each corpus with and
+without what the raters say; differences are those of all test dialogues together, by a paired bootstrap over them.
 """
 
 import argparse
