@@ -608,8 +608,11 @@ def check_experiment(config: Config) -> None:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
+    settings = config.model.settings()
+    # The corpus's own are not known before it is read.
+    ranges = {name: [0.0, 1.0] for name in settings.get("dimensions", [])}
     try:
-        CONFIG_TYPES[config.model.kind](**config.model.settings())
+        CONFIG_TYPES[config.model.kind](**settings, ranges=ranges)
     except ModelError as error:
         raise UsageError(f"section 'model': {error}") from None
 

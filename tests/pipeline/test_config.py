@@ -62,6 +62,13 @@ def test_round_trip_through_yaml() -> None:
     assert config.classes == ["b"]
 
 
+def test_the_ranges_of_dimensions_are_not_the_users_to_give() -> None:
+    config = parse_config("train", ["--model.dimensions", "[valence]"], Config)
+    assert config.model.dimensions == ["valence"]  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="unknown key 'model.ranges'|model.ranges"):
+        parse_config("train", ["--model.ranges", "{valence: [1, 5]}"], Config)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -73,6 +80,7 @@ def test_round_trip_through_yaml() -> None:
         ("splits: {dev_share: 1.5}", r"key 'splits.dev_share': 1.5"),
         ("name: ../x", r"key 'name'"),
         ("a: [", r"x.yaml, line 1: is not YAML"),
+        ("model: {dimensions: [valence, valence]}", r"x.yaml: section 'model': dimensions is .*: give each once"),
         ("3", r"x.yaml: must hold keys and values"),
         ("training: null", r"x.yaml: key 'training': is null; give a value, or leave the key out"),
         ("labels: null", r"x.yaml: key 'labels': is null"),

@@ -40,13 +40,13 @@ def one_thread() -> None:
 
 
 def test_votes_come_nearer_to_the_distributions_that_they_are_drawn_from(tmp_path: Path) -> None:
-    gain = gain_of_distributions(tmp_path, make_rater_config(epochs=12), seeds=2, dialogues=60)
+    gain = gain_of_distributions(tmp_path, make_rater_config(epochs=20), seeds=2, dialogues=60)
     print(gain)
     assert gain.difference.interval[1] < 0, "the divergence is smaller"
 
 
 def test_ratings_make_up_for_labels_that_are_gone(tmp_path: Path) -> None:
-    gain = gain_of_ratings(tmp_path, make_rater_config(epochs=12), seeds=2, dialogues=60)
+    gain = gain_of_ratings(tmp_path, make_rater_config(epochs=20), seeds=2, dialogues=60)
     print(gain)
     assert gain.difference.interval[0] > 0
 
