@@ -33,7 +33,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             tables=run_tables(results),
             choice=describe_choice(config.training),
             targets=describe_targets(config.training),
-            rated=describe_dimensions(model),
+            rated=describe_dimensions(model) if model.dimensions else "",
             total=f"{results.parameters:,}",
             with_interval=with_interval,
             percent=percent,

@@ -31,6 +31,11 @@ def describe_choice(training: TrainingConfig) -> str:
 
 
 def describe_dimensions(model: EmotionConfig) -> str:
-    """Say which ratings it learned and how, as in `valence by their concordance correlation (weight 0.5)`."""
-    names = " and ".join(model.dimensions)
+    """Say which ratings a model learned and how, as in `valence by their concordance correlation (weight 0.5)`.
+
+    Args:
+        model: of one or several dimensions.
+    """
+    *others, last = model.dimensions
+    names = f"{', '.join(others)} and {last}" if others else last
     return f"{names} by their {_LOSSES[model.dimension_loss]} (weight {model.dimension_weight:.3g})"

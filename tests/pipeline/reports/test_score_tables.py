@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline import crossval, evaluate
 from lpgnet.pipeline.config import Config, CrossvalConfig, EvaluationConfig, TrainingConfig
-from lpgnet.pipeline.corpora.ratings import Ranges
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges
 from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.predictions import Outcome
@@ -29,7 +29,7 @@ from lpgnet.pipeline.reports.crossval import tables, to_html, to_latex, to_markd
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings, plot_training
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
-from lpgnet.pipeline.reports.targets import describe_choice, describe_targets
+from lpgnet.pipeline.reports.targets import describe_choice, describe_dimensions, describe_targets
 from lpgnet.pipeline.training.checkpoints import EpochLog
 from lpgnet.pipeline.training.selection import SELECTIONS
 from tests.pipeline.evaluation.test_crossval import HOSTILE, Page, write_made_up
@@ -250,6 +250,14 @@ def test_the_card_tells_targets_ranges_and_scores(run: RunResults, tmp_path: Pat
     assert "from text and audio, and valence (1 to 5), arousal (-1 to 1), in the units of its corpus." in words
     assert f"Trained to predict {describe_targets(training)}, and valence and arousal by their" in words
     assert "concordance correlation (weight 0.25)." in words
+
+
+def test_what_a_model_learned_of_ratings_is_told() -> None:
+    ranges: dict[str, list[float]] = {name: [1, 5] for name in DIMENSIONS}
+    one = EmotionConfig(dimensions=["arousal"], ranges=ranges)
+    assert describe_dimensions(one) == "arousal by their concordance correlation (weight 0.5)"
+    all_three = EmotionConfig(dimensions=list(DIMENSIONS), ranges=ranges, dimension_loss="mse")
+    assert describe_dimensions(all_three).startswith("valence, arousal and dominance by their mean squared error")
 
 
 def test_the_card_of_a_model_of_labels_is_as_short_as_before(run: RunResults, tmp_path: Path) -> None:
