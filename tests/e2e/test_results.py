@@ -133,7 +133,8 @@ def rate(workplace: Workplace) -> None:
     for number, row in enumerate(rows):
         votes = {row["label"]: 2, "neu" if row["label"] != "neu" else "sad": 1}
         arousal = 2.0 + 2.0 * (row["label"] in ("hap", "ang")) + number % 3 / 4
-        row.update(votes=votes, arousal=arousal if number % 5 else None, label=row["label"] if number % 4 else None)
+        row.update(votes=votes, valence=None, arousal=arousal if number % 5 else None, dominance=None)
+        row["label"] = row["label"] if number % 4 else None
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     corpus = json.loads((folder / "corpus.json").read_text())
     (folder / "corpus.json").write_text(json.dumps({**corpus, "ranges": {"arousal": [1, 5]}}))
@@ -165,3 +166,17 @@ def test_votes_and_ratings_from_training_to_a_comparison(workplace: Workplace, r
     assert code == 0 and "CCC of arousal" in out
     code, out, _ = run(["compare", rows[0], rows[2], "--resamples", "50"])
     assert code == 0 and "JSD" in out and "CCC" not in out
+
+
+def test_two_processes_choose_the_epoch_with_the_least_loss(workplace: Workplace) -> None:
+    rate(workplace)
+    options = ["--model.dimensions", "[arousal]", "--training.target", "distribution", "--training.select", "loss"]
+    trained = workplace.launch("train", *options, processes=2)
+    assert trained.returncode == 0, trained.stderr
+    folder = workplace.folder / "work" / "small" / "runs" / "default"
+    log = [json.loads(line)["dev"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [scores["loss"] for scores in log]
+    epoch = losses.index(min(losses)) + 1
+    assert f"best dev loss {min(losses):.3f} in epoch {epoch}" in trained.stderr
+    assert {"jsd", "ccc.arousal", "ccc"} <= log[0].keys()
+    assert workplace.launch("train", *options, processes=2).stderr.count("up to date") == 1
