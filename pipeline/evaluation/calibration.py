@@ -16,28 +16,40 @@ BINS = 15
 LOWEST, HIGHEST = 0.1, 10.0
 
 
-def fit_temperature(predictions: Sequence[Prediction]) -> float:
-    """Return the temperature that minimizes the negative log-likelihood of labelled predictions made at temperature 1.
+def fit_temperature(predictions: Sequence[Prediction], targets: np.ndarray | None = None) -> float:
+    """Return the temperature that minimizes the cross-entropy of what was learned with predictions at temperature 1.
 
     The targets are smoothed by the weight of one utterance, as Platt did for his sigmoid ("Probabilistic Outputs for
     Support Vector Machines", 1999): on few utterances that are all correct, the best temperature would be 0.
 
+    Args:
+        predictions: of N utterances.
+        targets: (N, C), the shares of votes or the label that a model learns, zeros for neither; None: the labels. A
+            model of votes would be too certain by the labels.
+
     Returns:
-        A value between 0.1 and 10; 1 if no prediction has a label.
+        A value between 0.1 and 10; 1 if no prediction has a target.
     """
-    known = labelled(predictions)
-    if not known:
+    targets = _labels(predictions) if targets is None else targets
+    known = targets.sum(-1) > 0
+    if not known.any():
         return 1.0
-    logits = log_probabilities(known)  # (N, C)
+    logits = log_probabilities(predictions)[known]  # (N, C)
     count, classes = logits.shape
     doubt = 1 / (count + 1)
-    targets = (1 - doubt) * np.eye(classes)[[prediction.label for prediction in known]] + doubt / classes
+    smoothed = (1 - doubt) * targets[known] + doubt / classes
 
     def loss(log_temperature: float) -> float:
-        return -float((targets * log_softmax(logits / np.exp(log_temperature), axis=-1)).sum(-1).mean())
+        return -float((smoothed * log_softmax(logits / np.exp(log_temperature), axis=-1)).sum(-1).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-5})
     return round(float(np.exp(found.x)), 6)
+
+
+def _labels(predictions: Sequence[Prediction]) -> np.ndarray:
+    """Return each label as a row with a single 1, or as zeros for none, (N, C)."""
+    classes = np.arange(len(predictions[0].probabilities[FUSED]))
+    return np.asarray([one.label == classes for one in predictions], dtype=float)
 
 
 def log_probabilities(predictions: Sequence[Prediction]) -> np.ndarray:
