@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 _LEXICON = tomllib.loads((Path(__file__).parent / "lexicon.toml").read_text(encoding="utf-8"))
+_IMPRESSIONS = _LEXICON.pop("impressions")
 _TOPICS, _PEOPLE = _LEXICON["topics"].split(), _LEXICON["people"].split()
 _STATES = {feeling: words.split() for feeling, words in _LEXICON["states"].items()}
 _VERDICTS = {feeling: words.split() for feeling, words in _LEXICON["verdicts"].items()}
@@ -31,6 +33,7 @@ _STORIES = (
 )
 
 FEELINGS = tuple(_STATES)
+LABELS = tuple(feeling for feeling in FEELINGS if feeling != "plain")
 
 
 def turn(feeling: str, rng: np.random.Generator, share: tuple[int, int] = (0, 1)) -> str:
@@ -41,6 +44,11 @@ def turn(feeling: str, rng: np.random.Generator, share: tuple[int, int] = (0, 1)
         verdict=rng.choice(_part(_VERDICTS[feeling], share)),
         topic=rng.choice(_TOPICS),
     )
+
+
+def impression(feeling: str) -> npt.NDArray[np.float64]:
+    """Return the valence, arousal and dominance that words of a feeling tell, from -1 to 1."""
+    return np.array(_IMPRESSIONS[feeling])
 
 
 def story(rng: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""Make the demo corpus and the demo recording from nothing but espeak-ng and a seed."""
+"""Make the demo corpus, what made-up raters say of it, and the demo recording from espeak-ng and seeds."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import language
 import numpy as np
-from speech import SAMPLING_RATE, Manner, Voice, Waveform, jitter, speak, write_flac
+from raters import DIMENSIONS, Opinion, ask, truth
+from speech import SAMPLING_RATE, Manner, Vector, Voice, Waveform, jitter, speak, write_flac
 
 HERE = Path(__file__).parent
 SEED = 20
+RATERS_SEED = 21  # of their own: whatever they say, the speech stays as it is
 DIALOGUES = 18  # a session
 TURNS = 10  # a dialogue
 PAUSES = (220, 360)  # between turns, milliseconds
@@ -32,7 +34,6 @@ MANNERS = {
     "sad": Manner(pitch=-22, spread=25, rate=0.82, tilt=-6.0, gap=1),
     "plain": Manner(spread=90),
 }
-LABELS = ("ang", "hap", "neu", "sad")
 
 _STEP = SAMPLING_RATE // 1000  # turns start and end on whole milliseconds, so that the tables are exact
 _NOISE = 5e-4  # standard deviation: a quiet room
@@ -46,6 +47,26 @@ class Turn:
     text: str
     label: str
     cue: str
+
+    @property
+    def words(self) -> str:
+        """The feeling that the words tell."""
+        return "plain" if self.cue == "voice" else self.label
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A turn as it was spoken; times in seconds."""
+
+    turn: Turn
+    manner: Manner
+    start: float
+    end: float
+
+    @property
+    def truth(self) -> Vector:
+        """Valence, arousal and dominance of what was spoken."""
+        return truth(self.turn.words, self.manner)
 
 
 @dataclass(frozen=True)
@@ -72,48 +93,66 @@ def main() -> None:
 
 def _make_corpus(folder: Path, rng: np.random.Generator) -> None:
     rows: list[Utterance] = []
-    cues: list[tuple[str, str]] = []
+    told: list[Spoken] = []
     for index, (session, voices) in enumerate(SESSIONS.items()):
         turns = _plan(voices, DIALOGUES * TURNS, (index, len(SESSIONS)), rng)
         for dialogue in range(DIALOGUES):
             part = turns[dialogue * TURNS : (dialogue + 1) * TURNS]
-            made = _make_dialogue(folder, f"s{session}d{dialogue + 1:02d}", session, part, rng)
-            rows += made
-            cues += [(row.utterance_id, turn.cue) for row, turn in zip(made, part, strict=True)]
-    fields = list(Utterance.__dataclass_fields__)
-    _write_table(folder / "utterances.csv", fields, map(astuple, rows))
-    _write_table(folder / "truth.csv", ["utterance_id", "cue"], cues)
+            name = f"s{session}d{dialogue + 1:02d}"
+            audio = f"audio/{name}.flac"
+            waveform, spoken = _perform(part, PAUSES, rng)
+            write_flac(folder / audio, waveform)
+            rows += [_row(name, number, audio, session, one) for number, one in enumerate(spoken, start=1)]
+            told += spoken
+    _write_utterances(folder / "utterances.csv", rows, _ask_raters(told))
+    cues = [(row.utterance_id, one.turn.cue, *_rounded(one.truth)) for row, one in zip(rows, told, strict=True)]
+    _write_table(folder / "truth.csv", ["utterance_id", "cue", *DIMENSIONS], cues)
 
 
-def _make_dialogue(
-    folder: Path, name: str, session: str, turns: Sequence[Turn], rng: np.random.Generator
-) -> list[Utterance]:
-    audio = f"audio/{name}.flac"
-    waveform, times = _perform(turns, PAUSES, rng)
-    write_flac(folder / audio, waveform)
-    return [
-        Utterance(name, f"{name}u{i:02d}", audio, start, end, turn.voice.name, session, turn.text, turn.label)
-        for i, (turn, (start, end)) in enumerate(zip(turns, times, strict=True), start=1)
+def _row(dialogue: str, number: int, audio: str, session: str, spoken: Spoken) -> Utterance:
+    turn, name = spoken.turn, f"{dialogue}u{number:02d}"
+    return Utterance(dialogue, name, audio, spoken.start, spoken.end, turn.voice.name, session, turn.text, turn.label)
+
+
+def _ask_raters(told: Iterable[Spoken]) -> list[Opinion]:
+    rng = np.random.default_rng(RATERS_SEED)
+    return [ask(spoken.turn.label, spoken.turn.cue, spoken.truth, rng) for spoken in told]
+
+
+def _write_utterances(path: Path, rows: Iterable[Utterance], opinions: Iterable[Opinion]) -> None:
+    votes = [f"votes.{label}" for label in language.LABELS]
+    said = [
+        (*astuple(row), *(opinion.votes[label] for label in language.LABELS), *opinion.ratings.values())
+        for row, opinion in zip(rows, opinions, strict=True)
     ]
+    _write_table(path, [*Utterance.__dataclass_fields__, *votes, *DIMENSIONS], said)
+
+
+def _rounded(values: Vector) -> list[float]:
+    return [round(float(value), 3) for value in values]
 
 
 def _make_recording(folder: Path, rng: np.random.Generator) -> None:
     """Write a recording with voices that the corpus does not have and words of all its sessions."""
     turns = _plan(RECORDING_VOICES, RECORDING_TURNS, (0, 1), rng)
-    waveform, times = _perform(turns, RECORDING_PAUSES, rng)
+    waveform, spoken = _perform(turns, RECORDING_PAUSES, rng)
     write_flac(folder / "recording.flac", waveform)
     cues = [
-        f"{i}\n{_clock(start)} --> {_clock(end)}\n{turn.voice.name}: {turn.text}\n"
-        for i, (turn, (start, end)) in enumerate(zip(turns, times, strict=True), start=1)
+        f"{i}\n{_clock(one.start)} --> {_clock(one.end)}\n{one.turn.voice.name}: {one.turn.text}\n"
+        for i, one in enumerate(spoken, start=1)
     ]
     (folder / "recording.srt").write_text("\n".join(cues), encoding="utf-8")
-    rows = [(*span, turn.voice.name, turn.text, turn.label, turn.cue) for turn, span in zip(turns, times, strict=True)]
-    _write_table(folder / "recording.truth.csv", ["start", "end", "speaker", "text", "label", "cue"], rows)
+    rows = [
+        (one.start, one.end, one.turn.voice.name, one.turn.text, one.turn.label, one.turn.cue, *_rounded(one.truth))
+        for one in spoken
+    ]
+    header = ["start", "end", "speaker", "text", "label", "cue", *DIMENSIONS]
+    _write_table(folder / "recording.truth.csv", header, rows)
 
 
 def _plan(voices: tuple[Voice, Voice], count: int, share: tuple[int, int], rng: np.random.Generator) -> list[Turn]:
     """Plan every label with every cue equally often, in an order that tells nothing of either."""
-    kinds = [(label, cue) for label in LABELS for cue in CUES]
+    kinds = [(label, cue) for label in language.LABELS for cue in CUES]
     order = rng.permutation(count) % len(kinds)
     speaker = int(rng.integers(2))
     turns = []
@@ -124,20 +163,18 @@ def _plan(voices: tuple[Voice, Voice], count: int, share: tuple[int, int], rng: 
     return turns
 
 
-def _perform(
-    turns: Iterable[Turn], pauses: tuple[int, int], rng: np.random.Generator
-) -> tuple[Waveform, list[tuple[float, float]]]:
-    """Speak the turns one after the other; return the waveform and each turn's start and end, seconds."""
+def _perform(turns: Iterable[Turn], pauses: tuple[int, int], rng: np.random.Generator) -> tuple[Waveform, list[Spoken]]:
+    """Speak the turns one after the other; return the waveform and the turns as they were spoken."""
     parts: list[Waveform] = [_pause(pauses, rng)]
-    times = []
+    spoken = []
     for turn in turns:
-        manner = MANNERS["plain" if turn.cue == "words" else turn.label]
-        spoken = _whole_steps(speak(turn.text, turn.voice, jitter(manner, rng)))
+        manner = jitter(MANNERS["plain" if turn.cue == "words" else turn.label], rng)
+        sound = _whole_steps(speak(turn.text, turn.voice, manner))
         start = sum(map(len, parts))
-        times.append((start / SAMPLING_RATE, (start + len(spoken)) / SAMPLING_RATE))
-        parts += [spoken, _pause(pauses, rng)]
+        spoken.append(Spoken(turn, manner, start / SAMPLING_RATE, (start + len(sound)) / SAMPLING_RATE))
+        parts += [sound, _pause(pauses, rng)]
     waveform = np.concatenate(parts)
-    return waveform + rng.normal(0, _NOISE, len(waveform)), times
+    return waveform + rng.normal(0, _NOISE, len(waveform)), spoken
 
 
 def _pause(pauses: tuple[int, int], rng: np.random.Generator) -> Waveform:

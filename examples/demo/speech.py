@@ -13,6 +13,7 @@ import soxr
 
 SAMPLING_RATE = 16_000
 Waveform = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 
 _QUANTUM = 64  # 10 significant bits: FLAC stores the zero bits below them for nothing
 _SPEECH_FLOOR = 0.02  # amplitude below which the ends of a rendering count as silence
@@ -58,6 +59,19 @@ def jitter(manner: Manner, rng: np.random.Generator, amount: float = 1.0) -> Man
         spread=max(0.0, manner.spread + amount * rng.normal(0, 8)),
         rate=manner.rate * float(np.exp(amount * rng.normal(0, 0.04))),
         tilt=manner.tilt + amount * rng.normal(0, 0.4),
+    )
+
+
+def impression(manner: Manner) -> Vector:
+    """Return the valence, arousal and dominance that a manner tells, (3,), about -1 to 1; a made-up rule.
+
+    Melody and a high voice are pleasant and roughness is not; high, fast and effortful is aroused; effort and
+    roughness are dominant.
+    """
+    high, effort, rough = manner.pitch / 32, manner.tilt / 6, manner.drive / 4
+    fast, melody = np.log(manner.rate) / np.log(1.3), (manner.spread - 90) / 160
+    return np.array(
+        [0.5 * melody + 0.5 * high - 0.8 * rough, (high + fast + effort) / 3, 0.6 * effort + 0.2 * rough - 0.2 * high]
     )
 
 

@@ -18,7 +18,7 @@ from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, w
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
 from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, votes_table
-from lpgnet.pipeline.reports.targets import describe_targets
+from lpgnet.pipeline.reports.targets import describe_choice, describe_targets
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "crossval.html"
@@ -150,7 +150,7 @@ def caption(results: TableResults) -> str:
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
         f"{results.name}: {held_out}, {utterances}; {mean}; "
-        "epoch chosen on development dialogues only"
+        f"{describe_choice(protocol.training)} only"
         f"{interval if len(rows) > 1 and protocol.bootstrap else ''}."
     )
 

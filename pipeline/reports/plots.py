@@ -24,16 +24,28 @@ from lpgnet.pipeline.training.checkpoints import EpochLog
 MOST_POINTS = 3000
 
 
-def plot_training(log: Sequence[EpochLog], path: Path, *, best_epoch: int) -> None:
-    """Draw the loss and the development scores by epoch, with the chosen epoch marked."""
+def plot_training(log: Sequence[EpochLog], path: Path, *, chosen_by: str, best_epoch: int) -> None:
+    """Draw the loss and the development scores by epoch, with the chosen epoch marked.
+
+    Args:
+        log: of all epochs.
+        path: of the image.
+        chosen_by: the development score that the epoch was chosen by.
+        best_epoch: the chosen one.
+    """
     epochs = [entry.epoch for entry in log]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    left.plot(epochs, [entry.loss for entry in log], color="tab:gray")
+    left.plot(epochs, [entry.loss for entry in log], color="tab:gray", label="training")
     left.set(xlabel="epoch", ylabel="training loss")
-    for name, style in (("weighted_f1", "-"), ("ua", "--")):
-        right.plot(epochs, [entry.dev[name] for entry in log], style, label=name.replace("_", " "))
+    scores = {name: [entry.dev[name] for entry in log] for name in dict.fromkeys(("weighted_f1", "ua", chosen_by))}
+    if "loss" in scores:
+        left.plot(epochs, scores.pop("loss"), label="development")
+        left.set(ylabel="loss")
+        left.legend()
+    for (name, values), style in zip(scores.items(), ("-", "--", "-."), strict=False):
+        right.plot(epochs, values, style, label=name.replace("_", " "))
     right.axvline(best_epoch, color="tab:red", linewidth=1, label=f"chosen: epoch {best_epoch}")
-    right.set(xlabel="epoch", ylabel="development score", ylim=(0, 1))
+    right.set(xlabel="epoch", ylabel="development score", ylim=(min(0, *map(min, scores.values())), 1))
     right.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     plt.close(figure)

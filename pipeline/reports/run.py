@@ -39,4 +39,4 @@ def write_training_plot(folder: Path) -> None:
             raise PipelineError(
                 f"{folder / LOG_FILE}: an epoch has no dev.{selection.key}; delete the folder and train again"
             )
-        plot_training(log, path, best_epoch=selection.best(log).epoch)
+        plot_training(log, path, chosen_by=selection.key, best_epoch=selection.best(log).epoch)

@@ -6,6 +6,7 @@ from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import TrainingConfig
 
 _UNAGREED = {"use": "also", "drop": "but not"}
+_SELECT = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UA", "ccc": "mean CCC", "loss": "loss"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
 
 
@@ -24,7 +25,17 @@ def _votes(training: TrainingConfig) -> str:
     return f"the shares of the raters' votes among the classes (the label where nobody voted){added}, {agreed}"
 
 
+def describe_choice(training: TrainingConfig) -> str:
+    """Say how the epoch was chosen, as in `epoch chosen by weighted F1 on development dialogues`."""
+    return f"epoch chosen by {_SELECT[training.select]} on development dialogues"
+
+
 def describe_dimensions(model: EmotionConfig) -> str:
-    """Say which ratings it learned and how, as in `valence by their concordance correlation (weight 0.5)`."""
-    names = " and ".join(model.dimensions)
+    """Say which ratings a model learned and how, as in `valence by their concordance correlation (weight 0.5)`.
+
+    Args:
+        model: of one or several dimensions.
+    """
+    *others, last = model.dimensions
+    names = f"{', '.join(others)} and {last}" if others else last
     return f"{names} by their {_LOSSES[model.dimension_loss]} (weight {model.dimension_weight:.3g})"

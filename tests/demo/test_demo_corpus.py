@@ -1,10 +1,14 @@
 """The embedded default: what it must hold, measured on the files themselves."""
 
 import csv
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile as sf
 import torch
@@ -14,6 +18,8 @@ DEMO = Path(__file__).parents[2] / "examples" / "demo"
 CORPUS, RECORDING, ENCODERS = DEMO / "corpus", DEMO / "recording", DEMO / "encoders"
 MEBIBYTE = 2**20
 Rows = list[dict[str, str]]
+LABELS = ("ang", "hap", "neu", "sad")
+DIMENSIONS = ("valence", "arousal", "dominance")
 
 
 def _table(path: Path) -> Rows:
@@ -31,8 +37,13 @@ def utterances() -> Rows:
 
 
 @pytest.fixture(scope="module")
-def cues() -> dict[str, str]:
-    return {row["utterance_id"]: row["cue"] for row in _table(CORPUS / "truth.csv")}
+def truth() -> Rows:
+    return _table(CORPUS / "truth.csv")
+
+
+@pytest.fixture(scope="module")
+def cues(truth: Rows) -> dict[str, str]:
+    return {row["utterance_id"]: row["cue"] for row in truth}
 
 
 def test_folder_stays_small() -> None:
@@ -42,7 +53,8 @@ def test_folder_stays_small() -> None:
 
 def test_table_has_only_what_a_model_may_read(utterances: Rows) -> None:
     columns = "dialogue_id,utterance_id,audio,start,end,speaker,session,text,label"
-    assert ",".join(utterances[0]) == columns
+    raters = "votes.ang,votes.hap,votes.neu,votes.sad,valence,arousal,dominance"
+    assert ",".join(utterances[0]) == f"{columns},{raters}"
 
 
 def test_corpus_is_large_enough(utterances: Rows) -> None:
@@ -65,16 +77,53 @@ def test_sessions_have_voices_of_their_own(utterances: Rows) -> None:
 def test_emotions_are_balanced_in_every_session(utterances: Rows) -> None:
     for session in ("1", "2", "3"):
         counts = Counter(row["label"] for row in utterances if row["session"] == session)
-        assert set(counts) == {"ang", "hap", "neu", "sad"}
+        assert set(counts) == set(LABELS)
         assert min(counts.values()) >= 0.9 * max(counts.values())
 
 
 def test_each_third_shows_the_emotion_in_its_own_way(utterances: Rows, cues: dict[str, str]) -> None:
     assert set(cues) == {row["utterance_id"] for row in utterances}
-    for label in ("ang", "hap", "neu", "sad"):
+    for label in LABELS:
         counts = Counter(cues[row["utterance_id"]] for row in utterances if row["label"] == label)
         assert set(counts) == {"voice", "words", "both"}
         assert all(0.28 <= count / counts.total() <= 0.38 for count in counts.values())
+
+
+def test_raters_name_another_emotion_as_often_as_is_stated(utterances: Rows, cues: dict[str, str]) -> None:
+    """Five of them hear each utterance; where voice and words both show the emotion, fewer are mistaken."""
+    assert all(sum(int(row[f"votes.{label}"]) for label in LABELS) == 5 for row in utterances)
+    for cue, share in {"voice": 0.25, "words": 0.25, "both": 0.1}.items():
+        rows = [row for row in utterances if cues[row["utterance_id"]] == cue]
+        others = sum(5 - int(row[f"votes.{row['label']}"]) for row in rows)
+        assert others / (5 * len(rows)) == pytest.approx(share, abs=4 * (share * (1 - share) / (5 * len(rows))) ** 0.5)
+
+
+def test_raters_are_mistaken_for_a_near_emotion_more_often(utterances: Rows) -> None:
+    votes = {label: sum(int(row[f"votes.{label}"]) for row in utterances if row["label"] == "sad") for label in LABELS}
+    assert votes["sad"] > votes["neu"] > 3 * votes["ang"] > 3 * votes["hap"]
+
+
+def test_ratings_are_the_truth_and_the_noise_that_is_stated(utterances: Rows, truth: Rows) -> None:
+    """The mean of five ratings with a deviation of 0.7, which rounding widens and the scale's ends narrow."""
+    for dimension in DIMENSIONS:
+        said = np.array([float(row[dimension]) for row in utterances])
+        true = np.array([float(row[dimension]) for row in truth])
+        assert min(said.min(), true.min()) >= 1 and max(said.max(), true.max()) <= 5
+        assert (said - true).std() == pytest.approx((0.7**2 + 1 / 12) ** 0.5 / 5**0.5, abs=0.04)
+        assert abs((said - true).mean()) < 0.05
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
+def test_the_generator_makes_the_corpus_again(tmp_path: Path) -> None:
+    version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True, check=True).stdout
+    if " 1.51 " not in version:
+        pytest.skip(f"the corpus was made by espeak-ng 1.51, not {version}")
+    for name in [*DEMO.glob("*.py"), DEMO / "lexicon.toml"]:
+        shutil.copy(name, tmp_path)
+    subprocess.run([sys.executable, "make_corpus.py"], cwd=tmp_path, check=True)
+    for folder in ("corpus", "recording"):
+        made = {path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / folder).rglob("*.*")}
+        assert made == {path.relative_to(DEMO): path.read_bytes() for path in (DEMO / folder).rglob("*.*")}
 
 
 def test_words_that_tell_nothing_come_with_every_label(utterances: Rows, cues: dict[str, str]) -> None:

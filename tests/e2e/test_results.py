@@ -151,7 +151,13 @@ def test_votes_and_ratings_from_training_to_a_comparison(workplace: Workplace, r
     code, out, err = run(workplace.arguments("crossval", *TWO_SEEDS, *options))
     assert code == 0, err
     assert "best dev weighted_f1" in err and "best dev ccc" in err
-    assert "JSD" in out and "CCC" in out
+    assert all(words in out for words in ("Raters' votes", "Δ JSD vs lpgnet", "rated: arousal", "1 to 5"))
+    report = (table_of(workplace) / "report.html").read_text()
+    assert report.count('alt="Predictions against ratings of ') == 2
+    (seed,) = table_of(workplace).glob("rated/*/seed1")
+    assert (seed / "arousal.png").stat().st_size
+    card = (seed / "best" / "README.md").read_text()
+    assert "Trained to predict the shares of the raters' votes" in card and "arousal (1 to 5), in the units" in card
     plain, first, second = json.loads((workplace.folder / "work/small/crossval/results.json").read_text())["rows"]
     assert plain["dimensions"] == {}
     assert "ccc.arousal" not in first["differences"]
@@ -163,7 +169,7 @@ def test_votes_and_ratings_from_training_to_a_comparison(workplace: Workplace, r
     assert -1 <= low <= scores["ccc"] <= high <= 1
     rows = [str(table_of(workplace) / name) for name in ("rated", "same", "lpgnet")]
     code, out, _ = run(["compare", rows[0], rows[1], "--resamples", "50"])
-    assert code == 0 and "CCC of arousal" in out
+    assert code == 0 and "CCC of arousal" in out and "JSD, cross-entropy and RMSE are better when lower" in out
     code, out, _ = run(["compare", rows[0], rows[2], "--resamples", "50"])
     assert code == 0 and "JSD" in out and "CCC" not in out
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo"
 RECORDING = DEMO / "recording" / "recording.flac"
 DIALOGUES_PER_SESSION = 3
+DIMENSIONS = ("valence", "arousal", "dominance")
 
 # Runs a command in this process: its exit code, standard output and standard error.
 Run = Callable[[list[str]], tuple[int, str, str]]
@@ -84,7 +85,11 @@ def write_config(path: Path, corpus: Path, encoders: Path, work: Path) -> None:
         "name": "small",
         "work": str(work),
         "labels": {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"},
-        "corpus": {"reader": "table", "root": str(corpus), "options": {"table": "utterances.csv"}},
+        "corpus": {
+            "reader": "table",
+            "root": str(corpus),
+            "options": {"table": "utterances.csv", "ranges": dict.fromkeys(DIMENSIONS, [1, 5])},
+        },
         "encoders": {
             name: {"name": f"hf:{encoders / name}", "layers": "all", "precision": "fp32"} for name in ("audio", "text")
         },

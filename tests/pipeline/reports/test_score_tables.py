@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline import crossval, evaluate
 from lpgnet.pipeline.config import Config, CrossvalConfig, EvaluationConfig, TrainingConfig
-from lpgnet.pipeline.corpora.ratings import Ranges
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges
 from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.predictions import Outcome
@@ -26,10 +26,12 @@ from lpgnet.pipeline.evaluation.table_results import TableResults, describe_tabl
 from lpgnet.pipeline.evaluation.tables import Job, Row
 from lpgnet.pipeline.reports.card import write_card
 from lpgnet.pipeline.reports.crossval import tables, to_html, to_latex, to_markdown
-from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings
+from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings, plot_training
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
-from lpgnet.pipeline.reports.targets import describe_targets
+from lpgnet.pipeline.reports.targets import describe_choice, describe_dimensions, describe_targets
+from lpgnet.pipeline.training.checkpoints import EpochLog
+from lpgnet.pipeline.training.selection import SELECTIONS
 from tests.pipeline.evaluation.test_crossval import HOSTILE, Page, write_made_up
 from tests.pipeline.predicted import outcome
 
@@ -196,6 +198,24 @@ def test_of_many_points_the_same_sample_is_drawn_each_time(drawn: list[Figure]) 
     assert min(guess for _, guess in one) < -0.48 and max(guess for _, guess in one) > 0.48
 
 
+def test_the_plot_of_training_shows_the_score_that_the_epoch_was_chosen_by(tmp_path: Path, drawn: list[Figure]) -> None:
+    dev = {"weighted_f1": 0.5, "ua": 0.4, "ccc": -0.25, "loss": 3.0}
+    log = [EpochLog(n, 1.0, dev | {"ccc": n - 1.25}, 0.001, 1.0) for n in (1, 2)]
+    for chosen_by in ("weighted_f1", "ccc", "loss"):
+        plot_training(log, tmp_path / "training.png", chosen_by=chosen_by, best_epoch=2)
+    left, right = zip(*(figure.axes for figure in drawn), strict=True)
+    assert [len(axes.lines) for axes in left] == [1, 1, 2]
+    assert [axes.lines[-1].get_label() for axes in right] == ["chosen: epoch 2"] * 3
+    assert [line.get_label() for line in right[1].lines][:3] == ["weighted f1", "ua", "ccc"]
+    assert right[0].get_ylim() == right[2].get_ylim() == (0, 1)
+    assert right[1].get_ylim() == (-0.25, 1)
+
+
+def test_how_the_epoch_was_chosen_is_told() -> None:
+    assert describe_choice(TrainingConfig()) == "epoch chosen by weighted F1 on development dialogues"
+    assert [describe_choice(TrainingConfig(select=name)) for name in SELECTIONS]  # type: ignore[arg-type]
+
+
 def test_what_a_model_was_trained_to_predict_is_told() -> None:
     assert describe_targets(TrainingConfig()) == "the corpus's labels"
     smoothed = describe_targets(TrainingConfig(label_smoothing=0.1))
@@ -230,6 +250,14 @@ def test_the_card_tells_targets_ranges_and_scores(run: RunResults, tmp_path: Pat
     assert "from text and audio, and valence (1 to 5), arousal (-1 to 1), in the units of its corpus." in words
     assert f"Trained to predict {describe_targets(training)}, and valence and arousal by their" in words
     assert "concordance correlation (weight 0.25)." in words
+
+
+def test_what_a_model_learned_of_ratings_is_told() -> None:
+    ranges: dict[str, list[float]] = {name: [1, 5] for name in DIMENSIONS}
+    one = EmotionConfig(dimensions=["arousal"], ranges=ranges)
+    assert describe_dimensions(one) == "arousal by their concordance correlation (weight 0.5)"
+    all_three = EmotionConfig(dimensions=list(DIMENSIONS), ranges=ranges, dimension_loss="mse")
+    assert describe_dimensions(all_three).startswith("valence, arousal and dominance by their mean squared error")
 
 
 def test_the_card_of_a_model_of_labels_is_as_short_as_before(run: RunResults, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""What learning from raters is worth where it can be known: on made-up corpora.
+
+Run `OMP_NUM_THREADS=1 python benchmarks/raters.py`; it prints a Markdown table, and `--write` puts it into
+docs/benchmarks.md. In corpora of the first kind, five raters vote by a distribution that follows from the embeddings,
+so it is known how near a model comes. In those of the second, labels follow from valence and arousal by a threshold
+each, every turn is rated with some noise, and most training labels are gone. Each model learns each corpus with and
+without what the raters say; differences are those of all test dialogues together, by a paired bootstrap over them.
+"""
+
+import argparse
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.pipeline.raters import Gain
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- benchmarks/raters.py -->", "<!-- /benchmarks/raters.py -->"
+MODELS = ("lpgnet", "sdt", "concat")
+DIALOGUES = 96
+
+
+def table(folder: Path, seeds: int) -> Iterator[str]:
+    """Yield the lines of the table, as they are measured."""
+    from tests.pipeline.raters import gain_of_distributions, gain_of_ratings, make_rater_config
+
+    yield "| model | learned | measured | without | with | difference |"
+    yield "|---|---|---|---:|---:|---|"
+    for kind in MODELS:
+        config = make_rater_config(kind)
+        where = folder / kind
+        found = gain_of_distributions(where / "agreed", config, seeds=seeds, unagreed="drop", dialogues=DIALOGUES)
+        yield line(kind, "votes, where most agree", "divergence", found)
+        found = gain_of_distributions(where / "all", config, seeds=seeds, dialogues=DIALOGUES)
+        yield line(kind, "all votes", "divergence", found)
+        for loss in ("ccc", "mse"):
+            learned = replace(config, model=replace(config.model, dimension_loss=loss))
+            found = gain_of_ratings(where / loss, learned, seeds=seeds, dialogues=DIALOGUES)
+            yield line(kind, f"ratings, by {loss}", "weighted F1", found)
+
+
+def line(kind: str, learned: str, measured: str, gain: "Gain") -> str:
+    """Return a row of the table."""
+    low, high = gain.difference.interval
+    return (
+        f"| {kind} | {learned} | {measured} | {gain.without:.3f} | {gain.learned:.3f} "
+        f"| {gain.difference.value:+.3f} [{low:+.3f}, {high:+.3f}] |"
+    )
+
+
+def write(lines: list[str]) -> None:
+    """Put the table between its marks."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=4, help="corpora of each kind")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    options = parser.parse_args()
+    lines = [f"{platform.system()}, Python {platform.python_version()}, {options.seeds} corpora of each kind:", ""]
+    print("\n".join(lines))
+    with tempfile.TemporaryDirectory() as folder:
+        for row in table(Path(folder), options.seeds):
+            print(row, flush=True)
+            lines.append(row)
+    if options.write:
+        write(lines)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()
