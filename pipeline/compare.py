@@ -18,6 +18,7 @@ from lpgnet.pipeline.evaluation.comparison import (
     mcnemar,
     read_measured,
 )
+from lpgnet.pipeline.evaluation.metrics import NAMES
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,6 +57,8 @@ def print_scores(first: Measured, second: Measured, *, resamples: int, confidenc
         ["metric", "A", "B", "A − B", "p"],
         rows,
     )
+    if gaps.keys() - NAMES.keys():
+        show("JSD, cross-entropy and RMSE are better when lower")
 
 
 def _probability(p: float) -> str:

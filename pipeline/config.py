@@ -167,6 +167,8 @@ class TrainingConfig:
         seed: random seed for the weights, the dropout and the order of dialogues
         epochs: largest number of passes over the training dialogues (epochs)
         patience: stop after this many epochs without a better development score (epochs)
+        select: development score that the epoch is chosen by; ccc is the mean over model.dimensions, and loss is
+            measured without class_weights and label_smoothing
         batch_size: dialogues per optimizer step, over all processes and micro-batches (dialogues)
         micro_batches: split each process's batch into this many parts to save memory
         learning_rate: highest learning rate of the schedule
@@ -191,6 +193,7 @@ class TrainingConfig:
     seed: NonNegativeInt = 0
     epochs: Count = 40
     patience: Count = 10
+    select: Literal["weighted_f1", "macro_f1", "uar", "ccc", "loss"] = "weighted_f1"
     batch_size: Count = 16
     micro_batches: Count = 1
     learning_rate: PositiveFloat = 1e-3

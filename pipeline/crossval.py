@@ -11,9 +11,10 @@ from lpgnet.pipeline.common.processes import current_launch, make_accelerator
 from lpgnet.pipeline.common.side_by_side import default_workers, one_thread, run_side_by_side
 from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
-from lpgnet.pipeline.evaluation.table_results import RESULTS_FILE, TableResults, describe_table
+from lpgnet.pipeline.evaluation.table_results import RESULTS_FILE, TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import (
     MEASURED_FILE,
     Job,
@@ -26,7 +27,7 @@ from lpgnet.pipeline.evaluation.tables import (
     stamp_of,
     table_folder,
 )
-from lpgnet.pipeline.reports.crossval import caption, table, write_reports
+from lpgnet.pipeline.reports.crossval import tables, write_reports
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
 from lpgnet.pipeline.training.trainer import train_run
 
@@ -42,10 +43,16 @@ def main(arguments: Sequence[str]) -> int:
         folder = table_folder(config)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / RESULTS_FILE, results)
-        write_reports(results, folder)
+        write_reports(results, folder, rated_runs(results, jobs))
         print_table(results)
         show(f"report: {folder / 'report.html'}")
     return 0
+
+
+def rated_runs(results: TableResults, jobs: Sequence[Job]) -> dict[str, Runs]:
+    """Read the test predictions of the rows that predict dimensions."""
+    rows = [row.model for row in results.rows if row.dimensions]
+    return {row: read_runs([job for job in jobs if job.row == row]) for row in rows}
 
 
 def run_jobs(jobs: Sequence[Job], config: Config) -> None:
@@ -76,9 +83,9 @@ def run_job(job: Job) -> None:
 
 
 def print_table(results: TableResults) -> None:
-    """Print the table of results."""
-    columns, rows = table(results)
-    show_table(caption(results), columns, rows)
+    """Print the results' tables."""
+    for table in tables(results):
+        show_table(table.title, table.columns, table.rows)
 
 
 if __name__ == "__main__":

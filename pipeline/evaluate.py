@@ -12,6 +12,7 @@ from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.run import write_run_report
+from lpgnet.pipeline.reports.score_tables import run_tables
 from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus
 from lpgnet.pipeline.training.splits import make_split
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def print_results(results: RunResults, *, title: str) -> None:
-    """Print each head's scores with their intervals, F1 per class, and the calibration."""
+    """Print each head's scores with their intervals, F1 per class, scores of votes and ratings, and calibration."""
     heads, classes, calibration = results.heads, results.classes, results.calibration
     show_table(
         f"{title}: {results.fused.n} labelled utterances in {results.dialogues} dialogues",
@@ -45,6 +46,8 @@ def print_results(results: RunResults, *, title: str) -> None:
         ["head", *classes],
         [[head, *(f"{values.f1[name]:.3f}" for name in classes)] for head, values in heads.items()],
     )
+    for table in run_tables(results):
+        show_table(table.title, table.columns, table.rows)
     show(
         f"expected calibration error: {calibration.before.error:.3f} before calibration, "
         f"{calibration.after.error:.3f} at temperature {calibration.temperature:.2f}"

@@ -188,7 +188,11 @@ class Truth:
     scoring: Scoring
 
 
-VOTES = {"jsd": "JSD", "distribution_cross_entropy": "cross-entropy of votes", "distribution_macro_f1": "F1 of votes"}
+VOTES = {
+    "jsd": "JSD of votes",
+    "distribution_cross_entropy": "cross-entropy of votes",
+    "distribution_macro_f1": "macro F1 of votes",
+}
 RATINGS = {"ccc": "CCC", "pearson": "Pearson", "rmse": "RMSE"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.evaluation.analysis import compare_runs, paired
+from lpgnet.pipeline.evaluation.analysis import Runs, compare_runs, paired
 from lpgnet.pipeline.evaluation.metrics import Difference, mean_scores
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
@@ -139,9 +139,9 @@ def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[s
 
 def _check_same_raters(first: Measured, second: Measured) -> None:
     """Refuse an utterance with different votes or ratings; where a side has none, its scores need none."""
-    known: dict[str, dict[object, float]] = {}
+    known: dict[str, dict[str, float]] = {}
     for one in (outcome.prediction for side in (first, second) for run in side.runs.values() for outcome in run):
-        said: dict[object, float] = {**dict(enumerate(one.shares)), **one.ratings}
+        said = {str(number): share for number, share in enumerate(one.shares)} | one.ratings
         before = known.get(one.utterance_id, {})
         if any(abs(before.get(name, value) - value) > _ROUNDING for name, value in said.items()):
             raise PipelineError(
@@ -157,15 +157,17 @@ def _truth(run: Sequence[Outcome]) -> dict[str, int]:
 
 def differences(first: Measured, second: Measured, *, resamples: int, confidence: float) -> dict[str, Difference]:
     """Return first − second of the mean scores over seeds, by a paired bootstrap over dialogues."""
-    sides = (list(side.runs.values()) for side in (first, second))
-    return compare_runs(*sides, first.classes, resamples=resamples, confidence=confidence)
+    return compare_runs(*_runs(first, second), first.classes, resamples=resamples, confidence=confidence)
+
+
+def _runs(first: Measured, second: Measured) -> tuple[Runs, Runs]:
+    return list(first.runs.values()), list(second.runs.values())
 
 
 def both_scores(first: Measured, second: Measured) -> dict[str, tuple[float, float]]:
     """Return both sides' mean scores over seeds that `differences` are of, by the same names."""
-    sides = (list(side.runs.values()) for side in (first, second))
     found: dict[str, tuple[float, float]] = {}
-    for scoring, *matrices in paired(*sides, first.classes):
+    for scoring, *matrices in paired(*_runs(first, second), first.classes):
         ours, theirs = (mean_scores(side.sum(1)[None], scoring=scoring) for side in matrices)
         found |= {name: (float(value[0]), float(theirs[name][0])) for name, value in ours.items()}
     return found

@@ -1,4 +1,4 @@
-"""The development scores that the epoch is chosen by."""
+"""The development scores, one of which the epoch is chosen by."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lpgnet.model import EmotionModel
-from lpgnet.pipeline.evaluation.calibration import fit_temperature
-from lpgnet.pipeline.evaluation.inference import predict_dialogues
-from lpgnet.pipeline.evaluation.metrics import NAMES, measure, total_confusion
+import numpy as np
+
+from lpgnet.model import EmotionConfig, EmotionModel
+from lpgnet.pipeline.config import TrainingConfig
+from lpgnet.pipeline.evaluation.analysis import score_known
+from lpgnet.pipeline.evaluation.calibration import fit_temperature, log_probabilities
+from lpgnet.pipeline.evaluation.inference import Prediction, predict_dialogues
+from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.training.dialogues import Dialogue
+from lpgnet.pipeline.training.targets import learned_shares
 from lpgnet.pipeline.training.trainer import Development
 
 if TYPE_CHECKING:
@@ -21,15 +26,36 @@ def measure_development(
     model: EmotionModel,
     dialogues: Sequence[Dialogue],
     classes: Sequence[str],
-    batch_size: int,
+    recipe: TrainingConfig,
     accelerator: Accelerator,
 ) -> Development:
     """Measure a model on the development dialogues, which the processes divide among themselves.
 
     Returns:
-        The scores, and a function that fits the calibration temperature to these dialogues.
+        The scores, and a function that fits the calibration temperature to these dialogues. The scores are those of
+        the labels (0 without labels) and of the votes and ratings that there are; `ccc`, the mean over the model's
+        dimensions that are rated; and `loss`, see `development_loss`.
     """
-    predictions = predict_dialogues(model, dialogues, accelerator=accelerator, batch_size=batch_size)
-    metrics = measure(total_confusion(predictions, classes), classes)
-    scores = {name: getattr(metrics, name) for name in NAMES}
+    predictions = predict_dialogues(model, dialogues, accelerator=accelerator, batch_size=recipe.batch_size)
+    scores = dict.fromkeys(NAMES, 0.0) | score_known(predictions, classes)
+    if rated := [scores[name] for name in scores if name.startswith("ccc.")]:
+        scores["ccc"] = float(np.mean(rated))
+    targets = np.concatenate([learned_shares(one, recipe, len(classes)).numpy() for one in dialogues])
+    if (loss := development_loss(predictions, targets, scores.get("ccc"), model.config)) is not None:
+        scores["loss"] = loss
     return Development(scores, partial(fit_temperature, predictions))
+
+
+def development_loss(
+    predictions: Sequence[Prediction], targets: np.ndarray, ccc: float | None, model: EmotionConfig
+) -> float | None:
+    """Return what the fused head would learn from, without class weights and label smoothing.
+
+    That is the cross-entropy (nats) of the targets (N, C), which are zeros where there is nothing to learn, plus
+    `dimension_weight` x (1 - CCC), whatever `dimension_loss` is; None where there is neither.
+    """
+    known = targets.sum(-1) > 0
+    surprise = -(targets * log_probabilities(predictions)).sum(-1)[known]
+    parts = [float(surprise.mean())] if known.any() else []
+    parts += [] if ccc is None else [model.dimension_weight * (1 - ccc)]
+    return sum(parts) if parts else None

@@ -130,8 +130,7 @@ def evaluate_run(
         accelerator=accelerator,
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    ranges = {name: tuple(ends) for name, ends in getattr(model.config, "ranges", {}).items()}
-    tested = MeasuredModel(kept, temperature, parameters, training_cost(run_folder), missing, ranges)
+    tested = MeasuredModel(kept, temperature, parameters, training_cost(run_folder), missing, model.config.rated)
     results = measure_run(tested, split, outcomes, config.classes, config.evaluation)
     whole = kept == model.config.modality_names
     folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"

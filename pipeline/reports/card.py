@@ -10,6 +10,8 @@ from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import percent, with_interval
+from lpgnet.pipeline.reports.score_tables import run_tables
+from lpgnet.pipeline.reports.targets import describe_dimensions, describe_targets
 from lpgnet.pipeline.reports.templates import templates
 from lpgnet.pipeline.training.runs import BEST_FOLDER
 from lpgnet.pipeline.training.trained_on import about_model
@@ -28,6 +30,9 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             config=config,
             results=results,
             names=NAMES,
+            tables=run_tables(results),
+            targets=describe_targets(config.training),
+            rated=describe_dimensions(model),
             total=f"{results.parameters:,}",
             with_interval=with_interval,
             percent=percent,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from lpgnet.pipeline.evaluation.analysis import Scores, SpeakerScores
+from lpgnet.pipeline.evaluation.dimensions import DimensionScores
+from lpgnet.pipeline.evaluation.distributions import DistributionScores
 from lpgnet.pipeline.evaluation.metrics import Difference
 
+OverRuns = Scores | DistributionScores | DimensionScores
 
-def mean_and_deviation(values: Scores, name: str) -> str:
+
+def mean_and_deviation(values: OverRuns, name: str) -> str:
     """Format a score, as in `0.812 ± 0.010`."""
     deviation = values.deviations.get(name)
     return f"{getattr(values, name):.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
-def with_interval(values: Scores | SpeakerScores, name: str) -> str:
+def with_interval(values: OverRuns | SpeakerScores, name: str) -> str:
     """Format a score and its interval, as in `0.812 [0.780, 0.840]`."""
     interval = values.intervals.get(name)
     return f"{getattr(values, name):.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

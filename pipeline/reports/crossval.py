@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
-from lpgnet.pipeline.evaluation.table_results import TableResults
+from lpgnet.pipeline.evaluation.table_results import TableResults, TableRow
 from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval
-from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability
+from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
+from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, votes_table
+from lpgnet.pipeline.reports.targets import describe_targets
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "crossval.html"
 
 
-def write_reports(results: TableResults, folder: Path) -> None:
-    """Write `table.md`, `table.tex` and `report.html` from the contents of `results.json`."""
+def write_reports(results: TableResults, folder: Path, runs: Mapping[str, Runs]) -> None:
+    """Write `table.md`, `table.tex` and `report.html`.
+
+    Args:
+        results: the contents of `results.json`.
+        folder: of the files.
+        runs: the test predictions of each row.
+    """
     write_atomically(folder / "table.md", to_markdown(results))
     write_atomically(folder / "table.tex", to_latex(results))
-    write_atomically(folder / "report.html", to_html(results))
+    write_atomically(folder / "report.html", to_html(results, runs))
 
 
 def to_markdown(results: TableResults) -> str:
-    """Format the table as Markdown, with a line on how it was measured."""
-    columns, rows = table(results)
-    lines = [" | ".join(row) for row in (columns, ["---", *["---:"] * (len(columns) - 1)], *rows)]
-    return "\n".join([*(f"| {line} |" for line in lines), "", f"{caption(results)}", ""])
+    """Format the tables as Markdown, each with a line on what it is."""
+    return "\n".join(_markdown(table) for table in tables(results))
+
+
+def _markdown(table: Table) -> str:
+    columns = table.columns
+    lines = [" | ".join(row) for row in (columns, ["---", *["---:"] * (len(columns) - 1)], *table.rows)]
+    return "\n".join([*(f"| {line} |" for line in lines), "", table.title, ""])
 
 
 def to_latex(results: TableResults) -> str:
-    """Format the table as LaTeX for a paper; it needs the booktabs package."""
-    columns, rows = table(results)
-    body = [" & ".join(map(escape_latex, row)) + r" \\" for row in (columns, *rows)]
+    """Format the tables as LaTeX for a paper; it needs the booktabs package."""
+    return "\n".join(_latex(table) for table in tables(results))
+
+
+def _latex(table: Table) -> str:
+    body = [" & ".join(map(escape_latex, row)) + r" \\" for row in (table.columns, *table.rows)]
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{escape_latex(caption(results))}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            rf"\caption{{{escape_latex(table.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
             r"\toprule",
             body[0],
             r"\midrule",
@@ -72,20 +89,54 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
 
 
-def table(results: TableResults) -> tuple[list[str], list[list[str]]]:
-    """Return the column names and the cells of every row."""
+def tables(results: TableResults) -> list[Table]:
+    """Return the table of scores, and those against votes and ratings as far as the corpus has some."""
+    found = (_scores_table(results), _votes(results), _ratings(results))
+    return [table for table in found if table.rows]
+
+
+def _scores_table(results: TableResults) -> Table:
     several = len(results.rows) > 1
     difference = [f"Δ weighted F1 vs {results.rows[0].model}"] if several else []
     rows = [
         [
             row.model,
             *(mean_and_deviation(row, name) for name in NAMES),
-            *([signed((row.differences or {}).get("weighted_f1"))] if several else []),
+            *([signed(row.differences.get("weighted_f1"))] if several else []),
             f"{row.parameters:,}",
         ]
         for row in results.rows
     ]
-    return ["model", *NAMES.values(), *difference, "parameters"], rows
+    return Table(caption(results), ["model", *NAMES.values(), *difference, "parameters"], rows)
+
+
+def _votes(results: TableResults) -> Table:
+    table = _votes_by(results, mean_and_deviation)
+    return _with_gaps(table, results, "JSD", [(row, "jsd") for row in results.rows if row.distribution])
+
+
+def _votes_by(results: TableResults, write: Write) -> Table:
+    return votes_table({row.model: row.distribution for row in results.rows if row.distribution}, write, of="model")
+
+
+def _ratings(results: TableResults) -> Table:
+    table = _ratings_by(results, mean_and_deviation)
+    return _with_gaps(table, results, "CCC", [(row, f"ccc.{name}") for row, name in _rated(results)])
+
+
+def _ratings_by(results: TableResults, write: Write) -> Table:
+    scores = {f"{row.model}: {name}": row.dimensions[name] for row, name in _rated(results)}
+    return ratings_table(scores, write, of="model: dimension")
+
+
+def _rated(results: TableResults) -> list[tuple[TableRow, str]]:
+    return [(row, name) for row in results.rows for name in row.dimensions]
+
+
+def _with_gaps(table: Table, results: TableResults, score: str, cells: Sequence[tuple[TableRow, str]]) -> Table:
+    """Add the differences from the first row, where there are any."""
+    gaps = [row.differences.get(key) for row, key in cells]
+    return table.beside(f"Δ {score} vs {results.rows[0].model}", [signed(gap) for gap in gaps]) if any(gaps) else table
 
 
 def caption(results: TableResults) -> str:
@@ -104,28 +155,33 @@ def caption(results: TableResults) -> str:
     )
 
 
-def to_html(results: TableResults) -> str:
+def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
     """Format the whole report as one HTML page that makes no requests to any address."""
     found = templates()
     found.filters |= {"percent": percent, "signed": signed}
     return found.get_template(TEMPLATE).render(
         results=results,
         caption=caption(results),
-        table=table(results),
+        scores=_scores_table(results),
+        votes=(_votes(results), _votes_by(results, with_interval)),
+        most_points=MOST_POINTS,
+        ratings=(_ratings(results), _ratings_by(results, with_interval)),
+        targets=describe_targets(results.protocol.training),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,
         speakers=list(results.rows[0].speakers),
-        plots=draw_plots(results),
+        plots=draw_plots(results, runs),
         published=PUBLISHED if results.protocol.corpus.reader == "iemocap" else (),
     )
 
 
-def draw_plots(results: TableResults) -> dict[str, dict[str, str]]:
+def draw_plots(results: TableResults, runs: Mapping[str, Runs]) -> dict[str, dict[str, str]]:
     """Draw images as data addresses by kind and row.
 
     Returns:
-        `confusion` and `reliability` by model, and `missing` with one image of all models or none.
+        `confusion` and `reliability` by model, `ratings` by model and dimension, and `missing` with one image of all
+        models or none.
     """
     rows, classes = results.rows, results.classes
     curves = {row.model: missing_curves(row.missing, row.confusion) for row in rows if row.missing}
@@ -134,6 +190,10 @@ def draw_plots(results: TableResults) -> dict[str, dict[str, str]]:
             row.model: _image(partial(plot_confusion, row.confusion, classes, title=row.model)) for row in rows
         },
         "reliability": {row.model: _image(partial(plot_reliability, row.calibration)) for row in rows},
+        "ratings": {
+            f"{row.model}: {name}": _image(partial(plot_ratings, chain(*runs[row.model]), name, row.dimensions[name]))
+            for row, name in _rated(results)
+        },
         "missing": {"all": _image(partial(plot_missing, curves))} if curves else {},
     }
 

@@ -1,8 +1,9 @@
-"""Plots of training, confusion matrices, calibration and missing modalities."""
+"""Plots of training, confusion matrices, calibration, missing modalities, and ratings against predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import BinaryIO
@@ -13,8 +14,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from lpgnet.pipeline.evaluation.calibration import Calibration
+from lpgnet.pipeline.evaluation.dimensions import DimensionScores, is_rated
+from lpgnet.pipeline.evaluation.predictions import Outcome
 from lpgnet.pipeline.evaluation.table_results import TableCalibration
+from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.training.checkpoints import EpochLog
+
+# More points than this would hide each other; a fixed sample of them is drawn.
+MOST_POINTS = 3000
 
 
 def plot_training(log: Sequence[EpochLog], path: Path, *, best_epoch: int) -> None:
@@ -87,5 +94,31 @@ def plot_missing(curves: dict[str, dict[str, list[tuple[float, float]]]], path: 
     panels[0][0].set(ylabel="accuracy")
     if len(curves) > 1:
         panels[0][0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_ratings(outcomes: Iterable[Outcome], name: str, scores: DimensionScores, path: Path | BinaryIO) -> None:
+    """Draw a dimension's predictions against its ratings, in the corpus's own units and over its range.
+
+    Args:
+        outcomes: of one run or several; of many, a fixed sample is drawn.
+        name: of the dimension.
+        scores: of these outcomes.
+        path: of the image.
+    """
+    known = (one.prediction for one in outcomes if is_rated(one.prediction, name))
+    points = [(one.ratings[name], one.dimensions[name]) for one in known]
+    drawn = points if len(points) <= MOST_POINTS else random.Random(0).sample(points, MOST_POINTS)
+    limits, margin = (scores.low, scores.high), 0.04 * (scores.high - scores.low)
+    figure, axes = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
+    # The more points, the paler each: where they lie on each other, the color shows how many there are.
+    axes.plot(*zip(*drawn, strict=True), "o", markersize=4, markeredgewidth=0, alpha=min(0.6, 6 / len(drawn) ** 0.5))
+    axes.plot(limits, limits, ":", color="black", linewidth=1, label="predicted as rated")
+    axes.set(xlabel=f"{name}, rated", ylabel=f"{name}, predicted", aspect="equal")
+    ends = (scores.low - margin, scores.high + margin)
+    axes.set(xlim=ends, ylim=ends, title=f"{name}: CCC {with_interval(scores, 'ccc')}")
+    axes.set_yticks([tick for tick in axes.get_xticks() if scores.low <= tick <= scores.high])
+    axes.legend(loc="upper left", fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)

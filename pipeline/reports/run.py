@@ -8,11 +8,12 @@ from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.missing import missing_curves
+from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.card import write_card
-from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_reliability, plot_training
+from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_ratings, plot_reliability, plot_training
 from lpgnet.pipeline.training.runs import BEST_FOLDER, LOG_FILE, best_folder, read_log
-from lpgnet.pipeline.training.trainer import SELECTION
+from lpgnet.pipeline.training.selection import selection_of
 
 
 def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
@@ -21,6 +22,10 @@ def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
     plot_reliability(results.calibration, folder / "reliability.png")
     if results.missing:
         plot_missing({"": missing_curves(results.missing, results.fused.confusion)}, folder / "missing.png")
+    if results.dimensions:
+        outcomes, _ = read_predictions(folder / PREDICTIONS_FILE)
+        for name, scores in results.dimensions.items():
+            plot_ratings(outcomes, name, scores, folder / f"{name}.png")
     if (folder / BEST_FOLDER).exists():
         write_card(folder, read_config(best_folder(folder) / "config.json"), config, results)
 
@@ -29,10 +34,9 @@ def write_training_plot(folder: Path) -> None:
     """Draw the loss and scores of a run's training, unless the plot exists."""
     path = folder / "training.png"
     if not path.exists():
-        log = read_log(folder)
-        if any(SELECTION not in entry.dev for entry in log):
+        log, selection = read_log(folder), selection_of(folder)
+        if any(selection.key not in entry.dev for entry in log):
             raise PipelineError(
-                f"{folder / LOG_FILE}: an epoch has no dev.{SELECTION}; delete the folder and train again"
+                f"{folder / LOG_FILE}: an epoch has no dev.{selection.key}; delete the folder and train again"
             )
-        # The first of several epochs with the best score, as in training.
-        plot_training(log, path, best_epoch=max(log, key=lambda entry: entry.dev[SELECTION]).epoch)
+        plot_training(log, path, best_epoch=selection.best(log).epoch)

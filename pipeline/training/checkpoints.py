@@ -51,7 +51,7 @@ class Progress:
     Attributes:
         epoch: epochs done.
         step: optimizer steps done.
-        best_score: on the development data so far.
+        best_score: on the development data so far; of no meaning before the first epoch.
         best_epoch: the epoch of that score.
         log: one entry an epoch, as in metrics.jsonl.
     """

@@ -49,7 +49,13 @@ BEST_FOLDER = "best"
 # What is measured of a model, not chosen: its last digits may differ between machines.
 MEASURED_FIELDS = ("audio_silence", "calibration_temperature", "trained_on", "distances")
 # Settings that came later, with the values by which runs were trained before: those are not trained again.
-ADDED_SETTINGS = {"target": "majority", "vote_smoothing": 0.0, "unagreed": "drop", "label_smoothing": 0.0}
+ADDED_SETTINGS = {
+    "target": "majority",
+    "vote_smoothing": 0.0,
+    "unagreed": "drop",
+    "label_smoothing": 0.0,
+    "select": "weighted_f1",
+}
 # What a finished run is for: none of it may have changed since.
 RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG_FILE)
 

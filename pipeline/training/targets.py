@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from lpgnet.pipeline.config import TrainingConfig
 from lpgnet.pipeline.errors import UsageError
@@ -51,6 +52,14 @@ def _is_learned(dialogue: Dialogue, recipe: TrainingConfig) -> Tensor:
     return (dialogue.labels != NO_LABEL) | ~agreed
 
 
+def learned_shares(dialogue: Dialogue, recipe: TrainingConfig, n_classes: int) -> Tensor:
+    """What the heads of the emotions learn, (L, C): the shares of the votes or the label; zeros for neither."""
+    labels = one_hot(dialogue.labels.clamp_min(0), n_classes) * (dialogue.labels != NO_LABEL)[:, None]
+    # A corpus without votes has no columns for them.
+    shares = vote_shares(dialogue, recipe) if dialogue.votes.shape[-1] else torch.zeros(labels.shape)
+    return torch.where(shares.sum(-1, keepdim=True) > 0, shares, labels.float())
+
+
 def inverse_frequency(dialogues: Sequence[Dialogue], n_classes: int, recipe: TrainingConfig) -> list[float]:
     """Weight each class by learned utterances / (classes x utterances of the class); 0 for an empty class.
 
@@ -58,9 +67,5 @@ def inverse_frequency(dialogues: Sequence[Dialogue], n_classes: int, recipe: Tra
     """
     counts = torch.zeros(n_classes)
     for dialogue in dialogues:
-        shares = vote_shares(dialogue, recipe)
-        by_label = dialogue.labels[(dialogue.labels != NO_LABEL) & (shares.sum(-1) == 0)]
-        counts += torch.bincount(by_label, minlength=n_classes)
-        if shares.shape[-1]:
-            counts += shares.sum(0)
+        counts += learned_shares(dialogue, recipe, n_classes).sum(0)
     return [float(counts.sum() / (n_classes * count)) if count else 0.0 for count in counts]

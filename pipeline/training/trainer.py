@@ -46,6 +46,7 @@ from lpgnet.pipeline.training.runs import (
     open_run,
     run_inputs,
 )
+from lpgnet.pipeline.training.selection import Selection, check_selection
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.targets import vote_shares
 from lpgnet.pipeline.training.trained_on import score_held_out
@@ -58,26 +59,17 @@ if TYPE_CHECKING:
     from lpgnet.pipeline.training.runs import LoadedCorpus
 
 
-# The metric that the epoch is chosen by.
-SELECTION = "weighted_f1"
-
-
 @dataclass(frozen=True)
 class Development:
     """What a model scores on the development dialogues.
 
     Attributes:
-        scores: by metric, between 0 and 1.
+        scores: by name; all that the dialogues have labels, votes or ratings for.
         fit_temperature: gives the temperature that calibrates the model on these dialogues.
     """
 
     scores: dict[str, float]
     fit_temperature: Callable[[], float]
-
-    @property
-    def score(self) -> float:
-        """The score that the epoch is chosen by."""
-        return self.scores[SELECTION]
 
 
 class Measure(Protocol):
@@ -88,7 +80,7 @@ class Measure(Protocol):
         model: EmotionModel,
         dialogues: Sequence[Dialogue],
         classes: Sequence[str],
-        batch_size: int,
+        recipe: TrainingConfig,
         accelerator: Accelerator,
     ) -> Development:
         """Score the model on the dialogues."""
@@ -112,6 +104,7 @@ def train_run(
         if accelerator.is_main_process:
             say(f"train: up to date ({folder})")
         return
+    check_selection(config.training.select, config.model.settings().get("dimensions", []), split.dev)
     if len(split.train) < accelerator.num_processes:
         raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
     with _locked(folder, accelerator):
@@ -148,6 +141,7 @@ class Trainer:
         self.measure = measure
         self.config = config
         self.recipe = config.training
+        self.selection = Selection(self.recipe.select)
         self.split = split
         self.folder = folder
         self.accelerator = accelerator
@@ -172,7 +166,7 @@ class Trainer:
         return cast(EmotionModel, self.average.module) if self.average is not None else self.raw_model
 
     def fit(self) -> None:
-        """Train until the last epoch or until the development score has not risen for `patience` epochs.
+        """Train until the last epoch or until the development score has not been better for `patience` epochs.
 
         Raises:
             NotFiniteError: a loss, a gradient, a weight or a development prediction is not finite. Every process of a
@@ -189,13 +183,14 @@ class Trainer:
                     self._write_log()
                 if tracker is not None:
                     tracker.log({"loss": entry.loss, **{f"dev/{k}": v for k, v in entry.dev.items()}}, step=entry.epoch)
-                scores = f"loss {entry.loss:.3f}, dev {SELECTION} {entry.dev[SELECTION]:.3f}"
+                scores = f"loss {entry.loss:.3f}, dev {self.selection.name} {self.selection.of(entry.dev):.3f}"
                 bar.update(task, completed=self.progress.epoch, scores=scores)
         if tracker is not None:
             tracker.finish()
         if self.accelerator.is_main_process:
             best = self.progress
-            say(f"train: {self.folder}: best dev {SELECTION} {best.best_score:.3f} in epoch {best.best_epoch}")
+            name = self.selection.name
+            say(f"train: {self.folder}: best dev {name} {best.best_score:.3f} in epoch {best.best_epoch}")
 
     def _resume(self) -> None:
         if self.accelerator.is_main_process:
@@ -222,8 +217,9 @@ class Trainer:
         self._check_weights()
         trained = perf_counter()
         development = self._measure_development()
-        if development.score > self.progress.best_score:
-            self.progress.best_score, self.progress.best_epoch = development.score, epoch
+        score = self.selection.of(development.scores)
+        if not self.progress.best_epoch or self.selection.is_better(score, than=self.progress.best_score):
+            self.progress.best_score, self.progress.best_epoch = score, epoch
             self._save_best(development)
         entry = EpochLog(
             epoch=epoch,
@@ -346,9 +342,8 @@ class Trainer:
             # Every process has counted its own BatchNorm statistics; those of the first are the ones that are saved.
             for buffer in self.evaluated.buffers():
                 buffer.copy_(broadcast(buffer.clone()))
-        batch_size, classes = self.recipe.batch_size, self.config.classes
         try:
-            return self.measure(self.evaluated, self.split.dev, classes, batch_size, self.accelerator)
+            return self.measure(self.evaluated, self.split.dev, self.config.classes, self.recipe, self.accelerator)
         except NotFiniteError as error:
             raise self._diverged(f"afterwards, on the development split: {error}") from error
 

@@ -123,3 +123,60 @@ def test_one_modality_of_a_model_of_both(workplace: Workplace, run: Run) -> None
     code, out, _ = run(["compare", str(folder), str(folder / "with-audio-alone")])
     assert code == 0
     assert "A − B" in out
+
+
+def rate(workplace: Workplace) -> None:
+    """Make up raters for the corpus: two of three hear the label, and happy and angry turns excite."""
+    folder = workplace.folder / "work" / "small"
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for number, row in enumerate(rows):
+        votes = {row["label"]: 2, "neu" if row["label"] != "neu" else "sad": 1}
+        arousal = 2.0 + 2.0 * (row["label"] in ("hap", "ang")) + number % 3 / 4
+        row.update(votes=votes, valence=None, arousal=arousal if number % 5 else None, dominance=None)
+        row["label"] = row["label"] if number % 4 else None
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus = json.loads((folder / "corpus.json").read_text())
+    (folder / "corpus.json").write_text(json.dumps({**corpus, "ranges": {"arousal": [1, 5]}}))
+
+
+def test_votes_and_ratings_from_training_to_a_comparison(workplace: Workplace, run: Run) -> None:
+    rate(workplace)
+    folder = workplace.folder / "overlays"
+    folder.mkdir()
+    rated = {"model": {"dimensions": ["arousal"]}, "training": {"target": "distribution", "select": "ccc"}}
+    (folder / "rated.yaml").write_text(yaml.safe_dump(rated))
+    (folder / "same.yaml").write_text(yaml.safe_dump(rated))
+    options = ["--crossval.overlays", f'["{folder}"]', "--crossval.workers", "1"]
+    code, out, err = run(workplace.arguments("crossval", *TWO_SEEDS, *options))
+    assert code == 0, err
+    assert "best dev weighted_f1" in err and "best dev ccc" in err
+    assert "JSD" in out and "CCC" in out
+    plain, first, second = json.loads((workplace.folder / "work/small/crossval/results.json").read_text())["rows"]
+    assert plain["dimensions"] == {}
+    assert "ccc.arousal" not in first["differences"]
+    assert first["distribution"]["n"] == plain["distribution"]["n"] > plain["n"]
+    assert first["dimensions"] == second["dimensions"]
+    scores = first["dimensions"]["arousal"]
+    assert (scores["low"], scores["high"]) == (1, 5)
+    low, high = scores["intervals"]["ccc"]
+    assert -1 <= low <= scores["ccc"] <= high <= 1
+    rows = [str(table_of(workplace) / name) for name in ("rated", "same", "lpgnet")]
+    code, out, _ = run(["compare", rows[0], rows[1], "--resamples", "50"])
+    assert code == 0 and "CCC of arousal" in out
+    code, out, _ = run(["compare", rows[0], rows[2], "--resamples", "50"])
+    assert code == 0 and "JSD" in out and "CCC" not in out
+
+
+def test_two_processes_choose_the_epoch_with_the_least_loss(workplace: Workplace) -> None:
+    rate(workplace)
+    options = ["--model.dimensions", "[arousal]", "--training.target", "distribution", "--training.select", "loss"]
+    trained = workplace.launch("train", *options, processes=2)
+    assert trained.returncode == 0, trained.stderr
+    folder = workplace.folder / "work" / "small" / "runs" / "default"
+    log = [json.loads(line)["dev"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [scores["loss"] for scores in log]
+    epoch = losses.index(min(losses)) + 1
+    assert f"best dev loss {min(losses):.3f} in epoch {epoch}" in trained.stderr
+    assert {"jsd", "ccc.arousal", "ccc"} <= log[0].keys()
+    assert workplace.launch("train", *options, processes=2).stderr.count("up to date") == 1

@@ -183,9 +183,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert "+0.250 [" in out
     assert "only A right" in out
+    assert "better when lower" not in out
     rated = write_run(tmp_path / "c", rated_run(1, 2, 2, 4))
     assert cli.main(["compare", str(rated), str(rated), "--resamples", "9"]) == 0
     out = capsys.readouterr().out
+    assert "JSD, cross-entropy and RMSE are better when lower" in out
     assert all(word in out for word in ("JSD", "CCC of valence", "RMSE of valence"))
     assert cli.main(["compare", str(first), str(tmp_path / "none")]) == 1
     assert "has no predictions; evaluate the run first" in capsys.readouterr().err

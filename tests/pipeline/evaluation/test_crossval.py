@@ -238,7 +238,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResults) -> None:
-    page = Page(to_html(results))
+    page = Page(to_html(results, {}))
     assert not any("alert(1)" in script for script in page.scripts)
     assert HOSTILE in page.words
     assert page.addresses
@@ -261,7 +261,7 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
 
 def test_published_figures_are_for_iemocap_alone(results: TableResults) -> None:
     other = replace(results, protocol=replace(results.protocol, corpus=CorpusConfig(reader="meld")))
-    assert "Published scores" not in Page(to_html(other)).words
+    assert "Published scores" not in Page(to_html(other, {})).words
 
 
 def test_an_error_of_one_process_is_raised_as_it_is() -> None:

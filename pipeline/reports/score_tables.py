@@ -1,0 +1,78 @@
+"""Tables of scores against raters' votes and ratings, the same on the screen, in reports and in the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lpgnet.pipeline.evaluation.analysis import RATINGS
+from lpgnet.pipeline.evaluation.dimensions import DimensionScores
+from lpgnet.pipeline.evaluation.distributions import DistributionScores
+from lpgnet.pipeline.evaluation.inference import FUSED
+from lpgnet.pipeline.evaluation.run_results import RunResults
+from lpgnet.pipeline.reports.cells import OverRuns, with_interval
+
+_VOTES = {"jsd": "JSD", "cross_entropy": "cross-entropy", "macro_f1": "macro F1 of votes"}
+ABOUT_VOTES = (
+    "JSD is the Jensen-Shannon divergence between the predicted probabilities and the shares of the raters' votes: "
+    "0 where they are equal, 1 where they have no class in common; lower is better.",
+    "Cross-entropy is the mean of −log of the predicted probabilities over the raters' votes, in nats: lower is "
+    "better, and the less the raters agree, the higher is the lowest possible value.",
+    "Macro F1 of votes: a class counts as heard where it has more than an equal share of the votes (1/C of C classes), "
+    "and as predicted where it has more than that of the probability; higher is better.",
+)
+ABOUT_RATINGS = (
+    "CCC is the concordance correlation coefficient: 1 where every prediction equals its rating, 0 where they are "
+    "unrelated; higher is better.",
+    "Pearson is the correlation whatever the predictions' scale and offset; higher is better.",
+    "RMSE is the root of the mean squared error, in the corpus's own units; lower is better.",
+)
+
+# Writes one of the scores as a cell.
+Write = Callable[[OverRuns, str], str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The text of a table's cells.
+
+    Attributes:
+        about: a sentence on each score.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    about: tuple[str, ...] = ()
+
+    def beside(self, column: str, cells: Sequence[str]) -> Table:
+        """Return the table with one more column."""
+        rows = [[*row, cell] for row, cell in zip(self.rows, cells, strict=True)]
+        return replace(self, columns=[*self.columns, column], rows=rows)
+
+
+def votes_table(scores: Mapping[str, DistributionScores], write: Write, *, of: str) -> Table:
+    """Return a row for each of `scores`, whose names are under the heading `of`."""
+    rows = [[name, *(write(values, key) for key in _VOTES), str(values.n)] for name, values in scores.items()]
+    title = "Raters' votes (lower JSD and cross-entropy are better)"
+    return Table(title, [of, *_VOTES.values(), "n"], rows, ABOUT_VOTES)
+
+
+def ratings_table(scores: Mapping[str, DimensionScores], write: Write, *, of: str) -> Table:
+    """Return a row for each of `scores`, whose names are under the heading `of`."""
+    rows = [
+        [name, *(write(values, key) for key in RATINGS), str(values.n), f"{values.low:g} to {values.high:g}"]
+        for name, values in scores.items()
+    ]
+    title = "Valence, arousal and dominance (lower RMSE is better)"
+    return Table(title, [of, *RATINGS.values(), "n", "range"], rows, ABOUT_RATINGS)
+
+
+def run_tables(results: RunResults) -> list[Table]:
+    """Return the tables of a run against votes and ratings, as far as the test split has some."""
+    heads = {FUSED: results.distribution} if results.distribution else {}
+    found = [
+        votes_table(heads, with_interval, of="head"),
+        ratings_table(results.dimensions, with_interval, of="dimension"),
+    ]
+    return [table for table in found if table.rows]

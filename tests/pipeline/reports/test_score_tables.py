@@ -1,0 +1,242 @@
+"""Scores against raters' votes and ratings: in tables, on pages, in plots and in the model card."""
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lpgnet.model import EmotionConfig
+from lpgnet.pipeline import crossval, evaluate
+from lpgnet.pipeline.config import Config, CrossvalConfig, EvaluationConfig, TrainingConfig
+from lpgnet.pipeline.corpora.ratings import Ranges
+from lpgnet.pipeline.evaluation.analysis import Runs
+from lpgnet.pipeline.evaluation.dimensions import DimensionScores
+from lpgnet.pipeline.evaluation.predictions import Outcome
+from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
+from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
+from lpgnet.pipeline.evaluation.tables import Job, Row
+from lpgnet.pipeline.reports.card import write_card
+from lpgnet.pipeline.reports.crossval import tables, to_html, to_latex, to_markdown
+from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings
+from lpgnet.pipeline.reports.run import write_run_report
+from lpgnet.pipeline.reports.score_tables import run_tables
+from lpgnet.pipeline.reports.targets import describe_targets
+from tests.pipeline.evaluation.test_crossval import HOSTILE, Page, write_made_up
+from tests.pipeline.predicted import outcome
+
+RANGES: Ranges = {"valence": (1, 5), "arousal": (-1, 1)}
+VOTES, RATINGS = "Raters' votes", "Valence, arousal and dominance"
+CONFIG = Config(labels={"no": "no", "yes": "yes"}, evaluation=EvaluationConfig(bootstrap=50))
+
+
+def rated(seed: int, fold: str, *, votes: bool = True, dimensions: bool = True) -> list[Outcome]:
+    """Made-up predictions of a fold with votes and ratings; those of valence and arousal miss by a little."""
+    rng = np.random.default_rng([seed, int(fold)])
+    found = []
+    for n in range(24):
+        yes, missed = (n * 7 % 10) / 10, float(rng.normal(scale=0.1))
+        known: dict[str, Any] = {"ratings": {"valence": 1 + 4 * yes, "arousal": 2 * yes - 1}}
+        known |= {"shares": (1 - yes, yes)} if votes else {}
+        known |= {"dimensions": {"valence": 1 + 3 * yes + missed, "arousal": yes - 0.5}} if dimensions else {}
+        found.append(outcome(f"f{fold}d{n // 4}.{n}", int(yes > 0.5), int(rng.random() < yes), **known))
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[TableResults, dict[str, Runs]]:
+    """A table of two rows that predict dimensions, one that predicts none, and one without votes; two seeds."""
+    folder = tmp_path_factory.mktemp("rated")
+    config = replace(CONFIG, crossval=CrossvalConfig(seeds=2))
+    rows = [Row(name, config) for name in ("lpgnet", HOSTILE, "labels", "bare")]
+    jobs = []
+    for index, row in enumerate(rows):
+        for seed in range(2):
+            job = Job(row.name, "1", replace(config, training=TrainingConfig(seed=seed)), folder / f"{index}{seed}")
+            write_made_up(job, rated(seed + index, "1", votes=index < 3, dimensions=index < 2), ranges=RANGES)
+            jobs.append(job)
+    runs = {row.name: read_runs([job for job in jobs if job.row == row.name]) for row in rows}
+    return describe_table(config, rows, jobs), runs
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunResults:
+    write_made_up(Job("a", "1", CONFIG, tmp_path), rated(0, "1"), ranges=RANGES)
+    return read_results(tmp_path)
+
+
+def test_a_row_for_each_model_and_dimension_that_has_scores(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, _ = measured
+    scores, votes, ratings = tables(results)
+    assert len(scores.rows) == 4
+    assert votes.columns == ["model", "JSD", "cross-entropy", "macro F1 of votes", "n", "Δ JSD vs lpgnet"]
+    assert [row[0] for row in votes.rows] == ["lpgnet", HOSTILE, "labels"]
+    lpgnet = results.rows[0]
+    assert lpgnet.distribution
+    assert votes.rows[0][1] == f"{lpgnet.distribution.jsd:.3f} ± {lpgnet.distribution.deviations['jsd']:.3f}"
+    assert votes.rows[0][4:] == ["24", "-"]
+    assert re.fullmatch(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]", votes.rows[1][5])
+    assert ratings.columns[:4] == ["model: dimension", "CCC", "Pearson", "RMSE"]
+    assert [row[0] for row in ratings.rows] == [f"{name}: {d}" for name in ("lpgnet", HOSTILE) for d in RANGES]
+    assert [row[4:6] for row in ratings.rows[:2]] == [["24", "1 to 5"], ["24", "-1 to 1"]]
+    gap = results.rows[1].differences["ccc.valence"]
+    assert ratings.rows[2][6].startswith(f"{gap.value:+.3f} [{gap.interval[0]:+.3f}, ")
+
+
+def test_no_tables_without_votes_and_dimensions(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, _ = measured
+    bare = replace(results, rows=[row for row in results.rows if row.model == "bare"])
+    assert len(tables(bare)) == 1
+    page = Page(to_html(bare, {}))
+    assert VOTES not in page.words and RATINGS not in page.words
+    assert to_markdown(bare).count("| --- |") == 1
+    one = replace(results, rows=results.rows[:1])
+    assert [table.columns[-1] for table in tables(one)[1:]] == ["n", "range"], "one row differs from nothing"
+
+
+def test_markdown_latex_and_the_screen_have_the_same_tables(
+    measured: tuple[TableResults, dict[str, Runs]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, _ = measured
+    results = replace(results, rows=[results.rows[0], replace(results.rows[1], model="lpgnet-votes")])
+    crossval.print_table(results)
+    shown, markdown, latex = capsys.readouterr().out, to_markdown(results), to_latex(results)
+    for table in tables(results):
+        assert table.title in shown and table.title in markdown
+        for row in table.rows:
+            assert all(cell in shown for cell in row)
+            assert f"| {' | '.join(row)} |" in markdown
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{table}") == 3
+    _, *lines = shown.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 120
+
+
+def test_the_page_shows_votes_and_a_plot_for_each_dimension(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, runs = measured
+    text = to_html(results, runs)
+    page = Page(text)
+    assert not any("alert(1)" in script for script in page.scripts)
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    plots = [name for name in page.alternatives if name and name.startswith("Predictions against ratings")]
+    assert plots == [
+        f"Predictions against ratings of {name}: {dimension}" for name in ("lpgnet", HOSTILE) for dimension in RANGES
+    ]
+    for words in (VOTES, RATINGS, "Jensen-Shannon divergence", "lower is better", "concordance correlation", "-1 to 1"):
+        assert words in page.words
+    low, high = results.rows[0].dimensions["arousal"].intervals["ccc"]
+    assert f"{results.rows[0].dimensions['arousal'].ccc:.3f} [{low:.3f}, {high:.3f}]" in page.words
+
+
+def test_a_run_is_told_with_its_intervals(run: RunResults, capsys: pytest.CaptureFixture[str]) -> None:
+    votes, ratings = run_tables(run)
+    assert run.distribution
+    low, high = run.distribution.intervals["jsd"]
+    assert votes.rows[0][:2] == ["fused", f"{run.distribution.jsd:.3f} [{low:.3f}, {high:.3f}]"]
+    assert [row[0] for row in ratings.rows] == list(RANGES)
+    evaluate.print_results(run, title="here")
+    shown = capsys.readouterr().out
+    assert all(cell in shown for table in (votes, ratings) for row in table.rows for cell in row)
+    bare = replace(run, distribution=None, dimensions={})
+    assert run_tables(bare) == []
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
+    """The figures that were drawn, as they are when they are closed."""
+    figures: list[Figure] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", figures.append)
+        yield figures
+    for figure in figures:
+        plt.close(figure)
+
+
+def draw(count: int, scores: DimensionScores) -> None:
+    turns = [
+        outcome(f"d.{n}", 0, 0, ratings={"arousal": n % 9 / 4 - 1}, dimensions={"arousal": n / count - 0.5})
+        for n in range(count)
+    ]
+    unrated = [outcome("d.u", 0, 0, dimensions={"arousal": 0.0}), outcome("d.v", 0, 0, ratings={"arousal": 0.0})]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_ratings([*turns, *unrated], "arousal", scores, BytesIO())
+
+
+def points_of(figure: Figure) -> list[tuple[float, float]]:
+    axes: Axes = figure.axes[0]
+    return [tuple(point) for point in np.asarray(axes.lines[0].get_xydata()).tolist()]
+
+
+@pytest.mark.parametrize("count", [1, 50, MOST_POINTS])
+def test_a_plot_shows_every_rated_utterance_in_the_units_of_the_corpus(count: int, drawn: list[Figure]) -> None:
+    draw(count, DimensionScores(0.5, 0.6, 0.3, count, -1, 1, {}, {"ccc": (0.4, 0.6)}))
+    axes = drawn[0].axes[0]
+    assert points_of(drawn[0]) == [(n % 9 / 4 - 1, n / count - 0.5) for n in range(count)]
+    assert np.asarray(axes.lines[1].get_xydata()).tolist() == [[-1, -1], [1, 1]]
+    assert axes.get_title() == "arousal: CCC 0.500 [0.400, 0.600]"
+    assert axes.get_xlim() == axes.get_ylim() == pytest.approx((-1.08, 1.08))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("arousal, rated", "arousal, predicted")
+
+
+def test_of_many_points_the_same_sample_is_drawn_each_time(drawn: list[Figure]) -> None:
+    for _ in range(2):
+        draw(MOST_POINTS + 1000, DimensionScores(0.5, 0.6, 0.3, MOST_POINTS + 1000, -1, 1, {}, {}))
+    one, again = map(points_of, drawn)
+    assert one == again
+    assert len(one) == MOST_POINTS
+    assert len({guess for _, guess in one}) == MOST_POINTS, "no utterance twice"
+    assert min(guess for _, guess in one) < -0.48 and max(guess for _, guess in one) > 0.48
+
+
+def test_what_a_model_was_trained_to_predict_is_told() -> None:
+    assert describe_targets(TrainingConfig()) == "the corpus's labels"
+    smoothed = describe_targets(TrainingConfig(label_smoothing=0.1))
+    assert smoothed == "the corpus's labels, of which 0.1 is spread over all classes (label smoothing)"
+    votes = TrainingConfig(target="distribution", vote_smoothing=0.5, unagreed="use")
+    assert describe_targets(votes) == (
+        "the shares of the raters' votes among the classes (the label where nobody voted), "
+        "with 0.5 votes added to each (vote smoothing), also where they do not agree"
+    )
+    assert "but not where" in describe_targets(TrainingConfig(target="distribution"))
+
+
+def test_a_run_report_has_a_plot_for_each_dimension(run: RunResults, tmp_path: Path) -> None:
+    write_run_report(run, tmp_path, CONFIG)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion", "reliability", "missing", *RANGES}
+
+
+def test_the_card_tells_targets_ranges_and_scores(run: RunResults, tmp_path: Path) -> None:
+    ranges = {name: list(ends) for name, ends in RANGES.items()}
+    classes = {0: "no", 1: "yes"}
+    model = EmotionConfig(dimensions=list(RANGES), ranges=ranges, dimension_weight=0.25, id2label=classes)
+    training = TrainingConfig(target="distribution", unagreed="use")
+    config = replace(CONFIG, training=training)
+    (tmp_path / "best").mkdir()
+    write_card(tmp_path, model, config, run)
+    card = (tmp_path / "best" / "README.md").read_text()
+    for table in run_tables(run):
+        assert f"### {table.title}" in card
+        assert all(f"| {' | '.join(row)} |" in card for row in table.rows)
+        assert all(line in card for line in table.about)
+    words = " ".join(card.split())
+    assert "from text and audio, and valence (1 to 5), arousal (-1 to 1), in the units of its corpus." in words
+    assert f"Trained to predict {describe_targets(training)}, and valence and arousal by their" in words
+    assert "concordance correlation (weight 0.25)." in words
+
+
+def test_the_card_of_a_model_of_labels_is_as_short_as_before(run: RunResults, tmp_path: Path) -> None:
+    (tmp_path / "best").mkdir()
+    model = EmotionConfig(id2label={0: "no", 1: "yes"})
+    write_card(tmp_path, model, CONFIG, replace(run, distribution=None, dimensions={}))
+    card = (tmp_path / "best" / "README.md").read_text()
+    assert "from text and audio.\n" in card
+    assert "Trained to predict the corpus's labels.\n" in card
+    assert "###" not in card and "\n\n\n\n" not in card
