@@ -16,28 +16,40 @@ BINS = 15
 LOWEST, HIGHEST = 0.1, 10.0
 
 
-def fit_temperature(predictions: Sequence[Prediction]) -> float:
-    """Return the temperature that minimizes the negative log-likelihood of labelled predictions made at temperature 1.
+def fit_temperature(predictions: Sequence[Prediction], targets: np.ndarray | None = None) -> float:
+    """Return the temperature that minimizes the cross-entropy of the targets, of predictions made at temperature 1.
 
     The targets are smoothed by the weight of one utterance, as Platt did for his sigmoid ("Probabilistic Outputs for
     Support Vector Machines", 1999): on few utterances that are all correct, the best temperature would be 0.
 
+    Args:
+        predictions: of N utterances.
+        targets: what was to be learned of them, (N, C), each row of a sum of 1 or, without a target, of 0; None for
+            the labels. Confidence is then the share of such raters who agree, where the raters' votes were learned.
+
     Returns:
-        A value between 0.1 and 10; 1 if no prediction has a label.
+        A value between 0.1 and 10; 1 if no prediction has a target.
     """
-    known = labelled(predictions)
-    if not known:
+    if not predictions:
         return 1.0
-    logits = log_probabilities(known)  # (N, C)
-    count, classes = logits.shape
-    doubt = 1 / (count + 1)
-    targets = (1 - doubt) * np.eye(classes)[[prediction.label for prediction in known]] + doubt / classes
+    logits = log_probabilities(predictions)  # (N, C)
+    targets = _one_hot(predictions, logits.shape[-1]) if targets is None else targets
+    known = targets.sum(-1) > 0
+    if not known.any():
+        return 1.0
+    doubt = 1 / (known.sum() + 1)
+    logits, smoothed = logits[known], (1 - doubt) * targets[known] + doubt / logits.shape[-1]
 
     def loss(log_temperature: float) -> float:
-        return -float((targets * log_softmax(logits / np.exp(log_temperature), axis=-1)).sum(-1).mean())
+        return -float((smoothed * log_softmax(logits / np.exp(log_temperature), axis=-1)).sum(-1).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-5})
     return round(float(np.exp(found.x)), 6)
+
+
+def _one_hot(predictions: Sequence[Prediction], classes: int) -> np.ndarray:
+    """Return the labels as (N, C), zeros where there is none."""
+    return np.asarray(np.arange(classes) == np.array([prediction.label for prediction in predictions])[:, None], float)
 
 
 def log_probabilities(predictions: Sequence[Prediction]) -> np.ndarray:

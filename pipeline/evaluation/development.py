@@ -32,9 +32,9 @@ def measure_development(
     """Measure a model on the development dialogues, which the processes divide among themselves.
 
     Returns:
-        The scores, and a function that fits the calibration temperature to these dialogues. The scores are those of
-        the labels (0 without labels) and of the votes and ratings that there are; `ccc`, the mean over the model's
-        dimensions that are rated; and `loss`, see `development_loss`.
+        The scores, and a function that fits the calibration temperature to what is learned of these dialogues. The
+        scores are those of the labels (0 without labels) and of the votes and ratings that there are; `ccc`, the mean
+        over the model's dimensions that are rated; and `loss`, see `development_loss`.
     """
     predictions = predict_dialogues(model, dialogues, accelerator=accelerator, batch_size=recipe.batch_size)
     scores = dict.fromkeys(NAMES, 0.0) | score_known(predictions, classes)
@@ -43,7 +43,7 @@ def measure_development(
     targets = np.concatenate([learned_shares(one, recipe, len(classes)).numpy() for one in dialogues])
     if (loss := development_loss(predictions, targets, scores.get("ccc"), model.config)) is not None:
         scores["loss"] = loss
-    return Development(scores, partial(fit_temperature, predictions))
+    return Development(scores, partial(fit_temperature, predictions, targets))
 
 
 def development_loss(
