@@ -220,6 +220,7 @@ class EmotionConfig(LossConfig):
         names = self.dimensions
         _require(len(names) == len(set(names)) <= MOST_DIMENSIONS, f"dimensions is {shown(names)}: give each once")
         for name in names:
+            _require(name.isidentifier(), f"dimension {shown(name)} cannot name a column: choose another name")
             _require(name in self.ranges, f"dimension {shown(name)} has no range: give [lowest, highest] in ranges")
         for name, ends in self.ranges.items():
             is_range = len(ends) == 2 and all(abs(end) < FARTHEST_RATING for end in ends) and ends[0] < ends[1]

@@ -10,10 +10,13 @@ from lpgnet.pipeline.config import PredictionConfig, parse_config
 from lpgnet.pipeline.errors import PipelineError, UsageError, counted, shorten
 from lpgnet.pipeline.labelling.batch import Labelled, label_sources
 from lpgnet.pipeline.recordings.sources import find_sources
-from lpgnet.pipeline.reports.timeline import TimelineRow, check_formats
+from lpgnet.pipeline.reports.speakers import summaries
+from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow, check_formats
 
 # Longer timelines are cut off when printed (turns).
 PRINTED_TURNS = 60
+# So are their speakers.
+PRINTED_SPEAKERS = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def print_labelled(labelled: Labelled) -> None:
-    """Print a timeline and where its files are."""
+    """Print a timeline, what its dimensions are on average, and where its files are."""
     print_timeline(labelled.timeline.rows, title=labelled.title)
+    if labelled.timeline.dimensions:
+        print_speakers(labelled.timeline)
     show(f"timeline: {shorten(labelled.paths, most=12)}")
 
 
@@ -43,14 +48,33 @@ def print_timeline(rows: Sequence[TimelineRow], *, title: str) -> None:
             row.speaker or "-",
             row.label,
             f"{row.probability:.2f}",
+            *(f"{value:.2f}" for value in row.dimensions.values()),
             row.weights_text,
             row.text or "-",
         )
         for row in rows[:PRINTED_TURNS]
     ]
-    show_table(title, ("start (s)", "speaker", "emotion", "probability", "modality weights", "text"), cells)
+    columns = ("start (s)", "speaker", "emotion", "probability", *rows[0].dimensions, "modality weights", "text")
+    show_table(title, columns, cells)
     if len(rows) > PRINTED_TURNS:
         show(f"... and {counted(len(rows) - PRINTED_TURNS, 'more turn')}")
+
+
+def print_speakers(timeline: Timeline) -> None:
+    """Print each speaker's means over the speaking time as a table."""
+    means = [f"{name} ({timeline.range_text(name)})" for name in timeline.dimensions]
+    cells = [
+        (
+            person.speaker or "-",
+            person.turns,
+            f"{person.seconds:.1f}",
+            *(f"{value:.2f}" for value in person.dimensions.values()),
+        )
+        for person in summaries(timeline)[:PRINTED_SPEAKERS]
+    ]
+    show_table("means over the speaking time", ("speaker", "turns", "seconds", *means), cells)
+    if len(timeline.speakers()) > PRINTED_SPEAKERS:
+        show(f"... and {counted(len(timeline.speakers()) - PRINTED_SPEAKERS, 'more speaker')}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_pat
 # Subfolder of the output folder for what each timeline was made from.
 STAMPS = ".made-from"
 # Raised whenever the same inputs give different outputs, so that all timelines are made again.
-OUTPUT_VERSION = 3
+OUTPUT_VERSION = 4
 # Fields that do not change what a timeline contains.
 _NOT_IN_STAMPS = ("recordings", "transcript", "out", "again", "device", "workers", "formats")
 

@@ -215,9 +215,11 @@ class EmotionPipeline:
         return self._timeline(name or recording.stem, rows, recording, info.seconds, choices)
 
     def _label_choices(self) -> list[str]:
-        """What people should know about how labels came about."""
-        least = self.config.min_probability
-        return [f"labels: {UNCERTAIN} where no emotion has a probability of {least:g}"] if least else []
+        """What people should know about how labels and numbers came about."""
+        least, rated = self.config.min_probability, self.model.config.rated
+        labels = [f"labels: {UNCERTAIN} where no emotion has a probability of {least:g}"] if least else []
+        ranges = ", ".join(f"{name} ({low:g} to {high:g})" for name, (low, high) in rated.items())
+        return [*labels, f"dimensions: {ranges}, in the units of the corpus"] if rated else labels
 
     def _label_dialogue(self, source: DialogueSource) -> Timeline:
         """Label a manifest's dialogue; utterances in separate files are placed one after another."""
@@ -239,7 +241,16 @@ class EmotionPipeline:
         self, name: str, rows: Sequence[TimelineRow], recording: Path | None, seconds: float, choices: tuple[str, ...]
     ) -> Timeline:
         model, choices = str(self.config.model), (*choices, *self._label_choices())
-        return Timeline(name, tuple(rows), recording, seconds, choices, model, about_model=self.about_model)
+        return Timeline(
+            name,
+            tuple(rows),
+            recording,
+            seconds,
+            choices,
+            model,
+            about_model=self.about_model,
+            ranges=self.model.config.rated,
+        )
 
     @cached_property
     def _finder(self) -> TurnFinder:
@@ -346,6 +357,7 @@ class EmotionPipeline:
             probabilities=dict(zip(names, probabilities, strict=True)),
             modality_weights=prediction.weights,
             channel=utterance.channel,
+            dimensions=prediction.dimensions,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,18 +20,19 @@ _MEDIA_TYPES = {".wav": "audio/x-wav", ".mp3": "audio/mpeg", ".mp4": "video/mp4"
 
 
 def to_text_grid(timeline: Timeline) -> str:
-    """Write a tier of words and a tier of emotions for every speaker, by praatio."""
+    """Write a tier of words, one of emotions and one of each dimension for every speaker, by praatio."""
     from praatio import textgrid
 
     grid = textgrid.Textgrid(0.0, timeline.seconds)
     # praatio refuses a second tier of a name: one speaker may be called `Ann`, and another `Ann emotion`.
-    names = Names()
+    names, told = Names(), _told_beside(timeline)
     for name, rows in _speaker_tiers(timeline.name, cut_to(timeline.rows, timeline.seconds)):
         spoken = [row for row in rows if printable(row.text or "")]
         if spoken:
             grid.addTier(textgrid.IntervalTier(names.unused(name), _entries(spoken, _text), 0.0, timeline.seconds))
-        title = names.unused(f"{name} {EMOTION}")
-        grid.addTier(textgrid.IntervalTier(title, _entries(rows, _label), 0.0, timeline.seconds))
+        for end, value in told.items():
+            title = names.unused(f"{name} {end}")
+            grid.addTier(textgrid.IntervalTier(title, _entries(rows, value), 0.0, timeline.seconds))
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         path = Path(folder) / "a.TextGrid"
         grid.save(str(path), format="long_textgrid", includeBlankSpaces=True, reportingMode="silence")
@@ -49,6 +51,15 @@ def _label(row: TimelineRow) -> str:
     return printable(row.label)
 
 
+def _rating(row: TimelineRow, dimension: str) -> str:
+    return f"{row.dimensions[dimension]:.2f}"
+
+
+def _told_beside(timeline: Timeline) -> dict[str, Callable[[TimelineRow], str]]:
+    """What a speaker's further tiers tell, beside the words, by the ends of their names."""
+    return {EMOTION: _label, **{name: partial(_rating, dimension=name) for name in timeline.dimensions}}
+
+
 def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tuple[str, list[TimelineRow]]]:
     """A name that can be printed, and the turns, of each tier of a speaker."""
     found = tiers(rows)
@@ -62,9 +73,10 @@ def _speaker_tiers(recording: str, rows: Sequence[TimelineRow]) -> Iterator[tupl
 
 
 def to_eaf(timeline: Timeline, folder: Path = Path()) -> str:
-    """Write an EAF with the recording linked, a tier of words and a tier of emotions for every speaker.
+    """Write an EAF with the recording linked, a tier of words, one of emotions and one of each dimension for a speaker.
 
-    Its property `notes` says what the model is good for.
+    Its property `notes` says what the model is good for, and `valence range` (or another dimension's) between which
+    numbers the model's are.
 
     Args:
         timeline: what is written.
@@ -74,18 +86,20 @@ def to_eaf(timeline: Timeline, folder: Path = Path()) -> str:
 
     document = Eaf(author="lpgnet")
     document.remove_tier("default")
-    names = Names()
+    names, told = Names(), _told_beside(timeline)
     # In zones that are not whole hours from UTC pympi-ling writes 1800 for the minutes of the zone.
     document.adocument["DATE"] = datetime.now(UTC).isoformat(timespec="seconds")
     if timeline.notes:
         document.add_property("notes", printable(" ".join(timeline.notes)))
+    for name in timeline.dimensions:
+        document.add_property(f"{name} range", timeline.range_text(name))
     if timeline.recording is not None:
         kind = _MEDIA_TYPES.get(timeline.recording.suffix.lower(), "unknown")
         relative = f"./{timeline.recording.name}" if timeline.beside else _path_from(folder, timeline.recording)
         address = relative if timeline.beside else timeline.recording.resolve().as_uri()
         document.add_linked_file(address, relative, kind)
     for name, rows in _speaker_tiers(timeline.name, timeline.rows):
-        for title, value in ((name, _text), (f"{name} {EMOTION}", _label)):
+        for title, value in {name: _text, **{f"{name} {end}": value for end, value in told.items()}}.items():
             # pympi-ling puts a second tier of a name in the first one's place.
             tier = names.unused(title)
             document.add_tier(tier)

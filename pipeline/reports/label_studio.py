@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,8 @@ RECORDINGS = "recordings"
 def to_label_studio(timeline: Timeline) -> str:
     """Write a list of one task: the recording, and the turns as the regions of a prediction.
 
-    A region has its emotion by `labels`, scored by its probability, and its speaker and words by text areas.
+    A region has its emotion by `labels`, scored by its probability, its speaker and words by text areas, and each
+    dimension by a number.
     """
     regions = [part for row in timeline.rows for part in _parts(_Region(timeline, row))]
     score = sum(row.probability for row in timeline.rows) / len(timeline.rows)
@@ -48,7 +49,7 @@ class _Region:
     timeline: Timeline
     row: TimelineRow
 
-    def part(self, name: str, kind: str, key: str, values: Sequence[str]) -> dict[str, Any]:
+    def part(self, name: str, kind: str, key: str, said: object) -> dict[str, Any]:
         """What one control says of the region; what all of them say has the same id."""
         row = self.row
         # Label Studio numbers the one channel that it shows 0.
@@ -59,7 +60,7 @@ class _Region:
             "to_name": AUDIO,
             "type": kind,
             "original_length": self.timeline.seconds,
-            "value": {**place, key: list(values)},
+            "value": {**place, key: said},
             "score": row.probability,
         }
 
@@ -70,3 +71,5 @@ def _parts(region: _Region) -> Iterator[dict[str, Any]]:
     for name, words in ((SPEAKER, row.speaker), (TEXT, row.text)):
         if words is not None:
             yield region.part(name, "textarea", "text", [words])
+    for name, rating in row.dimensions.items():
+        yield region.part(name, "number", "number", round(rating, 2))

@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +14,8 @@ from lpgnet.pipeline.corpora.audio import describe, open_audio, read_blocks, seg
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable, needs_decoding
 from lpgnet.pipeline.reports.config import PageConfig
-from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
+from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline
+from lpgnet.pipeline.reports.speakers import summaries
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "timeline.html"
@@ -54,7 +54,7 @@ def to_html(timeline: Timeline, folder: Path, config: PageConfig) -> str:
         modalities=list(timeline.rows[0].modality_weights),
         speakers=timeline.speakers(),
         numbers={speaker: number for number, speaker in enumerate(timeline.speakers())},
-        summary=_summaries(timeline),
+        summary=summaries(timeline),
         data=asdict(_page_data(timeline)),
         audio=_audio(timeline.recording, folder, config),
         embedded=timeline.recording is not None and is_embedded(timeline.recording, config),
@@ -92,6 +92,21 @@ class PageTurn:
 
 
 @dataclass(frozen=True)
+class PageDimension:
+    """A dimension as the page's script reads it.
+
+    Attributes:
+        low, high: its range.
+        ratings: of each turn.
+    """
+
+    name: str
+    low: float
+    high: float
+    ratings: list[float]
+
+
+@dataclass(frozen=True)
 class PageData:
     """What the page's script reads: the timeline, and what the corrected table calls it and its recording."""
 
@@ -104,6 +119,7 @@ class PageData:
     n_styles: int
     speakers: list[str | None]
     turns: list[PageTurn]
+    dimensions: list[PageDimension]
 
 
 def _page_data(timeline: Timeline) -> PageData:
@@ -133,45 +149,13 @@ def _page_data(timeline: Timeline) -> PageData:
         n_styles=N_STYLES,
         speakers=speakers,
         turns=turns,
+        dimensions=[_page_dimension(timeline, name) for name in timeline.dimensions],
     )
 
 
-@dataclass(frozen=True)
-class SpeakerSummary:
-    """One speaker's turns.
-
-    Attributes:
-        turns: number of turns.
-        seconds: speaking time.
-        shares: share of the speaking time with each label.
-        weights: mean weight of each modality.
-    """
-
-    speaker: str | None
-    turns: int
-    seconds: float
-    shares: dict[str, float]
-    weights: dict[str, float]
-
-
-def _summaries(timeline: Timeline) -> list[SpeakerSummary]:
-    rows: dict[str | None, list[TimelineRow]] = {}
-    for row in timeline.rows:
-        rows.setdefault(row.speaker, []).append(row)
-    return [_summary(timeline, speaker, own) for speaker, own in rows.items()]
-
-
-def _summary(timeline: Timeline, speaker: str | None, rows: Sequence[TimelineRow]) -> SpeakerSummary:
-    seconds = dict.fromkeys(timeline.labels, 0.0)
-    for row in rows:
-        seconds[row.label] += row.end - row.start
-    total = sum(seconds.values())
-    shares = {name: value / total if total else 0.0 for name, value in seconds.items()}
-    return SpeakerSummary(speaker, len(rows), total, shares, _mean_weights(rows))
-
-
-def _mean_weights(rows: Sequence[TimelineRow]) -> dict[str, float]:
-    return {name: sum(row.modality_weights[name] for row in rows) / len(rows) for name in rows[0].modality_weights}
+def _page_dimension(timeline: Timeline, name: str) -> PageDimension:
+    low, high = timeline.ranges[name]
+    return PageDimension(name, low, high, [round(row.dimensions[name], 4) for row in timeline.rows])
 
 
 def is_embedded(recording: Path, config: PageConfig) -> bool:

@@ -71,7 +71,8 @@ class Timeline:
         model: folder of the model.
         beside: the recording is to be found beside the outputs, so that their links name it without a folder.
         about_model: lines that say what the model is good for: a sentence, and perhaps a warning.
-        ranges: the lowest and the highest rating of each dimension in the corpus that the model was trained on.
+        ranges: the lowest and the highest rating of each dimension of the rows, in the corpus that the model was
+            trained on.
     """
 
     name: str
@@ -105,6 +106,16 @@ class Timeline:
         if self.recording is None:
             return None
         return str(PurePosixPath(self.name).parent / self.recording.name)
+
+    @property
+    def dimensions(self) -> list[str]:
+        """The dimensions that the model gives, in its order."""
+        return list(self.rows[0].dimensions)
+
+    def range_text(self, dimension: str) -> str:
+        """Return the range of a dimension, as in `1 to 5`."""
+        low, high = self.ranges[dimension]
+        return f"{low:g} to {high:g}"
 
     def speakers(self) -> list[str | None]:
         """Return all speakers in order of first appearance."""

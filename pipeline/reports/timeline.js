@@ -11,7 +11,7 @@ const MOST_ROWS = 8;
 // The turns and the speakers' names. Nothing of a state is changed: a correction makes a new one, and undo takes the old.
 let state = {
   speakers: data.speakers,
-  turns: data.turns.map((turn, key) => ({ ...turn, key, found: turn.label })),
+  turns: data.turns.map((turn, key) => ({ ...turn, key, found: turn.label, ratings: data.dimensions.map((each) => each.ratings[key]) })),
 };
 let saved = state;
 const history = [];
@@ -120,6 +120,7 @@ function draw() {
   drawPeople(own);
   drawOverlaps();
   drawArea();
+  drawDimensions(own);
   views.forEach(fillName);
   document.querySelectorAll(`[data-class="${data.uncertain}"]`).forEach((element) => {
     element.hidden = data.uncertain >= data.n_classes && !state.turns.some((turn) => turn.label === data.uncertain);
@@ -206,6 +207,7 @@ function fillPerson(row, speaker, own) {
   turns.dataset.unit = own.length === 1 ? "turn" : "turns";
   time.textContent = clock(total);
   seconds.forEach((value, label) => { shares.firstElementChild.children[label].style.flexGrow = total ? value / total : 0; });
+  row.querySelectorAll(".rating").forEach((cell, index) => { cell.textContent = meanRating(own, index); });
   shares.querySelector(".shares").replaceChildren(...seconds.flatMap((value, label) => {
     if (!value) return [];
     const share = document.createElement("span");
@@ -277,6 +279,47 @@ function drawArea() {
     return band;
   });
   area.replaceChildren(...bands);
+}
+
+// The mean of a dimension over the speaking time, as text; turns that people added have no number.
+function meanRating(turns, index) {
+  const rated = turns.filter((turn) => turn.ratings);
+  const sum = (value) => rated.reduce((total, turn) => total + value(turn), 0);
+  const weigh = sum((turn) => turn.end - turn.start) ? (turn) => turn.end - turn.start : () => 1;
+  return rated.length ? (sum((turn) => weigh(turn) * turn.ratings[index]) / sum(weigh)).toFixed(2) : "";
+}
+
+// Each speaker is a line, which is level, and thick, from the start of a turn to its end.
+function drawDimensions(bySpeaker) {
+  const own = bySpeaker.map((views) => views.map((view) => view.turn).filter((turn) => turn.ratings));
+  document.querySelectorAll("svg.lines").forEach((chart, index) => {
+    const { name, low, high } = data.dimensions[index];
+    chart.setAttribute("viewBox", `0 -0.05 ${data.seconds} 1.1`);
+    chart.replaceChildren(svg("path", { class: "middle", d: `M0,0.5H${data.seconds}` }));
+    const means = own.flatMap((turns, speaker) => {
+      if (!turns.length) return [];
+      const levels = turns.map((turn) => `${turn.start},${((high - turn.ratings[index]) / (high - low)).toFixed(4)}H${turn.end}`);
+      chart.append(speakerLine(speaker, levels));
+      return [`${nameOf(speaker)} ${meanRating(turns, index)}`];
+    });
+    chart.setAttribute("aria-label", `${name} over time, ${low} to ${high}, a line for each speaker; on average: ${means.join(", ")}`);
+  });
+  if (data.dimensions.length) find("voices").replaceChildren(...speaking().map(lineKey));
+}
+
+function speakerLine(speaker, levels) {
+  const line = svg("g", { class: speakerStyle(speaker) });
+  line.append(svg("title", {}), svg("path", { class: "way", d: `M${levels.join("L")}` }), svg("path", { class: "level", d: `M${levels.join("M")}` }));
+  line.firstChild.textContent = nameOf(speaker);
+  return line;
+}
+
+function lineKey(speaker) {
+  const [key, name, sample] = [document.createElement("span"), document.createElement("bdi"), svg("svg", { viewBox: "0 0 52 10", "aria-hidden": "true" })];
+  sample.append(speakerLine(speaker, ["0,5H10", "42,5H52"]));
+  name.textContent = nameOf(speaker);
+  key.append(sample, name);
+  return key;
 }
 
 // Marks at the smallest round interval that leaves their labels readable.
@@ -506,7 +549,7 @@ function add() {
   const speaker = after ? after.turn.speaker : 0;
   const turn = { key: lastKey++, id: null, start, end, channel: after ? after.turn.channel : null, speaker, text: null };
   leave();
-  change([...state.turns, { ...turn, label: data.uncertain, found: null, probabilities: null }]);
+  change([...state.turns, { ...turn, label: data.uncertain, found: null, probabilities: null, ratings: null }]);
   correct(viewOf.get(turn.key));
   edited.item.scrollIntoView({ block: "nearest" });
 }
@@ -536,6 +579,7 @@ function table() {
     model_label: (turn) => (turn.probabilities ? data.labels[turn.probabilities.indexOf(probability(turn))] : null),
     probability: (turn) => (turn.probabilities ? probability(turn).toFixed(4) : null),
   };
+  data.dimensions.forEach(({ name }, index) => { columns[`model_${name}`] = (turn) => (turn.ratings ? turn.ratings[index].toFixed(4) : null); });
   // An empty text is a mistake in a table, and a table without texts is none.
   if (!state.turns.some((turn) => turn.text)) delete columns.text;
   const rows = [Object.keys(columns), ...state.turns.map((turn) => Object.values(columns).map((of) => of(turn)))];
@@ -572,11 +616,11 @@ document.querySelectorAll("[data-now]").forEach((button) => button.addEventListe
   find(button.dataset.now).value = audio.currentTime.toFixed(3);
   correctTimes();
 }));
-find("area").addEventListener("click", (event) => {
+document.querySelectorAll(".area, .lines").forEach((chart) => chart.addEventListener("click", (event) => {
   if (!audio) return;
   const box = find("canvas").getBoundingClientRect();
   audio.currentTime = (data.seconds * (event.clientX - box.left)) / box.width;
-});
+}));
 if (audio) {
   audio.addEventListener("timeupdate", follow);
   audio.addEventListener("seeked", follow);

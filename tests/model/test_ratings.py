@@ -211,6 +211,8 @@ def test_heads_for_dimensions_change_no_other_weight(kind: str) -> None:
     ("fields", "message"),
     [
         ({"dimensions": ["mood"]}, "dimension 'mood' has no range"),
+        ({"dimensions": ["\ud800"], "ranges": {"\ud800": [1, 5]}}, "cannot name a column"),
+        ({"dimensions": ["a\nb"], "ranges": {"a\nb": [1, 5]}}, "cannot name a column"),
         ({"dimensions": ["valence", "valence"]}, "give each once"),
         ({"ranges": {"valence": [5.0, 1.0], "arousal": [0, 1]}}, "ranges.valence is"),
         ({"ranges": {"valence": [1.0], "arousal": [0, 1]}}, "ranges.valence is"),

@@ -1,6 +1,7 @@
 """Annotation tiers as transcripts: Praat's TextGrid, in its long and its short form, and ELAN's EAF.
 
-A tier is a speaker, but for tiers of words and phones as forced aligners write them, and for tiers of emotions.
+A tier is a speaker, but for tiers of words and phones as forced aligners write them, and for tiers of emotions and of
+valence, arousal and dominance.
 
 A TextGrid is read here as Praat reads it, as a stream of numbers, strings and flags in which all else is decoration:
 praatio drops the sign of negative times in the long form, takes a file that was cut off for a whole one, and breaks on
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.recordings.transcripts.base import (
     Cue,
@@ -32,7 +34,7 @@ _TOKEN = re.compile(
     r'"(?P<string>[^"]*(?:""[^"]*)*)"|(?<!\S)(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)|<(?P<flag>\w+)>'
 )
 _WORDS = "words"
-_NOT_SPEECH = ("phones", "emotion", "emotions")
+_NOT_SPEECH = ("phones", "emotion", "emotions", *DIMENSIONS)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,23 @@ def test_a_diarizer_installed_since_is_noticed(tmp_path: Path, monkeypatch: pyte
     assert _stamp_inputs(source, config, digests) != with_senko
 
 
+def test_a_model_that_learned_dimensions_is_noticed(tmp_path: Path) -> None:
+    """Outputs of before lack its columns."""
+    for name in ("model.safetensors", "call.wav", "call.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "config.json").write_text('{"dimensions": []}')
+    source = RecordingSource("call", tmp_path / "call.wav", None)
+    config = PredictionConfig(model=str(tmp_path), out=str(tmp_path), formats="csv")
+    made_from = _stamp_inputs(source, config, _digests(_inputs(source, config), config))
+    write_stamp(_stamp_path(source, config, "csv"), made_from)
+    assert not _waiting([source], config)
+    (tmp_path / "config.json").write_text('{"dimensions": ["valence"]}')
+    assert _waiting([source], config) == [source]
+    (tmp_path / "config.json").write_text('{"dimensions": []}')
+    write_stamp(_stamp_path(source, config, "csv"), {**made_from, "version": 3})
+    assert _waiting([source], config) == [source], "what an older version wrote has no dimensions"
+
+
 def test_each_format_knows_what_it_was_made_from(tmp_path: Path) -> None:
     """One that was not written again is not up to date because another is."""
     for name in ("config.json", "model.safetensors", "call.wav"):
