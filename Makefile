@@ -49,7 +49,8 @@ demo test: export OMP_NUM_THREADS ?= 1
 demo: $(READY) ## the whole way on the embedded demo corpus, from recordings to a timeline
 	lpgnet prepare --config configs/demo.yaml
 	lpgnet features --config configs/demo.yaml
-	lpgnet crossval --config configs/demo.yaml --crossval.folds one --crossval.models "[lpgnet, text, audio]"
+	lpgnet crossval --config configs/demo.yaml --crossval.folds one --crossval.seeds 2 \
+	    --crossval.models "[lpgnet, text, audio]" --crossval.overlays '["configs/raters"]'
 	lpgnet train --config configs/demo.yaml
 	lpgnet evaluate --config configs/demo.yaml
 	lpgnet predict examples/demo/recording/recording.flac --model work/demo/runs/default --out work/demo/timelines

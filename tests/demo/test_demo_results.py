@@ -12,6 +12,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lpgnet.feature_extractors import load_encoder
@@ -19,6 +20,7 @@ from lpgnet.model import EmotionModel
 from lpgnet.pipeline import cli
 from lpgnet.pipeline.config import Config, PredictionConfig, parse_config
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.embeddings.plan import plan_audio, plan_text, stack_embeddings
 from lpgnet.pipeline.labelling.batch import label_sources
@@ -63,6 +65,32 @@ def test_the_new_recording_gets_its_true_labels(run: Path, tmp_path: Path, monke
         truth = [names[row["label"]] for row in csv.DictReader(file)]
     right = sum(row["label"] == label for row, label in zip(rows, truth, strict=True))
     assert right >= 0.8 * len(truth)
+
+
+def concordance(guessed: np.ndarray, true: np.ndarray) -> float:
+    """Lin's correlation, which falls where scale or offset differ."""
+    covariance = np.cov(guessed, true, bias=True)
+    gap = (guessed.mean() - true.mean()) ** 2
+    return float(2 * covariance[0, 1] / (covariance[0, 0] + covariance[1, 1] + gap))
+
+
+def test_the_dimensions_of_voices_that_were_held_out_are_near_the_raters(run: Path) -> None:
+    measured = json.loads((run / "metrics.json").read_text())["dimensions"]
+    print({name: scores["ccc"] for name, scores in measured.items()})
+    assert set(measured) == set(DIMENSIONS)
+    assert all(scores["ccc"] >= 0.7 for scores in measured.values())
+
+
+def test_the_timeline_of_the_new_recording_has_its_true_dimensions(run: Path, tmp_path: Path) -> None:
+    timeline = predict(run, RECORDING / "recording.flac", tmp_path)
+    assert timeline.ranges == dict.fromkeys(DIMENSIONS, (1.0, 5.0))
+    with (RECORDING / "recording.truth.csv").open(newline="") as file:
+        truth = list(csv.DictReader(file))
+    for name in DIMENSIONS:
+        guessed = np.array([row.dimensions[name] for row in timeline.rows])
+        found = concordance(guessed, np.array([float(row[name]) for row in truth]))
+        print(name, found)
+        assert found >= 0.6
 
 
 def test_the_card_says_what_the_model_was_trained_on(run: Path) -> None:

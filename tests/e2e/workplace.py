@@ -88,7 +88,7 @@ def write_config(path: Path, corpus: Path, encoders: Path, work: Path) -> None:
         "corpus": {
             "reader": "table",
             "root": str(corpus),
-            "options": {"table": "utterances.csv", "ranges": dict.fromkeys(DIMENSIONS, [1, 5])},
+            "options": {"table": "utterances.csv", "ranges": {name: [1, 5] for name in DIMENSIONS}},
         },
         "encoders": {
             name: {"name": f"hf:{encoders / name}", "layers": "all", "precision": "fp32"} for name in ("audio", "text")

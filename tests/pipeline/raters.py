@@ -142,21 +142,21 @@ def gain_of_distributions(
     """Measure how much nearer to the known distributions (Jensen-Shannon divergence) learning the votes comes.
 
     Args:
-        folder: for the runs.
+        folder: for the runs; those that are there already are not trained again.
         config: by which the majority is learned.
         seeds: number of corpora, each learned once with each target.
         unagreed: what becomes of utterances without a majority where votes are learned.
         dialogues: in a corpus.
     """
-    recipes = [config.training, replace(config.training, target="distribution", unagreed=unagreed)]
+    recipes = {"majority": config.training}
+    recipes[f"votes, {unagreed}"] = replace(config.training, target="distribution", unagreed=unagreed)
     sides: list[list[np.ndarray]] = [[], []]
     for seed in range(seeds):
         corpus = make_voted_corpus(seed, dialogues=dialogues)
         split = make_split(corpus)
         known = {u.utterance_id: u.extra[KNOWN] for dialogue in split.test for u in dialogue.utterances}
-        for side, recipe in zip(sides, recipes, strict=True):
-            path = folder / f"{recipe.target} {seed}"
-            found = predict_after(replace(config, training=recipe), corpus, split, path)
+        for side, (name, recipe) in zip(sides, recipes.items(), strict=True):
+            found = predict_after(replace(config, training=recipe), corpus, split, folder / f"{name} {seed}")
             side.append(dialogue_distributions([replace(one, shares=known[one.utterance_id]) for one in found]))
     return _gain(sides, config, "jsd", distribution_scores)
 
@@ -165,19 +165,21 @@ def gain_of_ratings(folder: Path, config: Config, *, seeds: int, removed: float 
     """Measure how much learning valence and arousal raises weighted F1 where most training labels are gone.
 
     Args:
-        folder: for the runs.
+        folder: for the runs; those that are there already are not trained again.
         config: by which labels alone are learned, with the dimensions' loss and weight.
         seeds: number of corpora, each learned once with and once without ratings.
         removed: share of the training labels that are gone.
         dialogues: in a corpus.
     """
-    models = [config.model, replace(config.model, dimensions=["valence", "arousal"])]
+    loss = getattr(config.model, "dimension_loss", None)
+    models = {"labels": replace(config.model, dimension_loss=None)}  # type: ignore[call-arg]
+    models[f"ratings, {loss}"] = replace(config.model, dimensions=["valence", "arousal"])  # type: ignore[call-arg]
     sides: list[list[np.ndarray]] = [[], []]
     for seed in range(seeds):
         corpus = make_rated_corpus(seed, dialogues=dialogues)
         split = remove_labels(make_split(corpus), removed, seed=seed)
-        for number, (side, model) in enumerate(zip(sides, models, strict=True)):
-            found = predict_after(replace(config, model=model), corpus, split, folder / f"{number} {seed}")
+        for side, (name, model) in zip(sides, models.items(), strict=True):
+            found = predict_after(replace(config, model=model), corpus, split, folder / f"{name} {seed}")
             side.append(dialogue_confusions(found, CODES))
     return _gain(sides, config, "weighted_f1", overall_scores)
 
