@@ -15,7 +15,7 @@ from lpgnet.cache import FeatureStore, StatCache, StoredRows, StoreError, audio_
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, describe, locate, segment_of
 from lpgnet.pipeline.corpora.manifest import Utterance
-from lpgnet.pipeline.errors import PipelineError, kind_and_words
+from lpgnet.pipeline.errors import MissingExtraError, PipelineError, kind_and_words
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import EncoderSpec
@@ -140,9 +140,15 @@ def _look_up(stat_cache: StatCache, files: Sequence[str]) -> dict[str, dict[str,
 
 
 def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
-    """Describe a recording in a form that the stat cache keeps."""
+    """Describe a recording in a form that the stat cache keeps.
+
+    Raises:
+        MissingExtraError: an extra is needed, which is told once and not of each of thousands of videos.
+    """
     try:
         return asdict(describe(file or str(path)))
+    except MissingExtraError:
+        raise
     except Exception as error:
         return {"problem": why(error)}
 
