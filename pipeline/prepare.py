@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +12,17 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.corpora import compare_counts, known_about, read_corpus, refuse_links, sources
-from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Corpus, Manifest, count_by, write_manifest
+from lpgnet.pipeline.corpora import compare_counts, known_about, read_corpus, reader_version, refuse_links, sources
+from lpgnet.pipeline.corpora.agreement import Agreement, agreement
+from lpgnet.pipeline.corpora.manifest import (
+    CORPUS_FILE,
+    MANIFEST_FILE,
+    Corpus,
+    Manifest,
+    Utterance,
+    count_by,
+    write_manifest,
+)
 from lpgnet.pipeline.embeddings.equal_clips import equal_clips
 from lpgnet.pipeline.errors import shorten
 
@@ -47,7 +56,12 @@ def _inputs(config: Config) -> dict[str, object]:
     files = sources(config.corpus.reader, config.corpus.root, **config.corpus.options)
     if not config.corpus.follow_links:
         refuse_links(files, config.corpus.root)
-    return {"corpus": asdict(config.corpus), "name": config.name, "sources": _digests(config, files)}
+    return {
+        "corpus": asdict(config.corpus),
+        "reader_version": reader_version(config.corpus.reader),
+        "name": config.name,
+        "sources": _digests(config, files),
+    }
 
 
 def _outputs(config: Config) -> dict[str, object]:
@@ -74,29 +88,66 @@ def _read(config: Config) -> Manifest:
 
 
 def summarize(config: Config, manifest: Manifest) -> None:
-    """Print how many utterances there are per label, class, split, speaker and session, and which sound the same."""
+    """Print how many utterances each label, class, split, speaker and session has, and what raters said of them."""
     utterances = manifest.utterances
     n_dialogues = sum(1 for _ in manifest.dialogues())
     show(f"{manifest.corpus.name}: {len(utterances)} utterances in {n_dialogues} dialogues")
     rows = []
     for name in ("label", "split", "session", "speaker"):
         counts = count_by(utterances, name)
-        rows.append((name, shorten((f"{value} {count}" for value, count in counts.items()), most=12)))
+        rows.append((name, _counted(counts)))
         if name == "label" and config.labels:
             rows.append(("class", shorten(_classes(counts, config.labels), most=12)))
+    rows += _votes(config, utterances) + _dimensions(manifest)
     if clips := _equal_clips(config, manifest):
         rows.append(("equal clips", clips))
     show_table("", ("field", "utterances"), rows)
 
 
-def _classes(counts: Mapping[str, int], labels: Mapping[str, str | None]) -> list[str]:
-    """Say how many utterances each class has, by the config's `labels`, and of which codes: `happy 5 (exc, hap)`."""
+def _counted(counts: Mapping[str, float]) -> str:
+    return shorten((f"{value} {count:.10g}" for value, count in counts.items()), most=12)
+
+
+def _votes(config: Config, utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
+    """Say which codes and classes raters voted for, and how much they agree; nothing where nobody voted."""
+    totals: Counter[str] = Counter()
+    for utterance in utterances:
+        totals.update(utterance.votes or {})
+    if not totals:
+        return []
+    found, votes = agreement(utterances), {code: round(count, 2) for code, count in totals.most_common()}
+    rows = [("votes", _counted(votes))]
+    if config.labels:
+        rows.append(("votes by class", shorten(_classes(votes, config.labels), most=12)))
+    share = found.without_majority / found.voted
+    no_majority = f"{found.without_majority} of the {found.voted} with votes ({share:.1%})"
+    return [*rows, ("agreement", _agreement(found)), ("no majority", no_majority)]
+
+
+def _agreement(found: Agreement) -> str:
+    alpha = "not defined" if found.alpha is None else f"{found.alpha:.3f}"
+    left_out = f"; votes for several codes at once are left out ({found.shared:.4g})" if found.shared else ""
+    return f"Krippendorff's alpha {alpha}, of {found.compared} with at least 2 raters who named one code{left_out}"
+
+
+def _dimensions(manifest: Manifest) -> list[tuple[str, str]]:
+    """Say of each dimension how many utterances are rated, and from what to what."""
+    rows = []
+    for name, (low, high) in manifest.corpus.ranges.items():
+        ratings = [rating for utterance in manifest.utterances if (rating := getattr(utterance, name)) is not None]
+        found = f", {min(ratings):g} to {max(ratings):g}" if ratings else ""
+        rows.append((name, f"{len(ratings)} rated{found} (raters could give {low:g} to {high:g})"))
+    return rows
+
+
+def _classes(counts: Mapping[str, float], labels: Mapping[str, str | None]) -> list[str]:
+    """Say how many utterances or votes each class of `labels` has, and of which codes: `happy 5 (exc, hap)`."""
     codes: dict[str, list[str]] = defaultdict(list)
     for code in counts:
         codes[_class_of(code, labels)].append(code)
     totals = {name: sum(counts[code] for code in members) for name, members in codes.items()}
     ordered = sorted(totals, key=lambda name: (name.startswith("("), -totals[name]))
-    return [f"{name} {totals[name]} ({', '.join(sorted(codes[name]))})" for name in ordered]
+    return [f"{name} {totals[name]:.10g} ({', '.join(sorted(codes[name]))})" for name in ordered]
 
 
 def _class_of(code: str, labels: Mapping[str, str | None]) -> str:

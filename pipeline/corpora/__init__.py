@@ -13,7 +13,17 @@ from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, difference
 from lpgnet.pipeline.corpora.manifest import Utterance, check_dimensions, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
 
-__all__ = ["READERS", "ReadCorpus", "Reader", "compare_counts", "known_about", "read_corpus", "refuse_links", "sources"]
+__all__ = [
+    "READERS",
+    "ReadCorpus",
+    "Reader",
+    "compare_counts",
+    "known_about",
+    "read_corpus",
+    "reader_version",
+    "refuse_links",
+    "sources",
+]
 
 
 @dataclass(frozen=True)
@@ -25,18 +35,20 @@ class Reader:
         sources: takes the same arguments; returns the files that the manifest depends on.
         published: how many utterances the corpus is published with; empty where that is not known.
         about: what is known of its speech.
+        version: raised whenever the same files give another manifest.
     """
 
     read: Callable[..., ReadCorpus]
     sources: Callable[..., list[Path]]
     published: PublishedCounts
     about: About = field(default_factory=About)
+    version: int = 1
 
 
 READERS = {
-    "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS, iemocap.ABOUT),
+    "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS, iemocap.ABOUT, iemocap.VERSION),
     "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT),
-    "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS),
+    "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS, version=table.VERSION),
     "label_studio": Reader(label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS),
 }
 
@@ -74,6 +86,15 @@ def sources(reader: str, root: str, **options: object) -> list[Path]:
 def compare_counts(reader: str, utterances: Sequence[Utterance]) -> list[str]:
     """Return warnings where the counts by label, session or split differ from those the corpus is published with."""
     return differences(utterances, _reader(reader, {}).published)
+
+
+def reader_version(reader: str) -> int:
+    """Return the version of the reader of that name, which the manifest depends on as on the corpus's files.
+
+    Raises:
+        UsageError: no such reader.
+    """
+    return _reader(reader, {}).version
 
 
 def known_about(reader: str, given: About) -> About:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 from lpgnet.pipeline.corpora.about import About
+from lpgnet.pipeline.corpora.agreement import SHARED_VOTES
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.corpora.text import read_any_text
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
-VERSION = 1
+VERSION = 2
 # Actors, who play written scenes and improvise others.
 ABOUT = About("English", "acted", synthetic=False)
 _LABELS = ("ang", "hap", "exc", "sad", "neu")
@@ -53,17 +58,71 @@ _DIALOGUE = re.compile(r"(?P<session>Ses\d\d)[FM]_(?P<condition>impro|script)\w+
 _TURN = re.compile(r"(?P<id>Ses\w+)\s*\[[\d.]+\s*-\s*[\d.]+\]:(?P<text>.*)")
 # The single raters' lines (C-E2:, A-F1:) begin otherwise, and so does the header (%).
 _LABEL = re.compile(r"\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<id>\w+)\t(?P<code>\w+)\t\[(?P<ratings>[^\]]*)\]\s*")
-_RATINGS = ("valence", "activation", "dominance")
+# An evaluator's line: C-E2 judged somebody else, C-F1 and C-M1 are the actors' own reports.
+_RATER = re.compile(r"C-(?P<kind>[EFM])\d+:(?P<names>[^(]*)(?:\(.*)?")
+_CATEGORIES = {
+    "neutral": "neu",
+    "neutral state": "neu",
+    "anger": "ang",
+    "sadness": "sad",
+    "excited": "exc",
+    "happiness": "hap",
+    "frustration": "fru",
+    "surprise": "sur",
+    "fear": "fea",
+    "disgust": "dis",
+    "other": "oth",
+}
+# Evaluators rated from 1 to 5 (Busso et al., IEMOCAP, Language Resources and Evaluation 42, 2008); the triple is their
+# mean, without the actors' own reports. The release has some 0.5 and 5.5, which public code for it sets to 1 and 5.
+_RANGE = (1.0, 5.0)
+_SLIP = 0.5
+_Codes: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Label:
-    """One line of an evaluation file; times in seconds within the dialogue's recording."""
+    """What an evaluation file says of an utterance.
+
+    Attributes:
+        start, end: seconds within the dialogue's recording.
+        ratings: by dimension.
+        others: the codes that each evaluator named.
+        own: the codes that each actor named of the play.
+    """
 
     code: str
     start: float
     end: float
     ratings: dict[str, float]
+    others: tuple[_Codes, ...]
+    own: tuple[_Codes, ...]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A label line, and the evaluators' lines below it, each with its number."""
+
+    line: tuple[int, str]
+    raters: list[tuple[int, str]]
+
+
+class _Notes:
+    """What is odd about a file, and in which lines; one warning for each oddity."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: defaultdict[str, list[int]] = defaultdict(list)
+
+    def add(self, line: int, oddity: str) -> None:
+        self._lines[oddity].append(line)
+
+    def warnings(self) -> list[str]:
+        """Return the oddities in the order in which they were found."""
+        return [
+            f"{self.path}, line{'s' * (len(lines) > 1)} {shorten(lines)}: {oddity}"
+            for oddity, lines in self._lines.items()
+        ]
 
 
 def read(root: str, *, audio: str = "sentences") -> ReadCorpus:
@@ -71,6 +130,11 @@ def read(root: str, *, audio: str = "sentences") -> ReadCorpus:
 
     The utterances are the labelled ones, all 10,039 of them, in the order of the transcript files. Lines that are
     only in a transcript (`..._MXX0`, `M: Yeah.`) have neither a label nor a wav file of their own and are left out.
+
+    Evaluators who named several categories divide their vote among them. `extra.shared_votes` tells which of the votes
+    these are, and `extra.self_votes` what the actors themselves reported. An evaluator's line that cannot be read, or
+    that names a category which the corpus does not have, loses its vote with a warning rather than an error: the
+    utterance and its label are sound, and nobody can ask the evaluator again.
 
     Args:
         root: folder with `Session1` to `Session5`, or its parent that has them in `IEMOCAP_full_release`.
@@ -92,7 +156,7 @@ def read(root: str, *, audio: str = "sentences") -> ReadCorpus:
         found, notes = _read_dialogue(transcript, folder, audio=audio)
         utterances += found
         warnings += notes
-    return ReadCorpus(utterances=utterances, warnings=warnings, version=VERSION)
+    return ReadCorpus(utterances, warnings, VERSION, dict.fromkeys(DIMENSIONS, _RANGE))
 
 
 def sources(root: str, *, audio: str = "sentences") -> list[Path]:
@@ -142,26 +206,90 @@ def _read_turns(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def _read_labels(path: Path) -> tuple[dict[str, _Label], list[str]]:
     text, warnings = read_any_text(path)
-    return dict(_label_lines(text, path)), warnings
+    notes = _Notes(path)
+    labels = dict(_label(block, notes) for block in _blocks(text, notes))
+    return labels, warnings + notes.warnings()
 
 
-def _label_lines(text: str, path: Path) -> Iterator[tuple[str, _Label]]:
-    for line_number, line in enumerate(text.split("\n"), start=1):
-        if not line.startswith("["):
-            continue
-        match = _LABEL.fullmatch(line.strip())
-        if match is None:
-            raise PipelineError(f"{path}, line {line_number}: is not a label line: {line.strip()!r}")
-        yield match["id"], _label(match, where=f"{path}, line {line_number}")
+def _blocks(text: str, notes: _Notes) -> Iterator[_Block]:
+    block: _Block | None = None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("["):
+            if block is not None:
+                yield block
+            block = _Block((number, line.strip()), [])
+        elif line.startswith("C") and block is not None:
+            block.raters.append((number, line.strip()))
+        elif line.startswith("C"):
+            notes.add(number, "an evaluator's line stands before the first label line; its vote is left out")
+    if block is not None:
+        yield block
 
 
-def _label(match: re.Match[str], *, where: str) -> _Label:
+def _label(block: _Block, notes: _Notes) -> tuple[str, _Label]:
+    """Return an utterance's id and label."""
+    number, line = block.line
+    where = f"{notes.path}, line {number}"
+    match = _LABEL.fullmatch(line)
+    if match is None:
+        raise PipelineError(f"{where}: is not a label line: {line!r}")
+    start, end, named = _numbers(match, where=where)
+    ratings = {name: _in_range(name, rating, number, notes) for name, rating in named.items()}
+    raters = [(kind, codes) for line in block.raters for kind, codes in _rater(*line, notes)]
+    others = tuple(codes for kind, codes in raters if kind == "E")
+    own = tuple(codes for kind, codes in raters if kind != "E")
+    return match["id"], _Label(match["code"], start, end, ratings, others, own)
+
+
+def _numbers(match: re.Match[str], *, where: str) -> tuple[float, float, dict[str, float]]:
+    """Return a label line's start, end and ratings."""
     try:
         ratings = [float(rating) for rating in match["ratings"].split(",")]
-        named = dict(zip(_RATINGS, ratings, strict=True))
-        return _Label(code=match["code"], start=float(match["start"]), end=float(match["end"]), ratings=named)
+        return float(match["start"]), float(match["end"]), dict(zip(DIMENSIONS, ratings, strict=True))
     except ValueError:
         raise PipelineError(f"{where}: has a time or a rating that is not a number") from None
+
+
+def _in_range(name: str, rating: float, line: int, notes: _Notes) -> float:
+    """Return a rating as it is, or the end of the range that it just misses."""
+    low, high = _RANGE
+    if low <= rating <= high:
+        return rating
+    if not low - _SLIP <= rating <= high + _SLIP:
+        raise PipelineError(
+            f"{notes.path}, line {line}: {name} {rating:g} is not between {low:g} and {high:g}; correct it"
+        )
+    nearest = min(max(rating, low), high)
+    notes.add(line, f"{name} {rating:g} is not between {low:g} and {high:g}; it counts as {nearest:g}")
+    return nearest
+
+
+def _rater(number: int, line: str, notes: _Notes) -> Iterator[tuple[str, _Codes]]:
+    """Give the kind of an evaluator, and the codes that they named, if they named any."""
+    match = _RATER.fullmatch(line)
+    names = [] if match is None else [name.strip() for name in match["names"].split(";") if name.strip()]
+    unknown = [name for name in names if name.casefold() not in _CATEGORIES]
+    if match is None:
+        notes.add(number, f"is not an evaluator's line: {line!r:.60}; its vote is left out")
+    elif unknown:
+        notes.add(number, f"'{unknown[0]:.40}' is not a category of IEMOCAP; this evaluator's vote is left out")
+    elif names:
+        yield match["kind"], tuple(dict.fromkeys(_CATEGORIES[name.casefold()] for name in names))
+
+
+def _votes(raters: Iterable[_Codes]) -> dict[str, float]:
+    """Count votes by code; whoever named several codes gives each an equal share of one vote."""
+    votes: defaultdict[str, Fraction] = defaultdict(Fraction)
+    for codes in raters:
+        for code in codes:
+            votes[code] += Fraction(1, len(codes))
+    return {code: float(count) for code, count in votes.items()}
+
+
+def _rest(label: _Label) -> dict[str, dict[str, float]]:
+    several = [codes for codes in label.others if len(codes) > 1]
+    found = {"self_votes": _votes(label.own), SHARED_VOTES: _votes(several)}
+    return {name: votes for name, votes in found.items() if votes}
 
 
 def _utterance(name: str, text: str, label: _Label, *, transcript: Path, session: str, audio: str) -> Utterance:
@@ -184,5 +312,7 @@ def _utterance(name: str, text: str, label: _Label, *, transcript: Path, session
         session=parts["session"],
         condition=_CONDITIONS[parts["condition"]],
         label=label.code,
-        extra=dict(label.ratings),
+        votes=_votes(label.others) or None,
+        extra=_rest(label),
+        **label.ratings,
     )

@@ -1,15 +1,21 @@
 """The table that `prepare` prints: classes beside the corpus's codes, and clips that sound the same."""
 
+import inspect
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
 from lpgnet.cache import StatCache
+from lpgnet.pipeline.corpora import READERS, reader_version
 from lpgnet.pipeline.corpora.manifest import Corpus, Utterance
 from lpgnet.pipeline.embeddings import equal_clips as module
 from tests.e2e.workplace import Run, Workplace, read_table, write_table
+
+# What raters said in the demo's table.
+VOTED = ("votes", "valence", "arousal", "dominance")
 
 
 def line_of(out: str, field: str) -> str:
@@ -87,3 +93,55 @@ def test_recordings_that_are_missing_are_the_features_stages_business(
 ) -> None:
     rows += [rows[0] | {"utterance_id": name, "audio": f"audio/{name}.wav"} for name in ("gone", "lost")]
     assert line_of(prepared(workplace, run, rows), "equal clips") == ""
+
+
+def test_votes_their_classes_and_the_agreement_of_raters(
+    workplace: Workplace, run: Run, rows: list[dict[str, str]]
+) -> None:
+    """By hand: aaa, ab and bb give alpha 0.5; ab has no majority; a rater who named several counts apart."""
+    said = ["ang;ang;ang", "ang;exc", "exc|exc", '{"ang": 1.5, "odd": 0.5}', "", "xxx"]
+    kept = [{name: cell for name, cell in row.items() if not name.startswith(VOTED)} for row in rows]
+    given = [row | {"votes": cell} for row, cell in zip(kept, [*said, *[""] * len(rows)], strict=False)]
+    labels = '{"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad", "xxx": null}'
+    out = " ".join(prepared(workplace, run, given, "--labels", labels).split())
+    assert "votes ang 5.5, exc 3, xxx 1, odd 0.5" in out
+    assert "votes by class angry 5.5 (ang), happy 3 (exc), (ignored) 1 (xxx), (not in labels) 0.5 (odd)" in out
+    assert "Krippendorff's alpha 0.500, of 3 with at least 2 raters who named one code" in out
+    assert "votes for several codes at once are left out (1)" in out
+    assert "no majority 1 of the 5 with votes (20.0%)" in out
+
+
+def test_dimensions_with_their_ranges(workplace: Workplace, run: Run, rows: list[dict[str, str]]) -> None:
+    kept = [{name: cell for name, cell in row.items() if not name.startswith(VOTED)} for row in rows]
+    given = [row | {"valence": "", "arousal": str(1 + place % 4)} for place, row in enumerate(kept)]
+    for row, rating in zip(given, ["1.5", "4"], strict=False):
+        row["valence"] = rating
+    options = '{"table": "utterances.csv", "ranges": {"valence": [1, 5]}}'
+    write_table(workplace.corpus / "utterances.csv", given)
+    code, out, err = run(workplace.arguments("prepare", "--corpus.options", options))
+    out, err = (" ".join(text.split()) for text in (out, err))
+    assert code == 0, err
+    assert "valence 2 rated, 1.5 to 4 (raters could give 1 to 5)" in out
+    assert f"arousal {len(rows)} rated, 1 to 4 (raters could give 1 to 4)" in out
+    assert "the range of arousal is taken from its ratings, 1 to 4; set corpus.options.ranges" in err
+    assert "dominance" not in out
+
+
+def test_without_raters_nothing_is_said_of_them(workplace: Workplace, run: Run, rows: list[dict[str, str]]) -> None:
+    given = [{name: cell for name, cell in row.items() if not name.startswith(VOTED)} for row in rows]
+    out = prepared(workplace, run, given)
+    assert "votes" not in out and "agreement" not in out and "valence" not in out
+
+
+def test_a_newer_reader_prepares_the_corpus_again(
+    workplace: Workplace, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(workplace.arguments("prepare"))[0] == 0
+    assert "up to date" in run(workplace.arguments("prepare"))[2]
+    monkeypatch.setitem(READERS, "table", replace(READERS["table"], version=99))
+    assert "up to date" not in run(workplace.arguments("prepare"))[2]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_readers_say_the_version_that_their_manifests_have(name: str) -> None:
+    assert reader_version(name) == inspect.getmodule(READERS[name].read).VERSION  # type: ignore[union-attr]

@@ -88,10 +88,16 @@ def test_all_fields_of_an_utterance(root: Path) -> None:
         session="Ses01",
         condition="improvised",
         label="neu",
-        extra={"valence": 2.5, "activation": 2.5, "dominance": 2.5},
+        votes={"neu": 1.0, "ang": 0.5, "fru": 0.5},
+        valence=2.5,
+        arousal=2.5,
+        dominance=2.5,
+        extra={"self_votes": {"neu": 1.0}, "shared_votes": {"ang": 0.5, "fru": 0.5}},
     )
     assert utterances[3].text == "Did you  get the [mail]: so?"
-    assert utterances[3].extra == {"valence": 3.0, "activation": 2.0, "dominance": 2.6667}
+    last = utterances[3]
+    assert (last.votes, last.valence, last.arousal, last.dominance) == ({"sad": 1.0}, 3.0, 2.0, 2.6667)
+    assert last.extra == {}
 
 
 def test_the_speaker_is_the_letter_of_the_last_field_and_suffixed_dialogues_are_read(root: Path) -> None:
@@ -142,6 +148,9 @@ def test_what_cannot_be_read_is_told(root: Path) -> None:
         ("[1.0 - 2.0] Ses01F_impro01_M000 neu [1, 2, 3]", "line 3: is not a label line"),
         ("[1.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0]", "line 3: has a time or a rating that is not a number"),
         ("[1.0.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0, 3.0]", "line 3: has a time or a rating"),
+        ("[1.0 - 2.0]\tSes01F_impro01_M000\tneu\t[0.0, 2.0, 3.0]", "line 3: valence 0 is not between 1 and 5"),
+        ("[1.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 25, 3.0]", "line 3: arousal 25 is not between 1 and 5"),
+        ("[1.0 - 2.0]\tSes01F_impro01_M000\tneu\t[1.0, 2.0, nan]", "line 3: dominance nan is not between 1 and 5"),
     ],
 )
 def test_wrong_label_lines_name_file_and_line(root: Path, line: str, message: str) -> None:
@@ -191,3 +200,77 @@ def test_counts_are_compared_with_the_published_ones() -> None:
         "utterances by session and label differ from the published counts: Ses03 hap 134 instead of 135",
     ]
     assert compare_counts("table", utterances) == []
+
+
+# By hand: four evaluators, one of whom divides a vote in three and one in two; the actors' reports count apart.
+RATED = f"""{HEADER}[1.0000 - 3.5000]\t{IMPRO}_M000\txxx\t[1.5000, 4.0000, 4.5000]
+C-E1:\tanger;\t(loud; but (not) shouting)
+C-E2:\tAnger; Frustration; Disgust;\t()
+C-E3:\tNeutral state; Other;\t()
+C-E4:\tAnger;
+C-F1:\tExcited; Happiness;\t()
+C-M1:\tSurprise;\t(fear)
+A-E1:\tval 2; act 4; dom  4;\t()
+[6.2901 - 8.2357]\t{IMPRO}_F000\tfea\t[1.0000, 5.0000, 3.3333]
+C-E1:\tFear; FEAR;\t()
+C-E2: Sadness; ()
+"""
+
+
+def test_votes_are_divided_among_what_an_evaluator_named(root: Path) -> None:
+    add_dialogue(root, IMPRO, IMPRO_TURNS, RATED)
+    corpus = read_corpus("iemocap", str(root))
+    first, second = corpus.utterances[:2]
+    third, half = 1 / 3, 1 / 2
+    assert first.votes == {"ang": 2 + third, "fru": third, "dis": third, "neu": half, "oth": half}
+    assert sum(first.votes.values()) == pytest.approx(4)
+    assert first.extra == {
+        "self_votes": {"exc": half, "hap": half, "sur": 1.0},
+        "shared_votes": {"ang": third, "fru": third, "dis": third, "neu": half, "oth": half},
+    }
+    assert (second.votes, second.extra) == ({"fea": 1.0, "sad": 1.0}, {})
+    assert (first.valence, first.arousal, first.dominance) == (1.5, 4.0, 4.5)
+    assert corpus.ranges == {"valence": (1.0, 5.0), "arousal": (1.0, 5.0), "dominance": (1.0, 5.0)}
+    assert not [warning for warning in corpus.warnings if IMPRO in warning]
+
+
+def test_an_utterance_that_only_its_actor_judged_has_no_votes(root: Path) -> None:
+    utterance = read_corpus("iemocap", str(root)).utterances[0]
+    assert (utterance.votes, utterance.extra) == (None, {"self_votes": {"neu": 1.0}})
+
+
+def test_an_evaluators_line_that_cannot_be_read_is_told_and_loses_its_vote(root: Path) -> None:
+    label = f"[1.0000 - 3.5000]\t{IMPRO}_M000\tneu\t[1.5000, 4.0000, 4.5000]\n"
+    lines = [
+        "C-E1:\tAnger;\t()",
+        label.strip(),
+        "C-E1:\tNeutral;\t()",
+        "C-E2:\tBored; Anger;\t()",
+        "C-E:\tAnger;\t()",
+        "C-E3:\tBored;\t()",
+        "C E4:\tAnger;\t()",
+        "C-E5:\t\t()",
+    ]
+    add_dialogue(root, IMPRO, IMPRO_TURNS, HEADER + "\n".join(lines))
+    corpus = read_corpus("iemocap", str(root))
+    assert corpus.utterances[0].votes == {"neu": 1.0}
+    found = [warning for warning in corpus.warnings if "EmoEvaluation" in warning]
+    place = f"EmoEvaluation/{IMPRO}.txt, line"
+    assert [warning[warning.index(place) + len(place) :] for warning in found] == [
+        " 3: an evaluator's line stands before the first label line; its vote is left out",
+        "s 6, 8: 'Bored' is not a category of IEMOCAP; this evaluator's vote is left out",
+        " 7: is not an evaluator's line: 'C-E:\\tAnger;\\t()'; its vote is left out",
+        " 9: is not an evaluator's line: 'C E4:\\tAnger;\\t()'; its vote is left out",
+    ]
+
+
+def test_the_half_points_beyond_the_range_that_the_release_has_stop_nobody(root: Path) -> None:
+    labels = IMPRO_LABELS.replace("[1.5000, 4.0000, 4.5000]", "[0.5000, 5.5000, 5.5000]")
+    add_dialogue(root, IMPRO, IMPRO_TURNS, labels)
+    corpus = read_corpus("iemocap", str(root))
+    assert (corpus.utterances[0].valence, corpus.utterances[0].arousal, corpus.utterances[0].dominance) == (1, 5, 5)
+    assert [warning.partition(", ")[2] for warning in corpus.warnings[:3]] == [
+        "line 13: valence 0.5 is not between 1 and 5; it counts as 1",
+        "line 13: arousal 5.5 is not between 1 and 5; it counts as 5",
+        "line 13: dominance 5.5 is not between 1 and 5; it counts as 5",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,10 @@ def test_empty_cells_are_null_but_for_the_text(tmp_path: Path) -> None:
 
 
 def test_json_values_keep_their_types_in_extra_and_become_strings_in_names(tmp_path: Path) -> None:
-    row = {"dialogue_id": 3, "label": 2, "text": None, "extra": {"valence": 2.5}, "votes": [1, 2]}
+    row = {"dialogue_id": 3, "label": 2, "text": None, "extra": {"valence": 2.5}, "moods": [1, 2]}
     utterance = read(tmp_path, json.dumps(row), name="t.jsonl").utterances[0]
     assert (utterance.dialogue_id, utterance.label, utterance.text) == ("3", "2", None)
-    assert utterance.extra == {"valence": 2.5, "votes": [1, 2]}
+    assert utterance.extra == {"valence": 2.5, "moods": [1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -228,3 +229,149 @@ def test_words_are_what_they_were_before_a_spreadsheet_was_spared_them(tmp_path:
     assert [u.text for u in read(tmp_path, f"dialogue_id,text\nd,{cell}\n").utterances] == [text]
     found = read(tmp_path, json.dumps({"dialogue_id": "d", "text": cell}), name="a.jsonl", table="a.jsonl").utterances
     assert [u.text for u in found] == [cell]
+
+
+def votes(folder: Path, text: str, **options: Any) -> list[dict[str, float] | None]:
+    name = options.pop("name", "table.csv")
+    return [u.votes for u in read(folder, text, name=name, table=name, **options).utterances]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dialogue_id,votes.ang,votes.neu,votes.sad\nd,2,1,0\nd,0.5,0.5,\nd,,0,\n",
+        "dialogue_id;votes\n"
+        'd;"{""ang"": 2, ""neu"": 1, ""sad"": 0}"\nd;"{""ang"": 0.5, ""neu"": 0.5}"\nd;"{""ang"": 0}"\n',
+    ],
+)
+def test_votes_in_a_column_for_each_code_or_as_an_object(tmp_path: Path, text: str) -> None:
+    assert votes(tmp_path, text) == [{"ang": 2, "neu": 1}, {"ang": 0.5, "neu": 0.5}, None]
+
+
+@pytest.mark.parametrize(
+    "cell", ["ang;ang;neu", "ang, ang, neu", " ang|neu | ang;", "ang  ang\tneu", '["ang", "ang", "neu"]']
+)
+def test_votes_as_codes_with_separators_are_counted(tmp_path: Path, cell: str) -> None:
+    quoted = cell.replace('"', '""')
+    assert votes(tmp_path, f'dialogue_id,votes\nd,"{quoted}"\nd,\nd, ; \n') == [{"ang": 2, "neu": 1}, None, None]
+
+
+def test_codes_may_hold_blanks_where_a_separator_stands(tmp_path: Path) -> None:
+    assert votes(tmp_path, "dialogue_id,votes\nd,Neutral state; Anger\n") == [{"Neutral state": 1, "Anger": 1}]
+
+
+def test_json_lines_hold_votes_as_an_object_a_list_or_a_code(tmp_path: Path) -> None:
+    """Whoever writes rows from columns gives null for the codes that a row lacks."""
+    cells = [{"ang": 2, "neu": None}, ["ang", "ang", "neu"], [1, 2, 1], "ang", 3, [], None]
+    text = "\n".join(json.dumps({"dialogue_id": "d", "votes": cell}) for cell in cells)
+    expected = [{"ang": 2}, {"ang": 2, "neu": 1}, {"1": 2, "2": 1}, {"ang": 1}, {"3": 1}, None, None]
+    assert votes(tmp_path, text, name="t.jsonl") == expected
+
+
+def test_columns_of_votes_and_ratings_are_renamed(tmp_path: Path) -> None:
+    text = "dialogue_id,n_angry,votes.neu,raters,Val,mood\nd,2,1,3,2.5,x\nd,0,0,3,3,y\n"
+    columns = {"votes.ang": "n_angry", "valence": "Val"}
+    corpus = read(tmp_path, text, columns=columns, ranges={"valence": [1, 5]})
+    assert corpus.utterances[0] == Utterance(
+        "d", "d_001", votes={"ang": 2, "neu": 1}, valence=2.5, extra={"raters": "3", "mood": "x"}
+    )
+    assert corpus.ranges == {"valence": (1.0, 5.0)}
+    assert corpus.warnings == []
+    assert votes(tmp_path, "dialogue_id,raters\nd,ang neu\n", columns={"votes": "raters"}) == [{"ang": 1, "neu": 1}]
+    assert votes(tmp_path, "dialogue_id,votes.1\nd,4\n", columns={"votes.ang": "votes.1"}) == [{"ang": 4}]
+
+
+def test_a_range_that_is_not_given_is_that_of_the_ratings_and_told(tmp_path: Path) -> None:
+    corpus = read(tmp_path, "dialogue_id,arousal,valence\nd,1,-0.5\nd,,\nd,4.5,0.25\n", ranges={"arousal": [1, 5]})
+    assert [(u.arousal, u.valence, u.dominance, u.extra) for u in corpus.utterances] == [
+        (1.0, -0.5, None, {}),
+        (None, None, None, {}),
+        (4.5, 0.25, None, {}),
+    ]
+    assert corpus.ranges == {"arousal": (1.0, 5.0), "valence": (-0.5, 0.25)}
+    (warning,) = corpus.warnings
+    assert (
+        "table.csv: the range of valence is taken from its ratings, -0.5 to 0.25; set corpus.options.ranges" in warning
+    )
+
+
+@pytest.mark.parametrize("cells", [("positive", "negative"), ("", ""), ("3", "3")])
+def test_a_column_that_is_only_called_like_a_dimension_goes_on_being_extra(
+    tmp_path: Path, cells: tuple[str, str]
+) -> None:
+    corpus = read(tmp_path, "dialogue_id,valence\n" + "".join(f"d,{cell}\n" for cell in cells))
+    assert [u.extra for u in corpus.utterances] == [{"valence": cell} if cell else {} for cell in cells]
+    assert [u.valence for u in corpus.utterances] == [None, None]
+    assert corpus.ranges == {}
+    assert [("all ratings" in warning and "are equal" in warning) for warning in corpus.warnings] == [True] * (
+        cells == ("3", "3")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dialogue_id,votes.ang\nd,-1\n", "line 2, column 'votes.ang': '-1' is not a number of votes"),
+        ("dialogue_id,votes.ang\nd,two\n", "line 2, column 'votes.ang': 'two' is not a number of votes"),
+        ("dialogue_id,votes.ang\nd,nan\n", "line 2, column 'votes.ang': 'nan' is not a number of votes"),
+        ('dialogue_id,votes\nd,"{""ang"": -2}"\n', "line 2, column 'votes', code 'ang': -2 is not a number of votes"),
+        ('dialogue_id,votes\nd,"{""ang"": true}"\n', "line 2, column 'votes', code 'ang': True is not a number"),
+        ("dialogue_id,votes\nd,{ang: 2}\n", "line 2, column 'votes': is not JSON"),
+        ("dialogue_id,votes\nd,[[1]]\n", "line 2, column 'votes': [1] is not a code"),
+        ("dialogue_id,votes\nd,[true]\n", "line 2, column 'votes': True is not a code"),
+        ("dialogue_id,votes,votes.ang\nd,ang,1\n", "has votes in column 'votes' and in a column for each code"),
+        ("dialogue_id,valence\nd,2\nd,high\n", "line 3, column 'valence': 'high' is not a rating"),
+        ("dialogue_id,valence\nd,2\nd,inf\n", "line 3, column 'valence': 'inf' is not a rating"),
+        ("dialogue_id,arousal\nd,2\nd,7\n", "line 3, column 'arousal': arousal 7 is not between 1 and 5"),
+        ("dialogue_id,arousal\nd,0.5\n", "line 2, column 'arousal': arousal 0.5 is not between 1 and 5"),
+        ("dialogue_id,arousal\nd,2\nd,calm\n", "line 3, column 'arousal': 'calm' is not a rating"),
+    ],
+)
+def test_wrong_votes_and_ratings_name_file_line_and_column(tmp_path: Path, text: str, message: str) -> None:
+    ranges = {"arousal": [1, 5]} if "arousal" in text else None
+    with pytest.raises(PipelineError) as caught:
+        read(tmp_path, text, ranges=ranges)
+    assert f"table.csv, {message}" in str(caught.value) or f"table.csv: {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_names_and_ranges(tmp_path: Path) -> None:
+    text = "dialogue_id,votes.ang\nd,1\n"
+    with pytest.raises(PipelineError, match=r"has no column 'n_sad' for votes\.sad"):
+        read(tmp_path, text, columns={"votes.sad": "n_sad"})
+    with pytest.raises(PipelineError, match="has no column 'valence' for valence"):
+        read(tmp_path, text, ranges={"valence": [1, 5]})
+    for ranges, message in [
+        ({"valance": [1, 5]}, r"corpus\.options\.ranges: 'valance' is not one of valence, arousal, dominance"),
+        ({"valence": [5, 1]}, r"corpus\.options\.ranges: the range of valence must be \[lowest, highest\]"),
+        ([1, 5], r"corpus\.options\.ranges: give \{dimension: \[lowest, highest\]\}"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            read(tmp_path, text, ranges=ranges)
+    with pytest.raises(UsageError, match=r"no field 'votes\.'"):
+        read(tmp_path, text, columns={"votes.": "x"})
+
+
+def test_a_manifest_is_a_table(tmp_path: Path) -> None:
+    utterance = Utterance("d", "u", votes={"ang": 1.5}, valence=2.0, extra={"mood": 1})
+    corpus = read(tmp_path, json.dumps(asdict(utterance)), name="t.jsonl", ranges={"valence": [1, 5]})
+    assert corpus.utterances == [utterance]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(["ang", "neu", "sad"]), st.integers(0, 4), min_size=1), min_size=1),
+    separator=st.sampled_from([";", ", ", "|", " "]),
+)
+def test_the_ways_to_write_votes_agree(tmp_path: Path, rows: list[dict[str, int]], separator: str) -> None:
+    codes = ("ang", "neu", "sad")
+    columns = [{f"votes.{code}": row.get(code, 0) for code in codes} for row in rows]
+    whole = [{"votes": row} for row in rows]
+    listed = [{"votes": [code for code, count in row.items() for _ in range(count)]} for row in rows]
+    written = [{"votes": separator.join(row["votes"])} for row in listed]
+    found = []
+    for way in (columns, whole, listed, written):
+        text = "\n".join(json.dumps({"dialogue_id": "d", **row}) for row in way)
+        found.append(votes(tmp_path, text, name="t.jsonl"))
+    assert found[0] == found[1] == found[2] == found[3]
+    assert found[0] == [{code: count for code, count in row.items() if count} or None for row in rows]
