@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from lpgnet.pipeline.corpora import iemocap, label_studio, meld, table
+from lpgnet.pipeline.corpora import hub, iemocap, label_studio, meld, table
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
 from lpgnet.pipeline.corpora.manifest import Utterance, check_dimensions, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
 
 __all__ = [
+    "CLIPS",
     "READERS",
     "ReadCorpus",
     "Reader",
@@ -24,6 +25,9 @@ __all__ = [
     "refuse_links",
     "sources",
 ]
+
+# The folder of such clips, beside the manifest.
+CLIPS = "audio"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Reader:
         published: how many utterances the corpus is published with; empty where that is not known.
         about: what is known of its speech.
         version: raised whenever the same files give another manifest.
+        writes_clips: `read` also takes `clips`, the folder into which it writes clips that the corpus holds as bytes.
     """
 
     read: Callable[..., ReadCorpus]
@@ -43,29 +48,33 @@ class Reader:
     published: PublishedCounts
     about: About = field(default_factory=About)
     version: int = 1
+    writes_clips: bool = False
 
 
 READERS = {
     "iemocap": Reader(iemocap.read, iemocap.sources, iemocap.PUBLISHED_COUNTS, iemocap.ABOUT, iemocap.VERSION),
-    "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT),
+    "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT, meld.VERSION),
     "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS, version=table.VERSION),
+    "datasets": Reader(hub.read, hub.sources, hub.PUBLISHED_COUNTS, version=hub.VERSION, writes_clips=True),
     "label_studio": Reader(label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS),
 }
 
 
-def read_corpus(reader: str, root: str, **options: object) -> ReadCorpus:
+def read_corpus(reader: str, root: str, *, clips: Path = Path(CLIPS), **options: object) -> ReadCorpus:
     """Read a corpus with the reader of that name.
 
     Args:
         reader: one of `READERS`.
         root: folder of the corpus.
+        clips: folder into which a reader writes clips that the corpus holds as bytes.
         options: keyword arguments of that reader's `read`.
 
     Raises:
         UsageError: no such reader, or no such option.
         PipelineError: the corpus cannot be read; names the file and the line.
     """
-    corpus = _reader(reader, options).read(root, **options)
+    known = _reader(reader, options)
+    corpus = known.read(root, **options, **({"clips": clips} if known.writes_clips else {}))
     check_utterances(corpus.utterances, source=root)
     check_dimensions(corpus.utterances, corpus.ranges, source=root)
     return corpus
@@ -106,7 +115,7 @@ def known_about(reader: str, given: About) -> About:
 def _reader(name: str, options: Mapping[str, object]) -> Reader:
     if name not in READERS:
         raise UsageError(f"no corpus reader '{name}'{did_you_mean(name, READERS)}; readers: {', '.join(READERS)}")
-    known = list(inspect.signature(READERS[name].read).parameters)[1:]
+    known = [option for option in list(inspect.signature(READERS[name].read).parameters)[1:] if option != "clips"]
     for option in options:
         if option not in known:
             raise UsageError(
