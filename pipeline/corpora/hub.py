@@ -178,7 +178,7 @@ class _Reading:
         number = 0
         tables = split.tables()
         while (table := self._next(tables, split, number)) is not None:
-            column = _audio_column(table, split, self.columns)
+            column = _audio_column(table, split, self.columns, self.source)
             for cells, sound in zip(_cells(table, column, split), _sounds(table, column), strict=True):
                 where = f"{self.source}, split {split.name}, row {number}"
                 yield _Row(split.name, number, _named(cells, split, where), self._file(sound, where))
@@ -243,13 +243,18 @@ class _Reading:
         return self._kept(content, inner, where)
 
 
-def _audio_column(table: pa.Table, split: Split, columns: Columns) -> str | None:
+def _audio_column(table: pa.Table, split: Split, columns: Columns, source: str) -> str | None:
     """Return the column of audio: the named one, the one that is called so, or the only one of that kind."""
-    named = columns.named.get("audio", "audio")
-    if named in table.column_names:
+    named, known = columns.named.get("audio", "audio"), table.column_names
+    if named in known:
         return named
+    if "audio" in columns.named:
+        raise PipelineError(
+            f"{source}, split {split.name}: has no column '{named}' for audio{did_you_mean(named, known)}; its columns"
+            f" are {shorten(known, most=20)}"
+        )
     found = [name for name, kind in split.features.items() if type(kind).__name__ in ("Audio", "Video")]
-    return found[0] if len(found) == 1 and "audio" not in columns.named else None
+    return found[0] if len(found) == 1 else None
 
 
 def _sounds(table: pa.Table, column: str | None) -> Iterator[object]:
