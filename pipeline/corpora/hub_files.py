@@ -166,8 +166,10 @@ def _state_files(folder: Path) -> tuple[str, list[str]]:
 
 def _plain_names(names: object, path: Path) -> list[str]:
     """Check the names of files or folders beside a file that lists them."""
-    listed = names if isinstance(names, list) else [names]
-    for name in listed:
-        if not isinstance(name, str) or not name or os.path.basename(name) != name or name.startswith("."):
-            raise PipelineError(f"{path}: {name!r:.60} is no name of a file beside it; save the dataset again")
-    return listed
+    return [_plain_name(name, path) for name in (names if isinstance(names, list) else [names])]
+
+
+def _plain_name(name: object, path: Path) -> str:
+    if not isinstance(name, str) or not name or os.path.basename(name) != name or name.startswith("."):
+        raise PipelineError(f"{path}: {name!r:.60} is no name of a file beside it; save the dataset again")
+    return name
