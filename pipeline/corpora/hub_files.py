@@ -26,7 +26,7 @@ _ELSEWHERE = "give a local folder as corpus.root"
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 # What reads tables and folders of recordings, and no code; as `datasets` names its readers.
 _KINDS = ("parquet", "arrow", "csv", "json", "audiofolder", "videofolder")
-# Rows that are in memory together, with their audio; a row group of Parquet may have more.
+# Rows that are in memory together, with their audio; of Parquet, Arrow decodes a row group at a time.
 _BATCH = 32
 
 
@@ -114,15 +114,19 @@ def open_splits(folder: Path, config: str | None, *, source: str) -> list[Split]
     """
     import datasets
 
+    from lpgnet.feature_extractors import quiet_hub
+
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     _refuse_script(folder / f"{folder.name}.py", source)
     saved = _saved_files(folder)
     try:
-        builder = datasets.load_dataset_builder(
-            "arrow" if saved else str(folder), None if saved else config, data_files=saved
-        )
+        with quiet_hub():
+            builder = datasets.load_dataset_builder(
+                "arrow" if saved else str(folder), None if saved else config, data_files=saved
+            )
         _check_files(builder, folder, source)
+        _read_little_at_once(builder)
         found = builder.as_streaming_dataset()
     except PipelineError:
         raise
@@ -145,6 +149,15 @@ def _check_files(builder: Any, folder: Path, source: str) -> None:
     outside = [file for file in files if is_address(file) or not Path(os.path.abspath(file)).is_relative_to(folder)]
     if outside:
         raise PipelineError(f"{source}: its files lie outside {folder}: {shorten(outside, most=2)}; put them there")
+
+
+def _read_little_at_once(builder: Any) -> None:
+    """Keep Arrow from fetching the next row groups of Parquet ahead: each may hold 100 MB of audio."""
+    if hasattr(builder.config, "fragment_scan_options"):
+        from pyarrow.dataset import ParquetFragmentScanOptions
+
+        builder.config.batch_size = _BATCH
+        builder.config.fragment_scan_options = ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
 
 
 def _saved_files(folder: Path) -> dict[str, list[str]] | None:

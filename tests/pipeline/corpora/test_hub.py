@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import unquote
 
 import datasets
 import numpy as np
@@ -450,20 +454,20 @@ import sys, json
 from pathlib import Path
 from lpgnet.pipeline.corpora import read_corpus, sources
 from lpgnet.pipeline.errors import PipelineError
+options = json.loads(sys.argv[3])
 try:
-    print(*sources("datasets", ".", name=sys.argv[1]))
-    options = json.loads(sys.argv[3])
+    print(*sources("datasets", ".", name=sys.argv[1], **options))
     print(len(read_corpus("datasets", ".", clips=Path(sys.argv[2]), name=sys.argv[1], **options).utterances))
 except PipelineError as error:
     print(error)
 """
 
 
-def told(tmp_path: Path, name: str, **environment: str) -> list[str]:
+def told(tmp_path: Path, name: str, options: dict[str, Any] | None = None, **environment: str) -> list[str]:
     """What a process of its own prints, whose home of the hub is `tmp_path`."""
     settings = {"HF_HOME": str(tmp_path), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
-    options = json.dumps({"columns": COLUMNS})
-    command = [sys.executable, "-c", PROGRAM, name, str(tmp_path / "clips"), options]
+    given = json.dumps({"columns": COLUMNS, **(options or {})})
+    command = [sys.executable, "-c", PROGRAM, name, str(tmp_path / "clips"), given]
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -477,6 +481,69 @@ def test_what_is_cached_needs_no_network(tmp_path: Path) -> None:
     (folder / "talks.py").write_text("raise SystemExit('ran')")
     (line,) = told(tmp_path, "owner/talks", HF_HUB_OFFLINE="1")
     assert line.startswith("owner/talks: is a script that loads a dataset") and "refs/convert/parquet" in line
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does for a dataset of one commit, whose files lie in `folder`."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        files = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        name = unquote(self.path.partition(f"/resolve/{COMMIT}/")[2] or self.path.partition("/resolve/main/")[2])
+        if "missing" in self.path or ("/resolve/" in self.path and name not in files):
+            self.answer(404, headers={"X-Error-Code": "EntryNotFound" if name else "RepoNotFound"})
+        elif name:
+            content = files[name].read_bytes()
+            etag = hashlib.sha256(content).hexdigest()
+            self.answer(
+                200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"', "X-Linked-Size": str(len(content))}
+            )
+        elif "/tree/" in self.path:
+            tree = [
+                {"type": "file", "path": name, "size": path.stat().st_size, "oid": "0" * 40}
+                for name, path in files.items()
+            ]
+            self.answer(200, json.dumps(tree).encode())
+        else:
+            siblings = [{"rfilename": name} for name in files]
+            self.answer(200, json.dumps({"id": "owner/talks", "sha": COMMIT, "siblings": siblings}).encode())
+
+    do_HEAD = do_GET
+
+    def answer(self, code: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    made = parquet(tmp_path / "made")
+    (made / "README.md").write_text("A dataset.\n")
+    (made / "big.bin").write_bytes(b"x")
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Made", (Hub,), {"folder": made})) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_dataset_is_fetched_once_at_its_commit(tmp_path: Path, hub: str) -> None:
+    home = tmp_path / "home"
+    settings = {"HF_ENDPOINT": hub, "HF_HUB_DISABLE_XET": "1"}
+    folder = home / "hub" / "datasets--owner--talks" / "snapshots" / COMMIT
+    assert told(home, "owner/talks", options={"files": ["*.parquet"]}, **settings) == [str(folder), str(len(ROWS))]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "validation-00000-of-00001.parquet"]
+    assert told(home, "owner/talks", HF_HUB_OFFLINE="1") == [str(folder), str(len(ROWS))]
+    (line,) = told(home, "owner/missing", **settings)
+    assert line.startswith("owner/missing: the hub has no such dataset (or it is private: log in")
 
 
 def test_a_hub_that_gives_nothing(tmp_path: Path) -> None:
