@@ -105,6 +105,8 @@ def _dialogue(index: int, rows: slice, labels: np.ndarray, values: dict[str, tor
         present={name: torch.ones(length, dtype=torch.bool) for name in values},
         labels=torch.from_numpy(labels[rows]),
         speakers=torch.arange(length) % 2,
+        votes=torch.zeros(length, 4),
+        ratings={},
     )
 
 

@@ -11,9 +11,10 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from torch import Tensor, nn
 
 from lpgnet.model.configuration import EmotionConfig, read_config, write_config
-from lpgnet.model.distillation import LossTerms, loss_counts, self_distillation
+from lpgnet.model.distillation import IGNORED_LABEL, LossTerms, loss_counts, self_distillation
 from lpgnet.model.errors import ModelError
 from lpgnet.model.layers import InputMix
+from lpgnet.model.ratings import RatingTerms, normalize_ratings, rating_terms, restore_units
 from lpgnet.model.weights import read_weights, write_weights
 
 CONFIG_FILE = "config.json"
@@ -28,8 +29,10 @@ class EmotionOutput:
         logits: (B, L, C) of the head that predicts. What stands at padding means nothing.
         branch_logits: (B, L, C) by modality, of the heads that serve training; empty without such heads.
         modality_weights: (B, L) by modality, the mean of gate 2 over the dimensions; empty without gates.
-        loss: scalar, the terms normalized by this batch's own counts; only with labels.
-        loss_terms: the loss's sums and counts; only with labels.
+        dimensions: (B, L) by dimension, in the units of the corpus that the model was trained on; empty without heads
+            for them.
+        loss: scalar, the terms normalized by this batch's own counts; only with targets.
+        loss_terms: the loss's sums and counts; only with targets.
         modality_gates: gate 2, (B, L, d) by modality; only on request.
         path_gates: gate 1, (B, L, d) by path, as in "text<-audio"; only on request.
     """
@@ -37,10 +40,31 @@ class EmotionOutput:
     logits: Tensor
     branch_logits: dict[str, Tensor] = field(default_factory=dict)
     modality_weights: dict[str, Tensor] = field(default_factory=dict)
+    dimensions: dict[str, Tensor] = field(default_factory=dict)
     loss: Tensor | None = None
     loss_terms: LossTerms | None = None
     modality_gates: dict[str, Tensor] | None = None
     path_gates: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What the utterances of a batch are to be taken for; each of it may be missing, of an utterance or of all.
+
+    Attributes:
+        labels: (B, L) class numbers, -100 where there is none.
+        votes: (B, L, C) shares of the raters' votes that sum to 1, zeros where there are none. They are learned
+            instead of the label.
+        ratings: (B, L) by dimension, in the units of the model's `ranges`, NaN where there is none.
+    """
+
+    labels: Tensor | None = None
+    votes: Tensor | None = None
+    ratings: Mapping[str, Tensor] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return self.labels is not None or self.votes is not None or bool(self.ratings)
 
 
 class EmotionModel(nn.Module, PyTorchModelHubMixin):
@@ -116,9 +140,11 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         with torch.no_grad():
             return self._mix(modality).distances(values.to(self.device)).cpu()
 
-    def loss_counts(self, labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+    def loss_counts(
+        self, labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor], votes: Tensor | None = None
+    ) -> Tensor:
         """Count what each loss term of a batch is divided by, (terms,), without running the model."""
-        return loss_counts(labels, mask, masks, self.branch_names, self.config)
+        return loss_counts(labels, mask, masks, self.branch_names, self.config, votes=votes)
 
     def present(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """Which utterances have which modality of the model, (B, L) bool; none if the batch lacks it."""
@@ -138,17 +164,58 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         self,
         logits: Tensor,
         branch_logits: dict[str, Tensor],
-        labels: Tensor | None,
+        rated: Tensor | None,
+        targets: Targets,
         mask: Tensor,
         present: Mapping[str, Tensor],
         **gates: dict[str, Tensor],
     ) -> EmotionOutput:
-        """Collect the output, with the loss when there are labels."""
+        """Collect the output, with the loss when there are targets.
+
+        Args:
+            logits, branch_logits: of the fused head and of the branch heads.
+            rated: (H, B, L, R), of the heads for the dimensions.
+            targets: what is learned.
+            mask, present: (B, L) bool, of real utterances, and of those that have a modality.
+            gates: further fields of the output.
+        """
         output = EmotionOutput(logits=logits, branch_logits=branch_logits, **gates)  # type: ignore[arg-type]
-        if labels is not None:
-            output.loss_terms = self_distillation(logits, branch_logits, labels, mask, present, self.config)
+        if rated is not None:
+            output.dimensions = restore_units(rated[0], self.config.rated)
+        if targets:
+            output.loss_terms = self._loss_terms(output, rated, targets, mask, present)
             output.loss = output.loss_terms.normalize()
         return output
+
+    def _loss_terms(
+        self,
+        output: EmotionOutput,
+        rated: Tensor | None,
+        targets: Targets,
+        mask: Tensor,
+        present: Mapping[str, Tensor],
+    ) -> LossTerms:
+        labels = targets.labels
+        if labels is None:
+            labels = torch.full_like(mask, IGNORED_LABEL, dtype=torch.long)
+        ratings = None if rated is None else self._rating_terms(rated, targets.ratings or {}, mask, present)
+        branches, votes = output.branch_logits, targets.votes
+        return self_distillation(
+            output.logits, branches, labels, mask, present, self.config, votes=votes, ratings=ratings
+        )
+
+    def _rating_terms(
+        self, rated: Tensor, ratings: Mapping[str, Tensor], mask: Tensor, present: Mapping[str, Tensor]
+    ) -> RatingTerms:
+        config, branches = self.config, self.branch_names
+        weights = [config.fused_weight] + [config.branch_weight] * len(branches)
+        return rating_terms(
+            rated,
+            normalize_ratings(ratings, config.rated, rated[0]),
+            torch.stack([mask, *(present[name] for name in branches)]),
+            config.dimension_weight * rated.new_tensor(weights, dtype=torch.float32),
+            config.dimension_loss,
+        )
 
     def save_pretrained(
         self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **settings: Any

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput
+from lpgnet.model.base import EmotionModel, EmotionOutput, Targets
 from lpgnet.model.configuration import ConcatConfig
 from lpgnet.model.layers import initialize
+from lpgnet.model.ratings import RatingHeads
 
 
 class ConcatForEmotionRecognition(EmotionModel):
@@ -26,6 +27,7 @@ class ConcatForEmotionRecognition(EmotionModel):
         self.dropout = nn.Dropout(config.dropout)
         self.fused_head = nn.Linear(width, config.num_classes)
         self.apply(initialize)
+        self.rating_heads = RatingHeads(width, 0, len(config.dimensions)) if config.dimensions else None
 
     @property
     def branch_names(self) -> list[str]:
@@ -40,16 +42,20 @@ class ConcatForEmotionRecognition(EmotionModel):
         labels: Tensor | None = None,
         speakers: Tensor | None = None,
         return_gates: bool = False,
+        votes: Tensor | None = None,
+        ratings: Mapping[str, Tensor] | None = None,
     ) -> EmotionOutput:
         """Predict the emotion of every utterance.
 
         Args:
-            inputs, masks, mask, labels: as in `LPGNetForEmotionRecognition.forward`.
+            inputs, masks, mask, labels, votes, ratings: as in `LPGNetForEmotionRecognition.forward`.
             speakers, return_gates: ignored: there are neither speakers nor gates.
 
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
         """
         present = self.present(inputs, masks, mask)
-        joined = torch.cat(list(self.mix_inputs(inputs, present).values()), dim=-1)  # (B, L, sum of D_m)
-        return self.output(self.fused_head(self.dropout(joined)), {}, labels, mask, present)
+        joined = self.dropout(torch.cat(list(self.mix_inputs(inputs, present).values()), dim=-1))  # (B, L, sum of D_m)
+        rated = None if self.rating_heads is None else self.rating_heads(joined)  # (1, B, L, R)
+        targets = Targets(labels=labels, votes=votes, ratings=ratings)
+        return self.output(self.fused_head(joined), {}, rated, targets, mask, present)

@@ -46,6 +46,10 @@ MOST_SPEAKERS = 1024
 # Four hours, in seconds.
 LONGEST_UTTERANCE = 14_400
 AUDIO_TRIMS = ("none", "speech")
+MOST_DIMENSIONS = 16
+# Scales go to 7 or 100.
+FARTHEST_RATING = 1e9
+DIMENSION_LOSSES = ("ccc", "mse")
 AUDIO_SILENCE = {"lead", "trail", "share"}
 # Numbers of a whole model: LPGNet has 3 million, and 33 million with a hidden_size of 1,024.
 MOST_NUMBERS = 2**31
@@ -103,6 +107,10 @@ class LossConfig:
         detach_teacher: whether the fused head learns nothing from the distillation.
         temperature_squared: whether the distillation is multiplied by T^2.
         class_weights: weight of each class in the cross-entropies, by class number; null: all equal.
+        label_smoothing: share of each target that is spread over all classes alike.
+        dimension_weight: weight of what the heads for `dimensions` learn, beside that of the emotions.
+        dimension_loss: ccc (1 - the concordance correlation coefficient) or mse (mean squared error), of ratings from
+            -1 to 1.
 
     Raises:
         ModelError: a field has a value that no model can be built with.
@@ -115,12 +123,19 @@ class LossConfig:
     detach_teacher: bool = True
     temperature_squared: bool = True
     class_weights: list[Weight] | None = None
+    label_smoothing: Probability = 0.0
+    dimension_weight: Weight = 0.5
+    dimension_loss: str = "ccc"
 
     def __post_init__(self) -> None:
         """Refuse a field of the wrong type or out of its range."""
         hints = get_type_hints(type(self), include_extras=True)
         for entry in fields(self):
             _check_value(entry.name, getattr(self, entry.name), hints[entry.name])
+        loss = self.dimension_loss
+        _require(
+            loss in DIMENSION_LOSSES, f"dimension_loss is {shown(loss)}: give one of {', '.join(DIMENSION_LOSSES)}"
+        )
 
 
 @dataclass(kw_only=True)
@@ -131,6 +146,8 @@ class EmotionConfig(LossConfig):
         input_sizes: number of layers and width of each modality's embedding, `{"text": [K, D], ...}`.
         modalities: those that the model uses, in the order of its parameters; null: all of them.
         dropout: probability of every dropout.
+        dimensions: what is predicted on a scale beside the emotions: some of valence, arousal and dominance.
+        ranges: the lowest and the highest rating of each of them in the corpus that the model was trained on.
         id2label: the emotions by class number, from 0.
         label_map: the emotion of each label code of the corpus that it was trained on; null: an ignored code.
         encoders: what made the embeddings of each modality, as its encoder describes itself.
@@ -149,6 +166,8 @@ class EmotionConfig(LossConfig):
     input_sizes: dict[str, list[Width]] = field(default_factory=lambda: {"text": [1, 768], "audio": [1, 768]})
     modalities: list[str] | None = None
     dropout: Probability = 0.5
+    dimensions: list[str] = field(default_factory=list)
+    ranges: dict[str, list[float]] = field(default_factory=dict)
     id2label: dict[int, str] = field(default_factory=lambda: dict(enumerate(("angry", "happy", "neutral", "sad"))))
     label_map: dict[str, str | None] = field(default_factory=dict)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -167,6 +186,7 @@ class EmotionConfig(LossConfig):
         self.modalities = list(self.input_sizes) if self.modalities is None else list(self.modalities)
         self._check_inputs()
         self._check_classes()
+        self._check_dimensions()
         self._check_audio()
 
     def _check_inputs(self) -> None:
@@ -196,6 +216,15 @@ class EmotionConfig(LossConfig):
             f"class_weights has {len(weights or [])} numbers for {self.num_classes} classes",
         )
 
+    def _check_dimensions(self) -> None:
+        names = self.dimensions
+        _require(len(names) == len(set(names)) <= MOST_DIMENSIONS, f"dimensions is {shown(names)}: give each once")
+        for name in names:
+            _require(name in self.ranges, f"dimension {shown(name)} has no range: give [lowest, highest] in ranges")
+        for name, ends in self.ranges.items():
+            is_range = len(ends) == 2 and all(abs(end) < FARTHEST_RATING for end in ends) and ends[0] < ends[1]
+            _require(is_range, f"ranges.{name} is {shown(ends)}: give [lowest, highest]")
+
     def _check_audio(self) -> None:
         trim, silence = self.audio_trim, self.audio_silence
         _require(trim in AUDIO_TRIMS, f"audio_trim is {shown(trim)}: give one of {', '.join(AUDIO_TRIMS)}")
@@ -208,6 +237,11 @@ class EmotionConfig(LossConfig):
     def modality_names(self) -> list[str]:
         """The modalities that the model uses, in the order of its parameters."""
         return self.modalities or []
+
+    @property
+    def rated(self) -> dict[str, tuple[float, float]]:
+        """The lowest and the highest rating of each dimension, in the order of the heads."""
+        return {name: (self.ranges[name][0], self.ranges[name][1]) for name in self.dimensions}
 
     @property
     def num_classes(self) -> int:

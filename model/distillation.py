@@ -1,9 +1,10 @@
 """The self-distillation loss (step 8) as sums and counts, so that a step of several batches divides exactly.
 
 The terms stand in one order everywhere: "fused", then "branch.<modality>" for each modality, then
-"distillation.<modality>" for each. A cross-entropy's count is the sum of its labels' class weights (their
-number when all classes weigh the same), which makes the term the weighted mean of `torch.nn.CrossEntropyLoss`;
-a distillation's count is the number of its utterances, since class weights do not enter it.
+"distillation.<modality>" for each. A cross-entropy's count is the sum of its targets' class weights (the number of
+targets when all classes weigh the same), which makes the term the weighted mean of `torch.nn.CrossEntropyLoss`;
+a distillation's count is the number of its utterances, since class weights do not enter it. What the heads for
+valence, arousal and dominance learn is not a sum over utterances; `ratings.py` has it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lpgnet.model.configuration import LossConfig
+from lpgnet.model.ratings import RatingTerms
 
 IGNORED_LABEL = -100
 
@@ -27,12 +29,14 @@ class LossTerms:
         weights: g1, g2 or g3 of each term, (terms,).
         sums: (terms,) float32, before any division.
         counts: (terms,) float32, of this batch alone.
+        ratings: what the heads for valence, arousal and dominance learn; None without such heads.
     """
 
     names: tuple[str, ...]
     weights: Tensor
     sums: Tensor
     counts: Tensor
+    ratings: RatingTerms | None = None
 
     def means(self, counts: Tensor | None = None) -> Tensor:
         """Every term divided by its count, (terms,); 0 where there is none.
@@ -43,9 +47,17 @@ class LossTerms:
         counts = self.counts if counts is None else counts.to(self.sums)
         return self.sums / torch.where(counts > 0, counts, 1.0)
 
-    def normalize(self, counts: Tensor | None = None) -> Tensor:
-        """The weighted sum of the `means`, a scalar that every parameter has a gradient of in any batch."""
-        return (self.weights * self.means(counts)).sum()
+    def normalize(self, counts: Tensor | None = None, moments: Tensor | None = None) -> Tensor:
+        """The weighted sum of the `means` and of the ratings' losses, a scalar.
+
+        Every parameter has a gradient of it in any batch.
+
+        Args:
+            counts: of the whole step, as in `means`.
+            moments: of the whole step, (H, R, 6), as in `RatingTerms.loss`; needed only where there are ratings.
+        """
+        loss = (self.weights * self.means(counts)).sum()
+        return loss if self.ratings is None else loss + self.ratings.loss(moments)
 
 
 def self_distillation(
@@ -55,65 +67,101 @@ def self_distillation(
     mask: Tensor,
     masks: Mapping[str, Tensor],
     config: LossConfig,
+    *,
+    votes: Tensor | None = None,
+    ratings: RatingTerms | None = None,
 ) -> LossTerms:
     """Compute L = g1 CE(y, z) + sum_m [g2 CE(y, z_m) + g3 T^2 KL(p_T(z) || p_T(z_m))] as terms.
 
     Args:
         logits: z, (B, L, C), of the fused head.
         branch_logits: z_m, (B, L, C), by modality.
-        labels: (B, L) class numbers, -100 where there is none: such an utterance is in no term.
+        labels: (B, L) class numbers, -100 where there is none.
         mask: (B, L) bool, true for a real utterance.
         masks: (B, L) bool by modality: without its modality an utterance is in none of that head's terms.
-        config: weights, temperature and class weights.
+        config: weights, temperature, class weights and label smoothing.
+        votes: (B, L, C), shares of the raters' votes that sum to 1, or zeros: where there are some they are y, and
+            elsewhere the label is. An utterance without either is in no term.
+        ratings: what the heads for valence, arousal and dominance learn.
     """
     modalities, branches = list(branch_logits), list(branch_logits.values())
-    targets = _targets(labels, mask, masks, modalities)
-    hard = [_cross_entropy(z, y, config) for z, y in zip([logits, *branches], targets, strict=True)]
-    soft = [_divergence(logits, z, y != IGNORED_LABEL, config) for z, y in zip(branches, targets[1:], strict=True)]
+    valid = _valid(labels, votes, mask, masks, modalities)
+    shares = _smooth(_shares(labels, votes, logits.shape[-1]), config.label_smoothing)
+    hard = [_cross_entropy(z, shares, real, config) for z, real in zip([logits, *branches], valid, strict=True)]
+    soft = [_divergence(logits, z, real, config) for z, real in zip(branches, valid[1:], strict=True)]
     sums = torch.stack([*hard, *soft])
     weights = [config.branch_weight] * len(branches) + [config.distillation_weight] * len(branches)
     return LossTerms(
         names=("fused", *(f"branch.{name}" for name in modalities), *(f"distillation.{name}" for name in modalities)),
         weights=sums.new_tensor([config.fused_weight, *weights]),
         sums=sums,
-        counts=_counts(targets, config),
+        counts=_counts(labels, votes, valid, config),
+        ratings=ratings,
     )
 
 
 def loss_counts(
-    labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor], modalities: Iterable[str], config: LossConfig
+    labels: Tensor,
+    mask: Tensor,
+    masks: Mapping[str, Tensor],
+    modalities: Iterable[str],
+    config: LossConfig,
+    *,
+    votes: Tensor | None = None,
 ) -> Tensor:
-    """Count what each term is divided by, from the labels and masks alone.
+    """Count what each term is divided by, from the targets and masks alone.
 
     Args:
-        labels, mask, masks: as in `self_distillation`; a modality without a mask is missing.
+        labels, mask, masks, votes: as in `self_distillation`; a modality without a mask is missing.
         modalities: those with a branch head.
         config: the class weights.
 
     Returns:
         (terms,) float32.
     """
-    return _counts(_targets(labels, mask, masks, modalities), config)
+    return _counts(labels, votes, _valid(labels, votes, mask, masks, modalities), config)
 
 
-def _targets(labels: Tensor, mask: Tensor, masks: Mapping[str, Tensor], modalities: Iterable[str]) -> list[Tensor]:
-    """What the fused head and each branch head learn, (B, L); -100 where they learn nothing."""
-    labels, nowhere = labels.masked_fill(~mask, IGNORED_LABEL), torch.zeros_like(mask)
-    return [labels, *(labels.masked_fill(~masks.get(name, nowhere), IGNORED_LABEL) for name in modalities)]
+def _valid(
+    labels: Tensor, votes: Tensor | None, mask: Tensor, masks: Mapping[str, Tensor], modalities: Iterable[str]
+) -> list[Tensor]:
+    """Which utterances the fused head and each branch head learn from, (B, L) bool."""
+    known = labels != IGNORED_LABEL if votes is None else (labels != IGNORED_LABEL) | _voted(votes)
+    nowhere = torch.zeros_like(mask)
+    return [known & mask, *(known & mask & masks.get(name, nowhere) for name in modalities)]
 
 
-def _counts(targets: list[Tensor], config: LossConfig) -> Tensor:
-    valid = [target != IGNORED_LABEL for target in targets]
-    weights = _class_weights(config, targets[0])
-    per_label = 1.0 if weights is None else weights[targets[0].clamp_min(0)]
-    hard = [(per_label * real.float()).sum() for real in valid]
+def _voted(votes: Tensor) -> Tensor:
+    return votes.sum(-1) > 0
+
+
+def _shares(labels: Tensor, votes: Tensor | None, classes: int) -> Tensor:
+    """The target's share of each class, (B, L, C): 1 for the label where nobody voted."""
+    by_label = F.one_hot(labels.clamp_min(0), classes).float()
+    return by_label if votes is None else torch.where(_voted(votes)[..., None], votes.float(), by_label)
+
+
+def _smooth(shares: Tensor, smoothing: float) -> Tensor:
+    """Label smoothing: the share that is taken from every target is spread over all classes alike."""
+    return (1 - smoothing) * shares + smoothing / shares.shape[-1] if smoothing else shares
+
+
+def _counts(labels: Tensor, votes: Tensor | None, valid: list[Tensor], config: LossConfig) -> Tensor:
+    weight: Tensor | float = 1.0
+    if (by_class := _class_weights(config, labels)) is not None:
+        weight = by_class[labels.clamp_min(0)]  # (B, L)
+        # Smoothing does not enter it, as it does not in torch's own mean.
+        weight = weight if votes is None else torch.where(_voted(votes), votes.float() @ by_class, weight)
+    hard = [(weight * real.float()).sum() for real in valid]
     return torch.stack([*hard, *(real.sum().float() for real in valid[1:])])
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, config: LossConfig) -> Tensor:
-    """Sum CE(target, logits) over the labeled utterances."""
-    rows, weights = logits.float().flatten(0, 1), _class_weights(config, logits)
-    return F.cross_entropy(rows, target.flatten(), weights, ignore_index=IGNORED_LABEL, reduction="sum")
+def _cross_entropy(logits: Tensor, shares: Tensor, valid: Tensor, config: LossConfig) -> Tensor:
+    """Sum CE(shares, logits) over the valid utterances."""
+    by_class = shares * F.log_softmax(logits.float(), dim=-1)  # (B, L, C)
+    if (weights := _class_weights(config, logits)) is not None:
+        by_class = by_class * weights
+    return -(by_class.sum(-1) * valid).sum()
 
 
 def _divergence(teacher: Tensor, student: Tensor, valid: Tensor, config: LossConfig) -> Tensor:

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
 from lpgnet.model.layers import MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
+from lpgnet.model.ratings import RatingHeads
 
 
 def attend(
@@ -128,6 +129,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         self.apply(initialize)
         self.fused_head = nn.Linear(d, classes).apply(initialize)
         self.branch_heads = StackedLinear(modalities, d, classes).apply(initialize)
+        self.rating_heads = RatingHeads(d, modalities, len(config.dimensions)) if config.dimensions else None
         self.register_load_state_dict_pre_hook(_rename_old_weights)  # type: ignore[no-untyped-call]
 
     def forward(
@@ -138,6 +140,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
         labels: Tensor | None = None,
         speakers: Tensor | None = None,
         return_gates: bool = False,
+        votes: Tensor | None = None,
+        ratings: Mapping[str, Tensor] | None = None,
     ) -> EmotionOutput:
         """Predict the emotion of every utterance.
 
@@ -146,9 +150,11 @@ class LPGNetForEmotionRecognition(EmotionModel):
                 is missing in the whole batch; one that the model does not use is ignored.
             masks: (B, L) bool by modality, true where the utterance has it.
             mask: (B, L) bool, true for a real utterance.
-            labels: (B, L) class numbers, -100 where there is none; with them the output has a loss.
+            labels: (B, L) class numbers, -100 where there is none; with any target the output has a loss.
             speakers: ignored: LPGNet knows no speakers.
             return_gates: whether the output has both gates in full.
+            votes: (B, L, C), shares of the raters' votes, learned instead of the label; zeros where there are none.
+            ratings: (B, L) by dimension, in the units of `config.ranges`, NaN where there is none.
 
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
@@ -162,10 +168,11 @@ class LPGNetForEmotionRecognition(EmotionModel):
         gates, refined = self._refine(enhanced)  # 5, (P, B, L, d) and (M, B, L, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
         fused, alpha = fuse(refined, scores, real)  # 6, (B, L, d) and (M, B, L, d)
-        logits, branches = self._classify(fused, refined)  # 7, (B, L, C) and (M, B, L, C)
+        logits, branches, rated = self._classify(fused, refined)  # 7, (B, L, C), (M, B, L, C), (1 + M, B, L, R)
+        targets = Targets(labels=labels, votes=votes, ratings=ratings)
         names = self.config.modality_names
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
-        return self.output(logits, by_name(names, branches), labels, mask, present, **described)  # 8
+        return self.output(logits, by_name(names, branches), rated, targets, mask, present, **described)  # 8
 
     def _encode(self, mixed: Mapping[str, Tensor], real: Tensor) -> Tensor:
         """1. X_m = Dropout(Conv1d_k(U_m)); what is padded or missing is zero before and after."""
@@ -212,9 +219,11 @@ class LPGNetForEmotionRecognition(EmotionModel):
         joined = grouped.movedim(1, 3).flatten(-2)  # (M, B, L, S * d)
         return gates, self.refine(joined)
 
-    def _classify(self, fused: Tensor, refined: Tensor) -> tuple[Tensor, Tensor]:
-        """7. z = Linear(H) predicts, z_m = Linear(Dropout(ReLU(H_m))) serve training."""
-        return self.fused_head(fused), self.branch_heads(self.dropout(refined.relu()))
+    def _classify(self, fused: Tensor, refined: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """7. z = Linear(H) predicts, z_m = Linear(Dropout(ReLU(H_m))) serve training; so for the dimensions."""
+        branches = self.dropout(refined.relu())
+        rated = None if self.rating_heads is None else self.rating_heads(fused, branches)
+        return self.fused_head(fused), self.branch_heads(branches), rated
 
 
 def _raw_slopes(paths: int, heads: int) -> nn.Parameter:

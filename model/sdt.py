@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Targets, by_name, describe_gates
 from lpgnet.model.configuration import SDTConfig
 from lpgnet.model.layers import StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.lpgnet import attend, fuse
+from lpgnet.model.ratings import RatingHeads
 
 
 def sinusoidal_positions(length: int, size: int, device: torch.device) -> Tensor:
@@ -90,6 +91,7 @@ class SDTForEmotionRecognition(EmotionModel):
         self.fused_head = nn.Linear(d, config.num_classes)
         self.branch_heads = StackedLinear(len(names), d, config.num_classes)
         self.apply(initialize)
+        self.rating_heads = RatingHeads(d, len(names), len(config.dimensions)) if config.dimensions else None
 
     def forward(
         self,
@@ -99,11 +101,13 @@ class SDTForEmotionRecognition(EmotionModel):
         labels: Tensor | None = None,
         speakers: Tensor | None = None,
         return_gates: bool = False,
+        votes: Tensor | None = None,
+        ratings: Mapping[str, Tensor] | None = None,
     ) -> EmotionOutput:
         """Predict the emotion of every utterance.
 
         Args:
-            inputs, masks, mask, labels, return_gates: as in `LPGNetForEmotionRecognition.forward`.
+            inputs, masks, mask, labels, return_gates, votes, ratings: as in `LPGNetForEmotionRecognition.forward`.
             speakers: (B, L), numbered by first appearance in the dialogue. Those beyond the table, and all of them
                 when None, are unknown and have no speaker embedding.
 
@@ -120,10 +124,12 @@ class SDTForEmotionRecognition(EmotionModel):
         refined = self.refine(grouped.movedim(1, 3).flatten(-2))  # (M, B, L, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
         fused, alpha = fuse(refined, scores, real)  # (B, L, d) and (M, B, L, d)
-        branches = self.branch_heads(self.dropout(refined.relu()))  # (M, B, L, C)
-        names = self.config.modality_names
-        described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
-        return self.output(self.fused_head(fused), by_name(names, branches), labels, mask, present, **described)
+        hidden = self.dropout(refined.relu())
+        branches = by_name(self.config.modality_names, self.branch_heads(hidden))  # (B, L, C) by modality
+        rated = None if self.rating_heads is None else self.rating_heads(fused, hidden)  # (1 + M, B, L, R)
+        targets = Targets(labels=labels, votes=votes, ratings=ratings)
+        described = describe_gates(list(branches), self.config.paths, alpha, gates, in_full=return_gates)
+        return self.output(self.fused_head(fused), branches, rated, targets, mask, present, **described)
 
     def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, speakers: Tensor | None, mask: Tensor) -> Tensor:
         """Project to d (a convolution of kernel 1), then add positions and speakers: (M, B, L, d)."""

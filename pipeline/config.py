@@ -175,6 +175,10 @@ class TrainingConfig:
         weight_decay: weight decay of AdamW
         max_gradient_norm: gradients are clipped to this norm
         ema_decay: decay per step of the moving average of the weights, which is evaluated and saved; 0 turns it off
+        target: majority (the label), or distribution (the shares of the raters' votes, where there are votes)
+        vote_smoothing: votes that every class gets beside those of the raters; fractions are allowed
+        unagreed: drop, or use utterances without a majority too (with the distribution as target)
+        label_smoothing: share of each target that is spread over all classes alike
         class_weights: none, or inverse to weight classes by their inverse frequency in the training split
         modality_dropout: probability that an utterance loses one of its modalities in a training step
         mixed_precision: no, bf16 or fp16 (fp16 needs a CUDA GPU)
@@ -195,6 +199,10 @@ class TrainingConfig:
     weight_decay: NonNegativeFloat = 0.01
     max_gradient_norm: PositiveFloat = 1.0
     ema_decay: Share = 0.98
+    target: Literal["majority", "distribution"] = "majority"
+    vote_smoothing: NonNegativeFloat = 0.0
+    unagreed: Literal["drop", "use"] = "drop"
+    label_smoothing: Share = 0.0
     class_weights: Literal["none", "inverse"] = "none"
     modality_dropout: Share = 0.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"

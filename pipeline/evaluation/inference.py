@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -92,8 +92,8 @@ def predict_dialogues(
 
 def _refuse_not_finite(predictions: Sequence[Prediction]) -> None:
     for prediction in predictions:
-        numbers = [*prediction.probabilities.values(), prediction.weights.values()]
-        if not all(math.isfinite(sum(values)) for values in numbers):
+        numbers = [*prediction.probabilities.values(), prediction.weights.values(), prediction.dimensions.values()]
+        if not all(isfinite(sum(values)) for values in numbers):
             raise NotFiniteError(
                 f"utterance {prediction.utterance_id}: the model gives it probabilities that are not finite; look for "
                 "extreme values in its embeddings, and train the model again if other utterances have them too"
@@ -106,6 +106,7 @@ def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperatu
     heads = {FUSED: output.logits, **output.branch_logits}
     probabilities = {name: (logits.float() / temperature).softmax(-1).cpu() for name, logits in heads.items()}
     weights = {name: values.float().cpu() for name, values in output.modality_weights.items()}
+    dimensions = {name: values.cpu() for name, values in output.dimensions.items()}
     for row, dialogue in enumerate(dialogues):
         for column, utterance in enumerate(dialogue.utterances):
             yield Prediction(
@@ -114,7 +115,17 @@ def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperatu
                 label=int(dialogue.labels[column]),
                 probabilities={name: values[row, column].tolist() for name, values in probabilities.items()},
                 weights={name: float(values[row, column]) for name, values in weights.items()},
+                dimensions={name: float(values[row, column]) for name, values in dimensions.items()},
+                shares=_shares(dialogue.votes[column]),
+                ratings={
+                    name: value for name, values in dialogue.ratings.items() if isfinite(value := float(values[column]))
+                },
             )
+
+
+def _shares(votes: torch.Tensor) -> tuple[float, ...]:
+    total = float(votes.sum())
+    return tuple((votes / total).tolist()) if total else ()
 
 
 def predict_in_windows(
@@ -157,6 +168,8 @@ def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
         inputs={name: values[start:end] for name, values in dialogue.inputs.items()},
         present={name: values[start:end] for name, values in dialogue.present.items()},
         labels=dialogue.labels[start:end],
+        votes=dialogue.votes[start:end],
+        ratings={name: values[start:end] for name, values in dialogue.ratings.items()},
         speakers=torch.tensor(speakers),
     )
 
@@ -174,6 +187,7 @@ def _fade(before: Prediction, after: Prediction, share: float) -> Prediction:
             for head, values in after.probabilities.items()
         },
         weights={name: mixed(before.weights[name], value) for name, value in after.weights.items()},
+        dimensions={name: mixed(before.dimensions[name], value) for name, value in after.dimensions.items()},
     )
 
 

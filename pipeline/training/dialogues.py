@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
+from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
@@ -25,6 +27,8 @@ class Dialogue:
         present: (L,) bool by modality.
         labels: (L,) class indices, -100 for none.
         speakers: (L,) numbered by first appearance in the dialogue.
+        votes: (L, C), the raters' votes for each class; zeros where nobody voted for one.
+        ratings: (L,) by dimension, in the corpus's units, NaN for none; only of the dimensions that it rates.
     """
 
     dialogue_id: str
@@ -33,6 +37,8 @@ class Dialogue:
     present: dict[str, Tensor]
     labels: Tensor
     speakers: Tensor
+    votes: Tensor
+    ratings: dict[str, Tensor]
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -47,6 +53,8 @@ class DialogueBatch:
         masks: (B, L) bool by modality, true where the utterance has it.
         mask: (B, L) bool, true for a real utterance.
         labels: (B, L) class indices, -100 for none.
+        votes: (B, L, C), shares of the raters' votes that are learned instead of the labels, zeros for none; or None.
+        ratings: (B, L) by dimension, in the corpus's units, NaN for none.
         speakers: (B, L), numbered by first appearance in the dialogue.
         utterance_ids: of each dialogue, without padding.
     """
@@ -55,8 +63,15 @@ class DialogueBatch:
     masks: dict[str, Tensor]
     mask: Tensor
     labels: Tensor
+    votes: Tensor | None
+    ratings: dict[str, Tensor]
     speakers: Tensor
     utterance_ids: tuple[tuple[str, ...], ...]
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """The arguments of a model that it learns from."""
+        return {"labels": self.labels, "votes": self.votes, "ratings": self.ratings}
 
     def to(self, device: torch.device | str) -> DialogueBatch:
         """Copy the batch to a device."""
@@ -65,6 +80,8 @@ class DialogueBatch:
             masks={name: values.to(device, non_blocking=True) for name, values in self.masks.items()},
             mask=self.mask.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
+            votes=None if self.votes is None else self.votes.to(device, non_blocking=True),
+            ratings={name: values.to(device, non_blocking=True) for name, values in self.ratings.items()},
             speakers=self.speakers.to(device, non_blocking=True),
             utterance_ids=self.utterance_ids,
         )
@@ -76,7 +93,7 @@ def class_indices(utterances: Sequence[Utterance], labels: Mapping[str, str | No
     Raises:
         PipelineError: a code that the map neither maps nor ignores.
     """
-    classes = list(dict.fromkeys(name for name in labels.values() if name is not None))
+    classes = _classes(labels)
     unknown = [u for u in utterances if u.label is not None and u.label not in labels]
     if unknown:
         code = str(unknown[0].label)
@@ -86,6 +103,38 @@ def class_indices(utterances: Sequence[Utterance], labels: Mapping[str, str | No
         )
     names = [labels[u.label] if u.label is not None else None for u in utterances]
     return [NO_LABEL if name is None else classes.index(name) for name in names]
+
+
+def _classes(labels: Mapping[str, str | None]) -> list[str]:
+    return list(dict.fromkeys(name for name in labels.values() if name is not None))
+
+
+def class_votes(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> Tensor:
+    """Count the raters' votes for each class by the config's label map, (L, C); those for ignored codes are left out.
+
+    Raises:
+        PipelineError: a vote for a code that the map neither maps nor ignores.
+    """
+    classes = _classes(labels)
+    votes = torch.zeros(len(utterances), len(classes))
+    for row, utterance in enumerate(utterances):
+        for code, count in (utterance.votes or {}).items():
+            if code not in labels:
+                raise PipelineError(
+                    f"utterance {utterance.utterance_id}: has votes for '{code}', which is not in the config's labels"
+                    f"{did_you_mean(code, labels)}; map it to a class, or to null to ignore it"
+                )
+            if (name := labels[code]) is not None:
+                votes[row, classes.index(name)] += count
+    return votes
+
+
+def rated(utterances: Sequence[Utterance], ranges: Ranges) -> dict[str, Tensor]:
+    """The ratings of each dimension that the corpus rates, (L,); NaN where there is none."""
+    return {
+        name: torch.tensor([torch.nan if (value := getattr(u, name)) is None else value for u in utterances])
+        for name in ranges
+    }
 
 
 def make_dialogues(
@@ -102,14 +151,32 @@ def make_dialogues(
         kept = [(u, i) for u, i in zip(turns, indices, strict=True) if not drop_unlabelled or i != NO_LABEL]
         if kept:
             utterances, kept_indices = zip(*kept, strict=True)
-            dialogues.append(make_dialogue(dialogue_id, utterances, kept_indices, embeddings))
+            votes, ratings = class_votes(utterances, labels), rated(utterances, manifest.corpus.ranges)
+            dialogues.append(
+                make_dialogue(dialogue_id, utterances, kept_indices, embeddings, votes=votes, ratings=ratings)
+            )
     return dialogues
 
 
 def make_dialogue(
-    dialogue_id: str, utterances: Sequence[Utterance], labels: Sequence[int], embeddings: Mapping[str, Embeddings]
+    dialogue_id: str,
+    utterances: Sequence[Utterance],
+    labels: Sequence[int],
+    embeddings: Mapping[str, Embeddings],
+    *,
+    votes: Tensor | None = None,
+    ratings: Mapping[str, Tensor] | None = None,
 ) -> Dialogue:
-    """Make one dialogue's tensors; `labels` are class indices, -100 for none."""
+    """Make one dialogue's tensors.
+
+    Args:
+        dialogue_id: its id.
+        utterances: in turn order.
+        labels: class indices, -100 for none.
+        embeddings: by modality.
+        votes: (L, C); None where nobody voted.
+        ratings: (L,) by dimension; None where nobody rated.
+    """
     speakers: dict[str | None, int] = {}
     return Dialogue(
         dialogue_id=dialogue_id,
@@ -119,6 +186,8 @@ def make_dialogue(
             name: torch.tensor([u.utterance_id in source for u in utterances]) for name, source in embeddings.items()
         },
         labels=torch.tensor(labels, dtype=torch.long),
+        votes=torch.zeros(len(utterances), 0) if votes is None else votes,
+        ratings=dict(ratings or {}),
         speakers=torch.tensor([speakers.setdefault(u.speaker, len(speakers)) for u in utterances]),
     )
 
@@ -145,20 +214,23 @@ def hide_modality(dialogues: Sequence[Dialogue], modality: str, share: float, *,
 
 
 def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
-    """Pad dialogues to the longest of them and stack them."""
+    """Pad dialogues to the longest of them and stack them; their votes are no shares yet, and are left out."""
     names = dialogues[0].inputs.keys()
     return DialogueBatch(
-        inputs={name: _pad([d.inputs[name] for d in dialogues], 0.0) for name in names},
-        masks={name: _pad([d.present[name] for d in dialogues], False) for name in names},
-        mask=_pad([torch.ones(len(d), dtype=torch.bool) for d in dialogues], False),
-        labels=_pad([d.labels for d in dialogues], NO_LABEL),
-        speakers=_pad([d.speakers for d in dialogues], 0),
+        inputs={name: pad([d.inputs[name] for d in dialogues], 0.0) for name in names},
+        masks={name: pad([d.present[name] for d in dialogues], False) for name in names},
+        mask=pad([torch.ones(len(d), dtype=torch.bool) for d in dialogues], False),
+        labels=pad([d.labels for d in dialogues], NO_LABEL),
+        votes=None,
+        ratings={name: pad([d.ratings[name] for d in dialogues], torch.nan) for name in dialogues[0].ratings},
+        speakers=pad([d.speakers for d in dialogues], 0),
         utterance_ids=tuple(tuple(u.utterance_id for u in d.utterances) for d in dialogues),
     )
 
 
-def _pad(rows: list[Tensor], value: float) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+def pad(rows: Sequence[Tensor], value: float) -> Tensor:
+    """Stack the rows of several dialogues, (L, ...) -> (B, L, ...)."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
 
 
 def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tensor, Tensor]:
@@ -176,11 +248,3 @@ def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tenso
     mean = sum((values[present].double().sum(0) for values, present in parts), zero) / count
     variance = sum(((values[present].double() - mean).square().sum(0) for values, present in parts), zero) / count
     return mean.float(), variance.sqrt().float()
-
-
-def inverse_frequency(dialogues: Sequence[Dialogue], n_classes: int) -> list[float]:
-    """Weight each class by labelled utterances / (classes x utterances of the class); 0 for an empty class."""
-    counts = torch.zeros(n_classes)
-    for dialogue in dialogues:
-        counts += torch.bincount(dialogue.labels[dialogue.labels != NO_LABEL], minlength=n_classes)
-    return [float(counts.sum() / (n_classes * count)) if count else 0.0 for count in counts]

@@ -29,14 +29,16 @@ from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
+from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.embeddings.silence import Silence, silences, summarize
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, set_damaged_aside
-from lpgnet.pipeline.training.dialogues import Dialogue, inverse_frequency, make_dialogues, standardization
+from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues, standardization
 from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.targets import check_targets, inverse_frequency
 from lpgnet.pipeline.training.trained_on import describe_training
 
 INPUTS_FILE = "inputs.json"
@@ -46,6 +48,8 @@ DONE_FILE = "done.json"
 BEST_FOLDER = "best"
 # What is measured of a model, not chosen: its last digits may differ between machines.
 MEASURED_FIELDS = ("audio_silence", "calibration_temperature", "trained_on", "distances")
+# Settings that came later, with the values by which runs were trained before: those are not trained again.
+ADDED_SETTINGS = {"target": "majority", "vote_smoothing": 0.0, "unagreed": "drop", "label_smoothing": 0.0}
 # What a finished run is for: none of it may have changed since.
 RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG_FILE)
 
@@ -61,6 +65,7 @@ class LoadedCorpus:
         about: what kind of speech it holds.
         lengths: of the utterances whose sound was embedded, by id (seconds).
         silence: what is not speech, by utterance; only of those where that is known.
+        ranges: the lowest and the highest rating of each dimension that its raters rated.
     """
 
     dialogues: tuple[Dialogue, ...]
@@ -70,6 +75,7 @@ class LoadedCorpus:
     about: About = field(default_factory=About)
     lengths: dict[str, float] = field(default_factory=dict)
     silence: dict[str, Silence] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
 
 
 def load_corpus(config: Config) -> LoadedCorpus:
@@ -100,7 +106,8 @@ def load_corpus(config: Config) -> LoadedCorpus:
         lengths |= {one.utterance_id: one.source.seconds for one in plan.requests if isinstance(one.source, Segment)}
     dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
     corpus = manifest.corpus
-    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), corpus.name, corpus.about, lengths, silence)
+    about = (corpus.name, corpus.about, lengths, silence, corpus.ranges)
+    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), *about)
 
 
 def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
@@ -133,20 +140,31 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
         sizes[name] = list(corpus.dialogues[0].inputs[name].shape[1:])
     torch.manual_seed(config.training.seed)
     origin = _origin(config, corpus, split)
-    model = build_model(config.model.kind, input_sizes=sizes, **origin, **_settings(config, split))
+    model = build_model(config.model.kind, input_sizes=sizes, **origin, **_settings(config, corpus, split))
     for name in sizes:
         model.standardize_(name, *standardization(split.train, name))
     model.config.distances = cast(dict[str, Any], to_json(measure_distances(model, split.dev)))
     return model
 
 
-def _settings(config: Config, split: Split) -> dict[str, Any]:
+def _settings(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
     if config.model.kind == "sdt" and getattr(config.model, "causal", False):
         raise UsageError("key 'model.causal': sdt reads future turns; remove it from a table of causal models")
-    values = config.model.settings()
+    check_targets(config.training)
+    values = config.model.settings() | {"label_smoothing": config.training.label_smoothing}
     if config.training.class_weights == "inverse":
-        values["class_weights"] = inverse_frequency(split.train, len(config.classes))
-    return values
+        values["class_weights"] = inverse_frequency(split.train, len(config.classes), config.training)
+    return values | {"ranges": _ranges(values.get("dimensions", []), corpus, split)}
+
+
+def _ranges(dimensions: list[str], corpus: LoadedCorpus, split: Split) -> dict[str, list[float]]:
+    """The range of each dimension that the model is to predict, which some training utterance must have."""
+    for name in dimensions:
+        rated = any(name in dialogue.ratings and dialogue.ratings[name].isfinite().any() for dialogue in split.train)
+        if not rated:
+            others = f"; the corpus rates {', '.join(corpus.ranges)}" if corpus.ranges else ""
+            raise UsageError(f"key 'model.dimensions': no training utterance has a rating of {name:.40}{others}")
+    return {name: list(corpus.ranges[name]) for name in dimensions}
 
 
 def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
@@ -204,6 +222,7 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
     """Return all that decides a run's outcome: a run with the same inputs is the same run."""
     values = asdict(config)
     training = {name: value for name, value in values["training"].items() if name not in ("device", "tracker")}
+    training = {name: value for name, value in training.items() if value != ADDED_SETTINGS.get(name)}
     return {
         **{name: values[name] for name in ("labels", "splits")},
         "model": {name: value for name, value in values["model"].items() if value is not None},

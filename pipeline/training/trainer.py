@@ -7,11 +7,11 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from lpgnet.pipeline.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate
+from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate, pad
 from lpgnet.pipeline.training.run_lock import run_lock
 from lpgnet.pipeline.training.runs import (
     BEST_FOLDER,
@@ -47,6 +47,7 @@ from lpgnet.pipeline.training.runs import (
     run_inputs,
 )
 from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.targets import vote_shares
 from lpgnet.pipeline.training.trained_on import score_held_out
 
 if TYPE_CHECKING:
@@ -252,11 +253,12 @@ class Trainer:
         """
         share = dialogues[self.accelerator.process_index :: self.accelerator.num_processes]
         batches = [self._prepare(part) for part in _parts(share, self.recipe.micro_batches)]
-        counts = torch.stack([self.raw_model.loss_counts(b.labels, b.mask, b.masks) for b in batches]).sum(0)
+        counts = torch.stack([self.raw_model.loss_counts(b.labels, b.mask, b.masks, b.votes) for b in batches]).sum(0)
         counts = self.accelerator.reduce(counts, reduction="sum")
+        moments = self._moments(batches)
         loss = torch.zeros((), device=self.accelerator.device)
         for batch in batches:
-            loss += self._accumulate(batch, counts, is_last=batch is batches[-1])
+            loss += self._accumulate(batch, counts, moments, is_last=batch is batches[-1])
         gradient = self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -297,18 +299,46 @@ class Trainer:
             "or look for extreme values in the embeddings"
         )
 
-    def _accumulate(self, batch: DialogueBatch, counts: Tensor, *, is_last: bool) -> Tensor:
+    def _moments(self, batches: Sequence[DialogueBatch]) -> Tensor | None:
+        """Add up what the ratings' loss needs of a whole step, (H, R, 6); None where a step is one batch.
+
+        The batches run once more for it, with the same dropout: to keep all their graphs would take the memory that
+        micro-batches are to save (as in Gao et al., arXiv 2101.06983).
+        """
+        alone = len(batches) == 1 and self.accelerator.num_processes == 1
+        if alone or not self.raw_model.config.dimensions:
+            return None
+        buffers = {name: buffer.clone() for name, buffer in self.raw_model.named_buffers()}
+        device = self.accelerator.device
+        with (
+            torch.no_grad(),
+            self.accelerator.no_sync(self.model),
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+        ):
+            moments = torch.stack([self._terms(batch).ratings.moments for batch in batches]).sum(0)
+        for name, buffer in self.raw_model.named_buffers():
+            buffer.copy_(buffers[name])
+        summed: Tensor = self.accelerator.reduce(moments, reduction="sum")
+        return summed
+
+    def _terms(self, batch: DialogueBatch) -> Any:
+        output = self.model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers, **batch.targets)
+        return output.loss_terms
+
+    def _accumulate(self, batch: DialogueBatch, counts: Tensor, moments: Tensor | None, *, is_last: bool) -> Tensor:
         """Add one micro-batch's gradients; processes exchange them with the last one only."""
         with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-            output = self.model(batch.inputs, batch.masks, batch.mask, labels=batch.labels, speakers=batch.speakers)
-            loss = output.loss_terms.normalize(counts)
+            loss = self._terms(batch).normalize(counts, moments)
             # Processes average their gradients; the counts are already those of all of them.
             self.accelerator.backward(loss * self.accelerator.num_processes)
         detached: Tensor = loss.detach()
         return detached
 
     def _prepare(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
-        batch = collate(dialogues).to(self.accelerator.device)
+        batch = collate(dialogues)
+        if self.recipe.target == "distribution":
+            batch = replace(batch, votes=pad([vote_shares(dialogue, self.recipe) for dialogue in dialogues], 0.0))
+        batch = batch.to(self.accelerator.device)
         return drop_modalities(batch, self.recipe.modality_dropout, self.raw_model.config.modality_names)
 
     def _measure_development(self) -> Development:
@@ -404,7 +434,7 @@ def drop_modalities(batch: DialogueBatch, probability: float, names: Sequence[st
     losing = several & (torch.rand(batch.mask.shape, device=batch.mask.device) < probability)
     chosen = torch.randint(len(names), batch.mask.shape, device=batch.mask.device)
     masks = {name: batch.masks[name] & ~(losing & (chosen == index)) for index, name in enumerate(names)}
-    return DialogueBatch(batch.inputs, masks, batch.mask, batch.labels, batch.speakers, batch.utterance_ids)
+    return replace(batch, masks=masks)
 
 
 def _parts(dialogues: Sequence[Dialogue], count: int) -> list[list[Dialogue]]:

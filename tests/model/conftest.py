@@ -21,6 +21,8 @@ class Batch:
     labels: Tensor
     speakers: Tensor
     lengths: list[int] = field(default_factory=list)
+    votes: Tensor | None = None
+    ratings: dict[str, Tensor] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -29,6 +31,8 @@ class Batch:
             "mask": self.mask,
             "labels": self.labels,
             "speakers": self.speakers,
+            "votes": self.votes,
+            "ratings": self.ratings,
         }
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -39,6 +43,8 @@ class Batch:
             change(self.mask),
             change(self.labels),
             change(self.speakers),
+            votes=None if self.votes is None else change(self.votes),
+            ratings={name: change(x) for name, x in self.ratings.items()},
         )
 
     def alone(self, row: int) -> "Batch":

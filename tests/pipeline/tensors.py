@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from lpgnet.feature_extractors import EncoderSpec
 from lpgnet.pipeline.common.processes import make_accelerator
@@ -18,6 +19,10 @@ from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import train_run
 
 TURNS = 8
+RANGES = {"valence": (1.0, 5.0), "arousal": (1.0, 5.0)}
+# Settings by which a model learns from all that raters said.
+RATED_MODEL = {"dimensions": list(RANGES)}
+RATED_RECIPE = {"target": "distribution", "vote_smoothing": 0.1, "unagreed": "use", "label_smoothing": 0.1}
 Rule = Literal["text", "random", "previous", "xor"]
 
 
@@ -28,7 +33,7 @@ def make_corpus(rule: Rule, dialogues: int = 96, seed: int = 0) -> LoadedCorpus:
     specs = {
         name: EncoderSpec(name, name, "all", "mean", "fp32", None, None, False, name) for name in ("text", "audio")
     }
-    return LoadedCorpus(tuple(made), specs, f"{rule}, {dialogues} dialogues, seed {seed}")
+    return LoadedCorpus(tuple(made), specs, f"{rule}, {dialogues} dialogues, seed {seed}", ranges=RANGES)
 
 
 def _dialogue(name: str, rule: Rule, rng: np.random.Generator) -> Dialogue:
@@ -39,7 +44,17 @@ def _dialogue(name: str, rule: Rule, rng: np.random.Generator) -> Dialogue:
     utterances = [Utterance(name, f"{name}.{turn}", speaker="AB"[turn % 2]) for turn in range(TURNS)]
     rows = {utterance.utterance_id: row for row, utterance in enumerate(utterances)}
     sources = {"text": Embeddings(_cued(text, (1, 4), rng), rows), "audio": Embeddings(_cued(audio, (2, 4), rng), rows)}
-    return make_dialogue(name, utterances, labels.tolist(), sources)
+    votes, ratings = _judged(labels, np.random.default_rng([*name.encode()]))
+    return make_dialogue(name, utterances, labels.tolist(), sources, votes=votes, ratings=ratings)
+
+
+def _judged(labels: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Three raters' votes, most of them for the label, and ratings that follow from it; some turns lack either."""
+    votes = rng.multinomial(3, np.where(labels[:, None] == [0, 1], 0.8, 0.2))
+    votes[rng.random(TURNS) < 0.3] = 0
+    ratings = {name: 3 + labels.clip(0) + rng.uniform(-0.5, 0.5, TURNS) for name in RANGES}
+    ratings["valence"][rng.random(TURNS) < 0.3] = np.nan
+    return torch.tensor(votes).float(), {name: torch.tensor(values).float() for name, values in ratings.items()}
 
 
 def _cued(cues: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

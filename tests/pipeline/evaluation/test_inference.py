@@ -33,6 +33,8 @@ def dialogue() -> Dialogue:
         {name: torch.rand(TURNS, generator=generator) > 0.1 for name in ("text", "audio")},
         torch.full((TURNS,), NO_LABEL),
         torch.randint(0, 3, (TURNS,), generator=generator),
+        torch.zeros(TURNS, 3),
+        {},
     )
 
 

@@ -6,17 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpgnet.pipeline.config import TrainingConfig
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.dialogues import (
     class_indices,
     collate,
-    inverse_frequency,
     make_dialogue,
     make_dialogues,
     standardization,
 )
+from lpgnet.pipeline.training.targets import inverse_frequency
 
 LABELS = {"ang": "angry", "hap": "happy", "exc": "happy", "xxx": None}
 
@@ -94,5 +95,5 @@ def test_a_modality_that_nobody_has_is_refused() -> None:
 
 def test_inverse_frequency_is_one_on_average() -> None:
     dialogue = make_dialogue("d", utterances("d", 4), [0, 0, 0, 1], {})
-    weights = inverse_frequency([dialogue], 3)
+    weights = inverse_frequency([dialogue], 3, TrainingConfig())
     assert weights == pytest.approx([4 / 9, 4 / 3, 0.0])

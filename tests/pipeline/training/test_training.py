@@ -23,7 +23,16 @@ from lpgnet.pipeline.training.dialogues import collate
 from lpgnet.pipeline.training.runs import make_model
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import Trainer, drop_modalities, make_scheduler, steps_per_epoch
-from tests.pipeline.tensors import Rule, make_config, make_corpus, make_split, train, train_and_test
+from tests.pipeline.tensors import (
+    RATED_MODEL,
+    RATED_RECIPE,
+    Rule,
+    make_config,
+    make_corpus,
+    make_split,
+    train,
+    train_and_test,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -109,18 +118,32 @@ def gradients_of_a_step(config: Config, folder: Path) -> tuple[dict[str, Tensor]
         found.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
     trainer.optimizer.optimizer.register_step_pre_hook(keep)
+    torch.manual_seed(0)
     return found, trainer.step(next(trainer.steps(1)))
 
 
+@pytest.mark.parametrize("dimension_loss", [None, "ccc", "mse"])
 @pytest.mark.parametrize("kind", ["lpgnet", "sdt", "concat"])
-def test_micro_batches_give_the_gradients_of_one_batch(kind: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"model": {"dropout": 0.0}, "max_gradient_norm": 1e9, "class_weights": "inverse"}
+def test_micro_batches_give_the_gradients_of_one_batch(kind: str, dimension_loss: str | None, tmp_path: Path) -> None:
+    model: dict[str, Any] = {"dropout": 0.0}
+    settings: dict[str, Any] = {"max_gradient_norm": 1e9, "class_weights": "inverse", "model": model}
+    if dimension_loss is not None:
+        model |= RATED_MODEL | {"dimension_loss": dimension_loss}
+        settings |= RATED_RECIPE
     whole, loss = gradients_of_a_step(make_config(kind, **settings), tmp_path / "one")
     parts, summed = gradients_of_a_step(make_config(kind, micro_batches=3, **settings), tmp_path / "three")
     assert summed == pytest.approx(loss, rel=1e-5)
     assert whole.keys() == parts.keys()
     for name, gradient in whole.items():
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_first_look_at_a_step_draws_no_dropout_and_moves_no_statistics(tmp_path: Path) -> None:
+    """Micro-batches run twice where there are ratings; that must not show where their loss weighs nothing."""
+    model = {"dropout": 0.5, "dimension_weight": 0.0} | RATED_MODEL
+    looked, loss = gradients_of_a_step(make_config(micro_batches=2, model=model), tmp_path / "rated")
+    plain, same = gradients_of_a_step(make_config(micro_batches=2, model={"dropout": 0.5}), tmp_path / "plain")
+    assert loss == same and all(torch.equal(looked[name], gradient) for name, gradient in plain.items())
 
 
 class StoppedTrainer(Trainer):
@@ -136,10 +159,11 @@ RECIPES: list[dict[str, Any]] = [
     {"kind": "lpgnet", "modality_dropout": 0.3},
     {"kind": "lpgnet", "schedule": "cosine", "ema_decay": 0.0, "micro_batches": 2},
     {"kind": "sdt", "class_weights": "inverse"},
+    {"kind": "lpgnet", "micro_batches": 2, "model": RATED_MODEL, **RATED_RECIPE},
 ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=["one cycle", "cosine, no average", "sdt"])
+@pytest.mark.parametrize("recipe", RECIPES, ids=["one cycle", "cosine, no average", "sdt", "raters"])
 def test_resumed_is_uninterrupted(recipe: dict[str, Any], tmp_path: Path) -> None:
     config = make_config(epochs=5, patience=5, **recipe)
     make_trainer(config, tmp_path / "whole").fit()
