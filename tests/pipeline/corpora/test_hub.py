@@ -537,11 +537,11 @@ def hub(tmp_path: Path) -> Iterator[str]:
 
 def test_a_dataset_is_fetched_once_at_its_commit(tmp_path: Path, hub: str) -> None:
     home = tmp_path / "home"
-    settings = {"HF_ENDPOINT": hub, "HF_HUB_DISABLE_XET": "1"}
+    settings, files = {"HF_ENDPOINT": hub, "HF_HUB_DISABLE_XET": "1"}, {"files": ["*.parquet"]}
     folder = home / "hub" / "datasets--owner--talks" / "snapshots" / COMMIT
-    assert told(home, "owner/talks", options={"files": ["*.parquet"]}, **settings) == [str(folder), str(len(ROWS))]
+    assert told(home, "owner/talks", files, **settings) == [str(folder), str(len(ROWS))]
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "validation-00000-of-00001.parquet"]
-    assert told(home, "owner/talks", HF_HUB_OFFLINE="1") == [str(folder), str(len(ROWS))]
+    assert told(home, "owner/talks", files, HF_HUB_OFFLINE="1") == [str(folder), str(len(ROWS))]
     (line,) = told(home, "owner/missing", **settings)
     assert line.startswith("owner/missing: the hub has no such dataset (or it is private: log in")
 
