@@ -32,8 +32,12 @@ _KEPT_TRACKS = 4
 _tracks: dict[object, IO[bytes]] = {}
 
 
-def is_container(head: bytes) -> bool:
-    """Tell by the first 12 bytes of a file whether its sound must be decoded by PyAV."""
+def is_container(head: bytes | None) -> bool:
+    """Tell by the first 12 bytes of a file whether its sound must be decoded by PyAV; a device may give None."""
+    return head is not None and _begins_as_container(head)
+
+
+def _begins_as_container(head: bytes) -> bool:
     return head[4:8] == _MP4 or head[:4] == _MATROSKA or head[8:12] == _AVI
 
 

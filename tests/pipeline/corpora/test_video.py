@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lpgnet.cache import FeatureStore, file_digest
+from lpgnet.cache import FeatureStore, StatCache, file_digest
 from lpgnet.pipeline.common.workers import Workers
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, CorpusConfig, EncodersConfig, FeaturesConfig
 from lpgnet.pipeline.corpora import containers
@@ -193,6 +194,17 @@ def test_what_is_kept_is_bounded_and_has_no_name(tmp_path: Path, monkeypatch: py
         describe(str(write_video(tmp_path / f"{n}.mp4")))
     assert len(containers._tracks) == containers._KEPT_TRACKS
     assert list(folder.iterdir()) == []
+
+
+def test_looking_at_many_videos_tells_how_far_it_is(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lpgnet.pipeline.common.console.LINE_SECONDS", (0.0, 0.0))
+    others = [shutil.copy(video, tmp_path / f"{n}.mp4") for n in range(3)]
+    turns = [Utterance("d", f"u{n}", Path(path).name) for n, path in enumerate(others)]
+    plan_audio(turns, str(tmp_path), StatCache(tmp_path / "stat.sqlite"))
+    told = capsys.readouterr().err.splitlines()
+    assert [line.startswith("recordings: ") for line in told] == [True] * 3
 
 
 def seconds_of(file: str) -> float:
