@@ -56,7 +56,9 @@ READERS = {
     "meld": Reader(meld.read, meld.sources, meld.PUBLISHED_COUNTS, meld.ABOUT, meld.VERSION),
     "table": Reader(table.read, table.sources, table.PUBLISHED_COUNTS, version=table.VERSION),
     "datasets": Reader(hub.read, hub.sources, hub.PUBLISHED_COUNTS, version=hub.VERSION, writes_clips=True),
-    "label_studio": Reader(label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS),
+    "label_studio": Reader(
+        label_studio.read, label_studio.sources, label_studio.PUBLISHED_COUNTS, version=label_studio.VERSION
+    ),
 }
 
 

@@ -82,8 +82,8 @@ def read_rows(rows: Iterable[tuple[str, Row]], columns: Columns, *, source: str,
 
     Rows of one dialogue are put together, in their order. Empty cells are null, except an empty text. Columns that are
     no field of the manifest go to `extra`. The range of a dimension that `columns.ranges` does not tell is the lowest
-    and the highest of its ratings, with a warning; a column that is called like a dimension but holds no numbers stays
-    in `extra`.
+    and the highest of its ratings, with a warning. A column that is only called like a dimension, and holds no numbers,
+    stays in `extra`, and so does one that is only called votes, and holds nothing but numbers.
 
     Args:
         rows: each with its place in the source, such as `line 3`.
@@ -99,13 +99,17 @@ def read_rows(rows: Iterable[tuple[str, Row]], columns: Columns, *, source: str,
     _check_known(columns, known, source)
     placed = _placed(columns, known, source)
     ranges, warnings = _ranges(rows, placed, columns, source)
-    unrated = [name for name in DIMENSIONS if name in placed and name not in ranges and _holds(rows, placed[name])]
-    placed = {name: column for name, column in placed.items() if name not in unrated}
+    others = _others(rows, placed, columns, ranges)
+    placed = {name: column for name, column in placed.items() if name not in others}
     return ReadCorpus(_utterances(rows, placed, ranges, source), warnings, version, ranges)
 
 
-def _holds(rows: Iterable[tuple[str, Row]], column: str) -> bool:
-    return any(row.get(column) not in (None, "") for _, row in rows)
+def _others(rows: Sequence[tuple[str, Row]], placed: Mapping[str, str], columns: Columns, ranges: Ranges) -> set[str]:
+    """Return the fields whose columns are only called like them: dimensions without a range, and votes in numbers."""
+    held = {name: [row.get(placed[name]) for _, row in rows] for name in (_VOTES, *DIMENSIONS) if name in placed}
+    cells = {name: [cell for cell in values if cell not in (None, "")] for name, values in held.items()}
+    counted = _VOTES not in columns.named and all(_finite(cell) is not None for cell in cells.get(_VOTES, []))
+    return {name for name, values in cells.items() if values and (counted if name == _VOTES else name not in ranges)}
 
 
 def _check_known(columns: Columns, known: Sequence[str], source: str) -> None:
@@ -234,9 +238,9 @@ def _number(cell: str | float, kind: type[int] | type[float], *, what: str, wher
     return number
 
 
-def _finite(cell: Cell) -> float | None:
+def _finite(cell: object) -> float | None:
     """Return the number in a cell; None if it holds none."""
-    if cell is None or isinstance(cell, bool | list | dict):
+    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
         return None
     try:
         number = float(cell)
@@ -261,7 +265,7 @@ def _rating_within(name: str, cell: Cell, ranges: Ranges, *, where: str) -> floa
     return rating
 
 
-def _count(cell: Cell, *, where: str) -> float:
+def _count(cell: object, *, where: str) -> float:
     """Return a number of votes; raters who share a vote give fractions."""
     if cell is None or cell == "":
         return 0.0

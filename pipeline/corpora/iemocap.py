@@ -313,6 +313,8 @@ def _utterance(name: str, text: str, label: _Label, *, transcript: Path, session
         condition=_CONDITIONS[parts["condition"]],
         label=label.code,
         votes=_votes(label.others) or None,
+        valence=label.ratings["valence"],
+        arousal=label.ratings["arousal"],
+        dominance=label.ratings["dominance"],
         extra=_rest(label),
-        **label.ratings,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from lpgnet.pipeline.common.files import parse_json
@@ -18,7 +18,7 @@ from lpgnet.pipeline.corpora.manifest import Utterance, utterance_from
 from lpgnet.pipeline.corpora.text import read_utf8
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
-VERSION = 1
+VERSION = 2
 PUBLISHED_COUNTS: PublishedCounts = {}
 # What the format `labelstudio` of `predict` calls the key of the recording, and the controls.
 AUDIO, EMOTION, SPEAKER, TEXT = "audio", "emotion", "speaker", "text"
@@ -30,6 +30,7 @@ _PREFIX = re.compile(r"\A[0-9a-f]{8}-")
 _NOT_KEPT = re.compile(r"[^-\w.]")
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 Kind = TypeVar("Kind")
+_Times: TypeAlias = tuple[float | None, ...]
 
 
 def read(
@@ -43,7 +44,8 @@ def read(
 ) -> ReadCorpus:
     """Read the regions of every task as the utterances of a dialogue, in the order of their starts.
 
-    Of several annotations of a task the ground truth counts, else the last one that was not cancelled. Recordings are
+    Of several annotations of a task the ground truth counts, else the last one that was not cancelled. Where other
+    people labelled a region of the very same times, what all of them say of it are its votes. Recordings are
     found in the corpus's folder by the end of their addresses, with or without what Label Studio put before the name
     of an upload.
 
@@ -60,7 +62,7 @@ def read(
     """
     path = _export_path(root, export)
     controls = _checked_controls({"emotion": emotion, "speaker": speaker, "text": text, "audio": audio})
-    tasks, warnings = _annotated(_tasks(path), path)
+    tasks, warnings = _annotated(_tasks(path), path, emotion)
     _check_labelled(tasks, emotion, path)
     recordings = _Recordings(corpus_root(root))
     utterances: list[Utterance] = []
@@ -94,11 +96,12 @@ def _checked_controls(names: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Task:
-    """A recording's annotation: what each control says of each region."""
+    """A recording's annotation: what each control says of each region, and the labels that others gave such times."""
 
     where: str
     data: dict[str, Any]
     result: list[dict[str, Any]]
+    others: list[dict[_Times, str]]
 
 
 def _checked(value: object, kind: type[Kind], *, where: str) -> Kind:
@@ -115,7 +118,7 @@ def _tasks(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, _checked(task, dict, where=where)
 
 
-def _annotated(tasks: Iterable[tuple[str, dict[str, Any]]], path: Path) -> tuple[list[_Task], list[str]]:
+def _annotated(tasks: Iterable[tuple[str, dict[str, Any]]], path: Path, emotion: str) -> tuple[list[_Task], list[str]]:
     """Return the tasks that somebody annotated, and warnings of the others and of those that several did."""
     found: list[_Task] = []
     without = several = 0
@@ -126,7 +129,8 @@ def _annotated(tasks: Iterable[tuple[str, dict[str, Any]]], path: Path) -> tuple
             # The sort is stable: the last of those that are the truth, or of all.
             taken = sorted(annotations, key=lambda annotation: annotation.get("ground_truth") is True)[-1]
             data = _checked(values.get("data"), dict, where=f"{where}: data")
-            found.append(_Task(where, data, _result(taken, where)))
+            others = [_labels(annotation, emotion) for annotation in _others(annotations, taken)]
+            found.append(_Task(where, data, _result(taken, where), others))
     if not found:
         raise PipelineError(f"{path}: none of its tasks is annotated; submit annotations, and export again")
     counts = {"without an annotation, which are left out": without, "with several, of which one is taken": several}
@@ -142,6 +146,45 @@ def _annotations(task: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def _result(annotation: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     result = _checked(annotation.get("result"), list, where=f"{where}: result")
     return [_checked(part, dict, where=f"{where}: a part of result") for part in result]
+
+
+def _others(annotations: Iterable[Mapping[str, Any]], taken: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the last annotation of everybody but the person whose annotation is taken."""
+    last = {_person(annotation): annotation for annotation in annotations}
+    unknown = _person(taken) is None
+    return [] if unknown else [one for person, one in last.items() if person not in (None, _person(taken))]
+
+
+def _person(annotation: Mapping[str, Any]) -> int | None:
+    who = annotation.get("completed_by")
+    number = who.get("id") if isinstance(who, dict) else who
+    return number if isinstance(number, int) else None
+
+
+def _labels(annotation: Mapping[str, Any], emotion: str) -> dict[_Times, str]:
+    """Return the labels that an annotation gives, by their times; whatever is no such label is passed over."""
+    result = annotation.get("result")
+    parts = [part for part in result if isinstance(part, dict)] if isinstance(result, list) else []
+    values: list[Any] = [part.get("value") for part in parts if part.get("from_name") == emotion]
+    found: dict[_Times, str] = {}
+    for value in values:
+        match value:
+            case {"start": _, "labels": [str(label)]} | {"start": _, "choices": [str(label)]} if label:
+                found[_times(value)] = label
+    return found
+
+
+def _times(place: Mapping[str, Any]) -> _Times:
+    """Return where a region lies; without split channels some say that it is on the first, and some nothing."""
+    values = (place.get(key) or 0 for key in _PLACE)
+    return tuple(value if isinstance(value, int | float) else None for value in values)
+
+
+def _votes(region: Mapping[str, Any], others: Iterable[Mapping[_Times, str]]) -> dict[str, int] | None:
+    """Count what several people say of a region; None where it was one."""
+    said = [region.get("label"), *(labels.get(_times(region)) for labels in others)]
+    votes = Counter(label for label in said if label is not None)
+    return dict(votes) if votes.total() > 1 else None
 
 
 def _check_labelled(tasks: Sequence[_Task], emotion: str, path: Path) -> None:
@@ -170,6 +213,7 @@ def _utterances(task: _Task, controls: Mapping[str, str], dialogue_id: str, reco
         utterance_from(
             {
                 **region,
+                "votes": _votes(region, task.others),
                 "channel": region.get("channel") if split else None,
                 "dialogue_id": dialogue_id,
                 "utterance_id": name,

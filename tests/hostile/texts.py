@@ -102,19 +102,22 @@ ROWS = (
 )
 
 TABLE_CSV = (
-    "dialogue_id,utterance_id,audio,start,end,channel,text,speaker,label,split,rating\n"
-    'd1,u1,a/b.wav,0.5,1.25,0,"Hello, you",Ann,hap,train,3\nd1,u2,,,,,,Bob,neu,dev,\n'
+    "dialogue_id,utterance_id,audio,start,end,channel,text,speaker,label,split,valence,votes\n"
+    'd1,u1,a/b.wav,0.5,1.25,0,"Hello, you",Ann,hap,train,3,hap; hap|neu\n'
+    'd1,u2,,,,,,Bob,neu,dev,4.5,"{""neu"": 2, ""hap"": 0.5}"\n'
 )
 TABLE_ROWS = (
     '{"dialogue_id": "d1", "audio": "a.wav", "start": 0.5, "end": 2, "text": "Hi", "extra": {"valence": 3}}\n'
-    '{"dialogue_id": "d1", "audio": null, "text": "Oh", "label": "hap", "channel": 1, "more": [1]}\n'
+    '{"dialogue_id": "d1", "audio": null, "text": "Oh", "label": "hap", "channel": 1, "more": [1],'
+    ' "votes.hap": 2, "votes.neu": null, "valence": 2.5}\n'
 )
 MANIFEST = (
     '{"dialogue_id": "d1", "utterance_id": "u1", "audio": "a.wav", "start": 0.5, "end": 2.0, "channel": 0,'
     ' "text": "Hi", "speaker": "Ann", "session": "s", "condition": null, "label": "hap", "split": "train",'
-    ' "extra": {"valence": 3}}\n{"dialogue_id": "d2", "utterance_id": "u2", "text": "Oh"}\n'
+    ' "votes": {"hap": 1.5, "neu": 0.5}, "valence": 3, "extra": {"arousal": 3}}\n'
+    '{"dialogue_id": "d2", "utterance_id": "u2", "text": "Oh"}\n'
 )
-CORPUS = '{"name": "demo", "root": "corpus", "reader": "table", "version": 1}\n'
+CORPUS = '{"name": "demo", "root": "corpus", "reader": "table", "version": 1, "ranges": {"valence": [1, 5]}}\n'
 LABEL_STUDIO = json.dumps(
     [
         {
@@ -122,12 +125,14 @@ LABEL_STUDIO = json.dumps(
             "annotations": [
                 {
                     "was_cancelled": False,
-                    "ground_truth": True,
+                    "completed_by": person,
+                    "ground_truth": person == 1,
                     "result": [
                         {"id": "x", "from_name": name, "value": {"start": 0.5, "end": 2, "channel": 0, key: [said]}}
                         for name, key, said in (("emotion", "labels", "hap"), ("speaker", "text", "Ann"))
                     ],
                 }
+                for person in (1, 2)
             ],
         }
     ]
@@ -145,6 +150,8 @@ IEMOCAP_LABELS = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
 
 [6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]
 C-E2:\tNeutral;\t()
+C-E3:\tNeutral state; Anger;\t(calm)
+C-F1:\tAnger;\t()
 A-E3:\tval 3; act 2; dom  2;\t()
 
 [1.0000 - 3.5000]\tSes01F_impro01_M000\tang\t[1.5000, 4.0000, 4.5000]

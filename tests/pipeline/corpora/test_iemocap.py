@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lpgnet.pipeline.corpora import compare_counts, read_corpus, sources
+from lpgnet.pipeline.corpora.agreement import agreement
 from lpgnet.pipeline.corpora.iemocap import PUBLISHED_COUNTS
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, UsageError
@@ -274,3 +275,35 @@ def test_the_half_points_beyond_the_range_that_the_release_has_stop_nobody(root:
         "line 13: arousal 5.5 is not between 1 and 5; it counts as 5",
         "line 13: dominance 5.5 is not between 1 and 5; it counts as 5",
     ]
+
+
+# Codes by evaluator; of whoever named one code there are 3 for anger, 3 for neutral and 1 for sadness that can be
+# compared, as the last utterance has one evaluator only.
+AGREED = {
+    f"{IMPRO}_M000": ("ang", ["Anger;", "Anger;", "Neutral;"]),
+    f"{IMPRO}_F000": ("neu", ["Neutral;", "Neutral;", "Neutral; Sadness;"]),
+    f"{IMPRO}_M001": ("xxx", ["Sadness;", "Anger;", "Sadness; Anger;"]),
+    f"{IMPRO}_F001": ("sad", ["Sadness;"]),
+}
+
+
+def test_distributions_and_agreement_by_hand(root: Path) -> None:
+    """Of 7 votes, weights of differing pairs 2, 0 and 2: alpha is 1 - 6 * 4 / (49 - 9 - 9 - 1) = 0.2."""
+    blocks = [
+        f"[1.0000 - 3.5000]\t{name}\t{code}\t[2.0000, 3.0000, 4.0000]\n"
+        + "".join(f"C-E{number}:\t{names}\t()\n" for number, names in enumerate(said, start=1))
+        + "C-F1:\tFear;\t()\n"
+        for name, (code, said) in AGREED.items()
+    ]
+    add_dialogue(root, IMPRO, IMPRO_TURNS, HEADER + "".join(blocks))
+    utterances = read_corpus("iemocap", str(root)).utterances[:4]
+    assert {u.utterance_id: u.votes for u in utterances} == {
+        f"{IMPRO}_M000": {"ang": 2, "neu": 1},
+        f"{IMPRO}_F000": {"neu": 2.5, "sad": 0.5},
+        f"{IMPRO}_M001": {"sad": 1.5, "ang": 1.5},
+        f"{IMPRO}_F001": {"sad": 1},
+    }
+    found = agreement(utterances)
+    assert found.alpha == pytest.approx(0.2)
+    assert (found.voted, found.compared, found.shared, found.without_majority) == (4, 3, 2, 1)
+    assert {(u.valence, u.arousal, u.dominance) for u in utterances} == {(2, 3, 4)}

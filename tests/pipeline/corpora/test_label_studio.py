@@ -200,6 +200,48 @@ def test_two_recordings_of_a_name(tmp_path: Path) -> None:
         read(tmp_path, export(), "a/call.wav", "b/call.wav")
 
 
+def annotated(person: object, label: str, *, start: float = 0.5, **more: Json) -> Json:
+    """What somebody says of the first region of the export, or of another one."""
+    annotation = export(row(start, 1.25, "Ann", None))[0]["annotations"][0]
+    for part in annotation["result"]:
+        if part["from_name"] == "emotion":
+            part["value"]["labels"] = [label]
+    return annotation | {"completed_by": person} | more
+
+
+def test_what_several_people_say_of_one_region_are_its_votes(tmp_path: Path) -> None:
+    """The last annotation of each person counts; where the times differ, or nobody knows who it was, there is none."""
+    content = export()
+    truth = annotated(7, "sad", ground_truth=True)
+    others = [
+        annotated(1, "happy"),
+        annotated(1, "sad"),
+        annotated({"id": 3}, "neutral"),
+        annotated(4, "happy", start=0.4),
+    ]
+    content[0]["annotations"] = [truth, *others, annotated(None, "happy"), annotated(5, "happy", was_cancelled=True)]
+    utterance = read(tmp_path, content).utterances[0]
+    assert (utterance.label, utterance.votes) == ("sad", {"sad": 2, "neutral": 1})
+    for alone in ([truth], [truth, annotated(4, "sad", start=0.4)], [truth | {"completed_by": None}, others[0]]):
+        content[0]["annotations"] = alone
+        assert [u.votes for u in read(tmp_path, content).utterances] == [None]
+
+
+@pytest.mark.parametrize("result", [None, 3, [None], [{"from_name": "emotion", "value": 3}]])
+@pytest.mark.parametrize(
+    "value", [{"start": [1], "labels": ["sad"]}, {"start": 0.5, "labels": [["sad"]]}, {"start": 0.5}]
+)
+def test_annotations_that_are_not_taken_stop_nobody(tmp_path: Path, result: Json, value: Json) -> None:
+    content = export()
+    strange = [{"from_name": "emotion", "value": value}]
+    content[0]["annotations"] = [
+        annotated(2, "x", result=result),
+        annotated(3, "x", result=strange),
+        annotated(1, "sad"),
+    ]
+    assert [(u.label, u.votes) for u in read(tmp_path, content).utterances] == [("sad", None)]
+
+
 def test_two_tasks_of_one_recording(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"task 2: is of call.wav, as is .*task 1; keep one"):
         read(tmp_path, export() * 2)

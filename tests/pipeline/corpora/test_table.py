@@ -308,6 +308,16 @@ def test_a_column_that_is_only_called_like_a_dimension_goes_on_being_extra(
     )
 
 
+def test_a_column_that_says_how_many_voted_goes_on_being_extra(tmp_path: Path) -> None:
+    text = "dialogue_id,votes\nd,3\nd,\nd,2\n"
+    assert [(u.votes, u.extra) for u in read(tmp_path, text).utterances] == [
+        (None, {"votes": "3"}),
+        (None, {"votes": None}),
+        (None, {"votes": "2"}),
+    ]
+    assert votes(tmp_path, text, columns={"votes": "votes"}) == [{"3": 1}, None, {"2": 1}]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
