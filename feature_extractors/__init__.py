@@ -5,6 +5,7 @@ Nothing heavy is imported until an encoder is loaded, so that specs and names co
 
 from lpgnet.feature_extractors.contract import CheckResult, check_encoder
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
+from lpgnet.feature_extractors.hub_errors import hub_reason, quiet_hub
 from lpgnet.feature_extractors.items import Embedding, Encoder, Item, TextItem
 from lpgnet.feature_extractors.registry import (
     Family,
@@ -31,9 +32,11 @@ __all__ = [
     "TextItem",
     "check_encoder",
     "digest_file",
+    "hub_reason",
     "list_encoders",
     "load_encoder",
     "make_spec",
+    "quiet_hub",
     "resolve_all_layers",
     "resolve_precision",
     "resolve_spec",

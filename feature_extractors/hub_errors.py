@@ -26,28 +26,40 @@ def hub_error(name: str, model: str, error: BaseException) -> EncoderError:
         model: `owner/model`.
         error: what the hub's library raised.
     """
-    told = next(filter(None, (_told(cause, model) for cause in _causes(error))), None)
-    return EncoderError(
-        f"{name}: {told}"
-        if told
-        else f"{name}: is not cached and the hub cannot be reached ({one_line(error, limit=100)}): fetch it once with a"
-        f" network and set HF_HUB_OFFLINE=1, or {_ELSEWHERE}"
+    return EncoderError(f"{name}: {hub_reason(error, kind='model', page=model, elsewhere=_ELSEWHERE)}")
+
+
+def hub_reason(error: BaseException, *, kind: str, page: str, elsewhere: str) -> str:
+    """Say in one line why something of the hub could not be had, and what to do.
+
+    Args:
+        error: what the hub's library raised.
+        kind: `model` or `dataset`.
+        page: its page on the hub, below the hub's own address.
+        elsewhere: how to do without the hub.
+    """
+    told = next(filter(None, (_told(cause, kind, page, elsewhere) for cause in _causes(error))), None)
+    return told or (
+        f"is not cached and the hub cannot be reached ({one_line(error, limit=100)}): fetch it once with a"
+        f" network and set HF_HUB_OFFLINE=1, or {elsewhere}"
     )
 
 
-def _told(cause: BaseException, model: str) -> str | None:
+def _told(cause: BaseException, kind: str, page: str, elsewhere: str) -> str | None:
     """Say what one of the errors means; None where that says nothing."""
     from huggingface_hub import constants, errors
 
     if isinstance(cause, errors.GatedRepoError):
-        page = f"{constants.ENDPOINT}/{model}"
-        return f"the hub gives it only to those who accept its terms: see {page}, and {_LOGIN}"
+        address = f"{constants.ENDPOINT}/{page}"
+        return f"the hub gives it only to those who accept its terms: see {address}, and {_LOGIN}"
+    if isinstance(cause, errors.RevisionNotFoundError):
+        return f"the hub has no such revision of this {kind}"
     if isinstance(cause, errors.RepositoryNotFoundError | errors.HFValidationError) or _status(cause) == 401:
-        return f"the hub has no such model (or it is private: {_LOGIN}), and there is no such folder"
+        return f"the hub has no such {kind} (or it is private: {_LOGIN}), and there is no such folder"
     if isinstance(cause, errors.OfflineModeIsEnabled):
-        return f"is not cached, and HF_HUB_OFFLINE forbids to fetch it: unset it, or {_ELSEWHERE}"
+        return f"is not cached, and HF_HUB_OFFLINE forbids to fetch it: unset it, or {elsewhere}"
     if isinstance(cause, errors.HfHubHTTPError):
-        return f"the hub answers with error {_status(cause)}; try again later, or {_ELSEWHERE}"
+        return f"the hub answers with error {_status(cause)}; try again later, or {elsewhere}"
     reason = _disk_problem(cause)
     return f"cannot be kept in the cache of the hub ({reason}): {_ROOM}" if reason else None
 

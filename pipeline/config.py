@@ -45,7 +45,8 @@ class CorpusConfig:
     """What to read.
 
     Attributes:
-        reader: the corpus's layout: iemocap, meld, msp_podcast, dailytalk, crema_d, ravdess, table or label_studio
+        reader: the corpus's layout: iemocap, meld, msp_podcast, dailytalk, crema_d, ravdess, table, datasets or
+            label_studio
         root: folder or fsspec address that holds the corpus
         follow_links: follow links in that folder that lead out of it, as to another disk
         about: what kind of speech it holds, which a model that was trained on it tells

@@ -17,6 +17,10 @@ class UsageError(PipelineError):
     """The command or its configuration is wrong (exit 2)."""
 
 
+class MissingExtraError(PipelineError):
+    """An extra is not installed: what is wrong with one file is wrong with all of its kind (exit 1)."""
+
+
 class NotFiniteError(PipelineError):
     """A model computes numbers that are not finite (exit 1)."""
 

@@ -12,7 +12,15 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.corpora import compare_counts, known_about, read_corpus, reader_version, refuse_links, sources
+from lpgnet.pipeline.corpora import (
+    CLIPS,
+    compare_counts,
+    known_about,
+    read_corpus,
+    reader_version,
+    refuse_links,
+    sources,
+)
 from lpgnet.pipeline.corpora.agreement import Agreement, agreement
 from lpgnet.pipeline.corpora.manifest import (
     CORPUS_FILE,
@@ -65,7 +73,9 @@ def _inputs(config: Config) -> dict[str, object]:
 
 
 def _outputs(config: Config) -> dict[str, object]:
-    return {"outputs": _digests(config, [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE])}
+    clips = config.folder / CLIPS
+    written = [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE, *([clips] if clips.is_dir() else [])]
+    return {"outputs": _digests(config, written)}
 
 
 def _digests(config: Config, files: Sequence[Path]) -> dict[str, Digest]:
@@ -73,12 +83,13 @@ def _digests(config: Config, files: Sequence[Path]) -> dict[str, Digest]:
 
 
 def _read(config: Config) -> Manifest:
-    corpus = read_corpus(config.corpus.reader, config.corpus.root, **config.corpus.options)
+    clips = config.folder / CLIPS
+    corpus = read_corpus(config.corpus.reader, config.corpus.root, clips=clips, **config.corpus.options)
     for warning in [*corpus.warnings, *compare_counts(config.corpus.reader, corpus.utterances)]:
         say(f"warning: {warning}")
     described = Corpus(
         config.name,
-        config.corpus.root,
+        corpus.root or config.corpus.root,
         config.corpus.reader,
         corpus.version,
         known_about(config.corpus.reader, config.corpus.about),

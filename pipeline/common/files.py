@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedReader
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, get_origin
 
 from lpgnet.pipeline.errors import PipelineError, failed_file
 
@@ -186,6 +186,19 @@ def _inside(value: object) -> Iterable[object]:
 def is_address(root: str) -> bool:
     """Tell whether a root is an fsspec address such as `memory://corpus` rather than a local folder."""
     return "://" in root
+
+
+@contextmanager
+def open_binary(file: str) -> Iterator[BinaryIO]:
+    """Open a local file or an fsspec address for reading."""
+    if is_address(file):
+        import fsspec
+
+        with fsspec.open(file, "rb") as stream:
+            yield stream
+    else:
+        with open_regular(file) as stream:
+            yield stream
 
 
 def open_regular(path: Path | str) -> BufferedReader:

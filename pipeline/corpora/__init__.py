@@ -8,13 +8,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-from lpgnet.pipeline.corpora import crema_d, dailytalk, iemocap, label_studio, meld, msp_podcast, ravdess, table
+from lpgnet.pipeline.corpora import (
+    crema_d,
+    dailytalk,
+    hub,
+    iemocap,
+    label_studio,
+    meld,
+    msp_podcast,
+    ravdess,
+    table,
+)
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, differences, refuse_links
 from lpgnet.pipeline.corpora.manifest import Utterance, check_dimensions, check_utterances
 from lpgnet.pipeline.errors import UsageError, did_you_mean
 
 __all__ = [
+    "CLIPS",
     "READERS",
     "ReadCorpus",
     "Reader",
@@ -25,6 +36,9 @@ __all__ = [
     "refuse_links",
     "sources",
 ]
+
+# The folder of such clips, beside the manifest.
+CLIPS = "audio"
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class Reader:
         published: how many utterances the corpus is published with; empty where that is not known.
         about: what is known of its speech.
         version: raised whenever the same files give another manifest.
+        writes_clips: `read` also takes `clips`, the folder into which it writes clips that the corpus holds as bytes.
     """
 
     read: Callable[..., ReadCorpus]
@@ -44,32 +59,42 @@ class Reader:
     published: PublishedCounts
     about: About = field(default_factory=About)
     version: int = 1
+    writes_clips: bool = False
 
 
-def _reader_in(module: ModuleType) -> Reader:
+def _reader_in(module: ModuleType, *, writes_clips: bool = False) -> Reader:
     about = getattr(module, "ABOUT", About())
-    return Reader(module.read, module.sources, module.PUBLISHED_COUNTS, about, module.VERSION)
+    return Reader(module.read, module.sources, module.PUBLISHED_COUNTS, about, module.VERSION, writes_clips)
 
 
 READERS = {
-    module.__name__.rpartition(".")[2]: _reader_in(module)
-    for module in (iemocap, meld, msp_podcast, dailytalk, crema_d, ravdess, table, label_studio)
+    "iemocap": _reader_in(iemocap),
+    "meld": _reader_in(meld),
+    "msp_podcast": _reader_in(msp_podcast),
+    "dailytalk": _reader_in(dailytalk),
+    "crema_d": _reader_in(crema_d),
+    "ravdess": _reader_in(ravdess),
+    "table": _reader_in(table),
+    "datasets": _reader_in(hub, writes_clips=True),
+    "label_studio": _reader_in(label_studio),
 }
 
 
-def read_corpus(reader: str, root: str, **options: object) -> ReadCorpus:
+def read_corpus(reader: str, root: str, *, clips: Path = Path(CLIPS), **options: object) -> ReadCorpus:
     """Read a corpus with the reader of that name.
 
     Args:
         reader: one of `READERS`.
         root: folder of the corpus.
+        clips: folder into which a reader writes clips that the corpus holds as bytes.
         options: keyword arguments of that reader's `read`.
 
     Raises:
         UsageError: no such reader, or no such option.
         PipelineError: the corpus cannot be read; names the file and the line.
     """
-    corpus = _reader(reader, options).read(root, **options)
+    known = _reader(reader, options)
+    corpus = known.read(root, **options, **({"clips": clips} if known.writes_clips else {}))
     check_utterances(corpus.utterances, source=root)
     check_dimensions(corpus.utterances, corpus.ranges, source=root)
     return corpus
@@ -110,7 +135,7 @@ def known_about(reader: str, given: About) -> About:
 def _reader(name: str, options: Mapping[str, object]) -> Reader:
     if name not in READERS:
         raise UsageError(f"no corpus reader '{name}'{did_you_mean(name, READERS)}; readers: {', '.join(READERS)}")
-    known = list(inspect.signature(READERS[name].read).parameters)[1:]
+    known = [option for option in list(inspect.signature(READERS[name].read).parameters)[1:] if option != "clips"]
     for option in options:
         if option not in known:
             raise UsageError(

@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from lpgnet.cache import file_digest
-from lpgnet.pipeline.common.files import is_address, open_regular
+from lpgnet.pipeline.common.files import is_address, open_binary
+from lpgnet.pipeline.corpora.containers import decoded_track, is_container
+from lpgnet.pipeline.corpora.limits import (
+    MAX_RATE,
+    MAX_RECORDING_BYTES,
+    MAX_RECORDING_HOURS,
+    MAX_UTTERANCE_HOURS,
+    MIN_RATE,
+)
 from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -25,15 +33,6 @@ END_TOLERANCE = 0.05
 BLOCK_SECONDS = 60.0
 # The same where channels are many or the rate is high (samples of all channels).
 BLOCK_SAMPLES = 2**24
-
-# Rates of speech that is worth resampling: below, a second of file would become minutes of waveform (Hz).
-MIN_RATE, MAX_RATE = 1_000, 1_000_000
-
-# Two days and nights in one file, or 16 GiB; a longer one would be digested and searched for speech for hours.
-MAX_RECORDING_HOURS, MAX_RECORDING_BYTES = 48, 2**34
-
-# An utterance is in memory as a whole, a gigabyte at 16 kHz if it is this long.
-MAX_UTTERANCE_HOURS = 4
 
 # Bytes of a sample where it is stored as it is.
 _SAMPLE_BYTES = {
@@ -129,21 +128,8 @@ def refuse_link(file: str, root: str) -> None:
 
 
 @contextmanager
-def open_binary(file: str) -> Iterator[BinaryIO]:
-    """Open a local file or an fsspec address for reading."""
-    if is_address(file):
-        import fsspec
-
-        with fsspec.open(file, "rb") as stream:
-            yield stream
-    else:
-        with open_regular(file) as stream:
-            yield stream
-
-
-@contextmanager
 def open_audio(file: str) -> Iterator[soundfile.SoundFile]:
-    """Open a recording; libsndfile decodes wav, flac, ogg, opus and mp3.
+    """Open a recording; libsndfile decodes wav, flac, ogg, opus and mp3, PyAV the sound of videos and of MP4 audio.
 
     Raises:
         PipelineError: the file is missing, empty, truncated or no audio.
@@ -162,13 +148,25 @@ def open_audio(file: str) -> Iterator[soundfile.SoundFile]:
 
 
 @contextmanager
-def _decodable(file: str) -> Iterator[str | int | BinaryIO]:
+def _decodable(file: str) -> Iterator[str | int | BinaryIO | IO[bytes]]:
     """Give libsndfile a local file by its descriptor, which is several times faster than a Python stream.
 
     On Windows by its path: descriptors are no business of the system there.
     """
     with open_binary(file) as stream:
-        yield stream if is_address(file) else file if os.name == "nt" else stream.fileno()
+        container = is_container(stream.read(12))
+        stream.seek(0)
+        if not container:
+            yield stream if is_address(file) else file if os.name == "nt" else _from_its_beginning(stream)
+            return
+    with decoded_track(file) as track:
+        yield track if os.name == "nt" else _from_its_beginning(track)
+
+
+def _from_its_beginning(stream: BinaryIO | IO[bytes]) -> int:
+    """Return the descriptor of an open file, which libsndfile reads from where it stands."""
+    os.lseek(stream.fileno(), 0, os.SEEK_SET)
+    return stream.fileno()
 
 
 def _why_unreadable(file: str, reason: str) -> str:
@@ -179,8 +177,6 @@ def _why_unreadable(file: str, reason: str) -> str:
         return f"cannot be read ({error.strerror or error})"
     if not head:
         return "is empty; record or copy it again"
-    if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3":
-        return "is MP4, M4A, WebM or Matroska, which libsndfile cannot decode; convert it to wav or flac first"
     if "lost sync" in reason:
         return "is damaged or truncated; copy it again"
     return f"is not audio that libsndfile reads ({reason.rstrip('.')}); convert it to wav or flac"

@@ -28,12 +28,14 @@ class ReadCorpus:
         warnings: what people should know about the corpus's files, one line each.
         version: of the reader; raised whenever the same files give another manifest.
         ranges: the lowest and the highest rating that its raters could give, of each dimension that they rated.
+        root: the folder that the recordings' paths are relative to; None: the corpus's.
     """
 
     utterances: list[Utterance]
     warnings: list[str]
     version: int
     ranges: Ranges = field(default_factory=dict)
+    root: str | None = None
 
 
 def corpus_root(root: str) -> Path:

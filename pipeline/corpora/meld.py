@@ -12,7 +12,7 @@ from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.text import Row, named_rows, read_any_text
 from lpgnet.pipeline.errors import PipelineError, did_you_mean, shorten
 
-VERSION = 1
+VERSION = 2
 # The actors of a TV series.
 ABOUT = About("English", "acted", synthetic=False)
 
@@ -66,7 +66,8 @@ PUBLISHED_COUNTS: PublishedCounts = {
     },
 }
 _FOLDERS = (".", "data", "data/MELD")
-_SUFFIXES = (".wav", ".flac")
+# Of a clip in several forms the first is taken; the corpus comes as mp4.
+_SUFFIXES = (".wav", ".flac", ".mp4")
 _TEXTS = ("Utterance", "Speaker", "Emotion")
 _EXTRA = {
     "Sentiment": "sentiment",
@@ -89,7 +90,7 @@ def read(root: str) -> ReadCorpus:
 
     Args:
         root: folder with `train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv` (or with `data/` that holds
-            them), and the clips as wav or FLAC in `train_splits/`, `dev_splits_complete/` and
+            them), and the clips, mp4 as they come or else wav or FLAC, in `train_splits/`, `dev_splits_complete/` and
             `output_repeated_splits_test/`.
 
     Raises:
@@ -156,7 +157,9 @@ def _clips(folder: Path, split: _Split) -> dict[str, str]:
     """Find every usable clip of a split: its path, relative to the corpus root, by its name."""
     if not (folder / split.clips).is_dir():
         return {}
-    found = sorted(path for path in (folder / split.clips).iterdir() if path.suffix.lower() in _SUFFIXES)
+    found = [path for path in (folder / split.clips).iterdir() if path.suffix.lower() in _SUFFIXES]
+    # The last one of a name stays.
+    found.sort(key=lambda path: (_SUFFIXES.index(path.suffix.lower()), path.name), reverse=True)
     return {path.stem: f"{split.clips}/{path.name}" for path in found if path.stem not in split.bad}
 
 
@@ -168,7 +171,7 @@ def _clip_warnings(rows: Sequence[_Row], split: _Split, clips: Collection[str], 
     if missing:
         warnings.append(
             f"{folder / split.clips}: {len(missing)} of {len(rows)} utterances have no clip as"
-            f" {' or '.join(_SUFFIXES)} and are without audio: {shorten(missing)}; convert the mp4 files"
+            f" {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} and are without audio: {shorten(missing)}"
         )
     return warnings
 

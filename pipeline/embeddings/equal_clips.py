@@ -13,7 +13,7 @@ from lpgnet.pipeline.common.files import is_address, open_regular
 from lpgnet.pipeline.corpora.audio import locate, without_local_scheme
 from lpgnet.pipeline.corpora.manifest import Corpus, Utterance
 from lpgnet.pipeline.embeddings.plan import plan_audio
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import MissingExtraError, PipelineError
 
 # Read of files of one size, at their middle: clips of one length are many, copies few.
 PROBE_BYTES = 2**16
@@ -45,7 +45,10 @@ def equal_clips(
     copies = _possible_copies(corpus, {str(utterance.audio) for utterance in spoken}, follow_links=follow_links)
     repeated = {id(one) for group in _groups((_segment(one), one) for one in spoken) for one in group}
     candidates = [one for one in spoken if one.audio in copies or id(one) in repeated]
-    plan = plan_audio(candidates, corpus.root, stat_cache, follow_links=follow_links)
+    try:
+        plan = plan_audio(candidates, corpus.root, stat_cache, follow_links=follow_links)
+    except MissingExtraError:  # the features stage says so; a model of text alone needs none
+        return []
     return _groups((request.key, request.utterance_id) for request in plan.requests)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lpgnet.cache import FeatureStore, StatCache, StoredRows, StoreError, audio_key, text_key
+from lpgnet.pipeline.common.console import Lines
 from lpgnet.pipeline.common.files import is_address
+from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, describe, locate, segment_of
 from lpgnet.pipeline.corpora.manifest import Utterance
-from lpgnet.pipeline.errors import PipelineError, kind_and_words
+from lpgnet.pipeline.errors import MissingExtraError, PipelineError, kind_and_words
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import EncoderSpec
@@ -130,7 +132,7 @@ def _describe_files(files: Iterable[str], stat_cache: StatCache | None) -> dict[
 def _look_up(stat_cache: StatCache, files: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Describe files through the cache, one by one where one of them goes away or changes meanwhile."""
     try:
-        found = stat_cache.lookup_many(map(Path, files), describe_or_problem)
+        found = stat_cache.lookup_many(map(Path, files), _telling_how_far(len(files)))
     except StoreError as error:
         if len(files) == 1:
             return {files[0]: {"problem": str(error)}}
@@ -139,10 +141,31 @@ def _look_up(stat_cache: StatCache, files: Sequence[str]) -> dict[str, dict[str,
     return {file: value for file, value in zip(files, found, strict=True) if "problem" not in value}
 
 
+def _telling_how_far(count: int) -> Callable[[Path], dict[str, Any]]:
+    """Return what describes files, and tells every few seconds of how many it did: videos are decoded for it."""
+    if not current_launch().is_main:
+        return describe_or_problem
+    lines = Lines("note", "files")
+    task = lines.add_task("recordings", total=count, note="")
+
+    def describe_one(path: Path) -> dict[str, Any]:
+        found = describe_or_problem(path)
+        lines.update(task, advance=1)
+        return found
+
+    return describe_one
+
+
 def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
-    """Describe a recording in a form that the stat cache keeps."""
+    """Describe a recording in a form that the stat cache keeps.
+
+    Raises:
+        MissingExtraError: an extra is needed, which is told once and not of each of thousands of videos.
+    """
     try:
         return asdict(describe(file or str(path)))
+    except MissingExtraError:
+        raise
     except Exception as error:
         return {"problem": why(error)}
 

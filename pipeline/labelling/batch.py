@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import PredictionConfig
-from lpgnet.pipeline.corpora.audio import MAX_RECORDING_BYTES
+from lpgnet.pipeline.corpora.limits import MAX_RECORDING_BYTES
 from lpgnet.pipeline.errors import PipelineError, counted, for_people, shorten
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder

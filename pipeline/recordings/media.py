@@ -1,6 +1,6 @@
 """Recordings that are not as they should be: in containers that libsndfile cannot decode, and truncated ones.
 
-PyAV, which brings FFmpeg, decodes the first (m4a, mp4, webm, mkv) to FLAC.
+The first are decoded once, before their turns are looked for.
 """
 
 from __future__ import annotations
@@ -9,22 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lpgnet.pipeline.common.files import open_regular
-from lpgnet.pipeline.corpora.audio import MAX_RATE, MAX_RECORDING_HOURS, MIN_RATE, is_truncated, open_audio
+from lpgnet.pipeline.corpora.audio import is_truncated, open_audio
+from lpgnet.pipeline.corpora.containers import decode, is_container
+from lpgnet.pipeline.corpora.limits import MAX_RECORDING_HOURS
 from lpgnet.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     import soundfile
-
-EXTRA = "media"
-# After four bytes of length in MP4 and QuickTime; at the beginning of Matroska and WebM; after RIFF's header in AVI.
-_MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
-# FFmpeg's names of the same formats.
-_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 
 
 def needs_decoding(path: Path) -> bool:
@@ -38,10 +34,9 @@ def needs_decoding(path: Path) -> bool:
     """
     try:
         with open_regular(path) as file:
-            head = file.read(12)
+            return is_container(file.read(12))
     except OSError:
         return False
-    return head[4:8] == _MP4 or head[:4] == _MATROSKA or head[8:12] == _AVI
 
 
 @contextmanager
@@ -64,7 +59,8 @@ def decodable(path: Path, *, max_seconds: float = 3600.0 * MAX_RECORDING_HOURS) 
         return
     with TemporaryDirectory(prefix="lpgnet-") as folder:
         target = Path(folder) / f"{path.stem}.flac"
-        _decode(path, target, min(max_seconds, MAX_RECORDING_HOURS * 3600))
+        with open_regular(path) as file:
+            decode(file, target, name=str(path), max_seconds=max_seconds)
         yield target
 
 
@@ -116,59 +112,3 @@ def _blocks_until_damage(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
         if not len(block):
             return
         yield block
-
-
-def _decode(path: Path, target: Path, max_seconds: float) -> None:
-    import soundfile
-
-    try:
-        import av
-    except ImportError:
-        raise PipelineError(
-            f"{path}: is a video or MP4 audio, which needs the extra '{EXTRA}': pip install 'lpgnet[{EXTRA}]', "
-            "or convert it to wav or flac"
-        ) from None
-    try:
-        # By a stream and with these formats alone, so that no file makes FFmpeg open another; titles are not read.
-        with (
-            open_regular(path) as file,
-            av.open(file, container_options=_OPTIONS, metadata_errors="ignore") as container,
-        ):
-            _write(container, target, path, max_seconds)
-    except av.error.FFmpegError as error:
-        raise PipelineError(f"{path}: cannot be decoded ({error.strerror}); copy or convert it again") from None
-    except MemoryError:
-        raise PipelineError(
-            f"{path}: cannot be decoded (it asks for more memory than there is); copy it again"
-        ) from None
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise PipelineError(f"{path}: cannot be decoded to {target.parent} ({error})") from None
-
-
-def _write(container: Any, target: Path, path: Path, max_seconds: float) -> None:
-    """The first audio track frame by frame, so that an hour needs no more memory than a second."""
-    import av
-    import soundfile
-
-    if not container.streams.audio:
-        raise PipelineError(f"{path}: has no audio track")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:
-        raise PipelineError(f"{path}: its audio track is of an unknown kind; copy or convert it again")
-    _check_length((container.duration or 0) / av.time_base, path, max_seconds)
-    channels, rate = stream.channels, stream.rate
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise PipelineError(f"{path}: has a sampling rate of {rate} Hz, which is outside {MIN_RATE} to {MAX_RATE}")
-    resampler = av.AudioResampler(format="s16", layout=stream.layout, rate=rate)
-    with soundfile.SoundFile(str(target), "w", rate, channels, "PCM_16") as sound:
-        for frame in container.decode(stream):
-            for even in resampler.resample(frame):
-                sound.write(np.ascontiguousarray(even.to_ndarray().reshape(-1, channels)))
-                _check_length(sound.frames / rate, path, max_seconds)
-    if sound.frames == 0:
-        raise PipelineError(f"{path}: its audio track holds no samples; copy or convert it again")
-
-
-def _check_length(seconds: float, path: Path, max_seconds: float) -> None:
-    if seconds > max_seconds:
-        raise PipelineError(f"{path}: lasts longer than the limit of {max_seconds / 60:g} min; cut it into parts")

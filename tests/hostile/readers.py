@@ -78,6 +78,47 @@ def _corpus(reader: str, file: str, *samples: str, beside: Mapping[str, str] | N
     )
 
 
+def _dataset(write: Callable[[Any, Path], object], file: str) -> Reader:
+    """A dataset of two clips, of which one file is damaged; `file` is its path in the folder that is written."""
+    import datasets
+
+    from lpgnet.pipeline.corpora import read_corpus
+
+    wav = _audio("wav").samples[0]
+    rows = {"dialogue_id": ["a", "a"], "label": [0, -1], "audio": [{"bytes": wav, "path": "a.wav"}] * 2}
+    made = datasets.Dataset.from_dict(rows).cast_column("label", datasets.ClassLabel(names=["x", "y"]))
+
+    def read(path: Path) -> None:
+        folder = path.parents[len(Path(file).parts) - 1]
+        with tempfile.TemporaryDirectory() as clips:
+            read_corpus("datasets", str(folder), clips=Path(clips))
+
+    with tempfile.TemporaryDirectory() as folder:
+        write(made, Path(folder))
+        written = {
+            str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()
+        }
+    return Reader(file, read, (written.pop(file),), written, slow=True)
+
+
+def _saved_dataset(file: str) -> Reader:
+    return _dataset(lambda made, folder: made.save_to_disk(folder), file)
+
+
+def _saved_splits() -> Reader:
+    import datasets
+
+    return _dataset(lambda made, folder: datasets.DatasetDict({"a": made}).save_to_disk(folder), "dataset_dict.json")
+
+
+def _audio_folder(file: str, metadata: str) -> Reader:
+    def write(_: object, folder: Path) -> None:
+        (folder / "a.wav").write_bytes(_audio("wav").samples[0])
+        (folder / file).write_text(metadata)
+
+    return _dataset(write, file)
+
+
 _TURNS = "Session1/dialog/transcriptions/Ses01F_impro01.txt"
 _LABELS = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
 _CLIP = {"AudioWAV/1001_DFA_ANG_XX.wav": ""}
@@ -381,14 +422,14 @@ def _audio(form: str, subtype: str | None = None) -> Reader:
     return Reader(f"call.{form}", read, (_written(f"call.{form}", write),))
 
 
-def _video() -> Reader:
+def _video(form: str) -> Reader:
     import av
 
     from lpgnet.pipeline.corpora.audio import describe
     from lpgnet.pipeline.recordings.media import decodable
 
     def write(folder: Path) -> None:
-        with av.open(str(folder / "call.mp4"), "w") as container:
+        with av.open(str(folder / f"call.{form}"), "w") as container:
             stream = container.add_stream("aac", rate=16_000)
             frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             frame.sample_rate = 16_000
@@ -398,8 +439,9 @@ def _video() -> Reader:
     def read(path: Path) -> None:
         with decodable(path) as decoded:
             describe(str(decoded))
+        describe(str(path))
 
-    return Reader("call.mp4", read, (_written("call.mp4", write),))
+    return Reader(f"call.{form}", read, (_written(f"call.{form}", write),))
 
 
 _MADE: dict[str, Callable[[], Reader]] = {
@@ -420,6 +462,16 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "table-csv": lambda: _corpus("table", "table.csv", texts.TABLE_CSV),
     "table-jsonl": lambda: _corpus("table", "table.jsonl", texts.TABLE_ROWS),
     "label-studio": lambda: _corpus("label_studio", "project.json", texts.LABEL_STUDIO, beside={"a.wav": ""}),
+    "dataset-parquet": lambda: _dataset(
+        lambda made, folder: made.to_parquet(folder / "train.parquet"), "train.parquet"
+    ),
+    "dataset-arrow": lambda: _saved_dataset("data-00000-of-00001.arrow"),
+    "dataset-state": lambda: _saved_dataset("state.json"),
+    "dataset-splits": _saved_splits,
+    "dataset-metadata-csv": lambda: _audio_folder("metadata.csv", "file_name,dialogue_id,label\na.wav,d,x\n"),
+    "dataset-metadata-jsonl": lambda: _audio_folder(
+        "metadata.jsonl", '{"file_name": "a.wav", "dialogue_id": "d", "label": "x"}\n'
+    ),
     "meld": lambda: _corpus("meld", "train_sent_emo.csv", texts.MELD),
     "iemocap-turns": lambda: _corpus("iemocap", _TURNS, texts.IEMOCAP_TURNS, beside={_LABELS: texts.IEMOCAP_LABELS}),
     "iemocap-labels": lambda: _corpus(
@@ -477,7 +529,8 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "flac": lambda: _audio("flac"),
     "ogg": lambda: _audio("ogg"),
     "mp3": lambda: _audio("mp3"),
-    "mp4": _video,
+    "mp4": lambda: _video("mp4"),
+    "mkv": lambda: _video("mkv"),
 }
 READERS = tuple(_MADE)
 

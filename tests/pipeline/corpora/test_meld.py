@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
         write_table(tmp_path, split, rows)
     extra = "dia99_utt0.wav"
     train = ("dia0_utt0.wav", "dia0_utt1.flac", "dia4_utt0.wav", "dia125_utt3.wav", "._dia0_utt3.wav", extra)
-    add_clips(tmp_path, "train_splits", *train, "dia0_utt3.mp4")
+    add_clips(tmp_path, "train_splits", *train, "dia0_utt3.avi")
     add_clips(tmp_path, "dev_splits_complete", "dia0_utt0.wav")
     add_clips(tmp_path, "output_repeated_splits_test", "dia38_utt4.wav", "dia0_utt0.WAV")
     return tmp_path
@@ -104,8 +104,28 @@ def test_clips_that_are_missing_or_bad_leave_no_audio_and_a_warning(root: Path) 
     ]
     bad, missing, bad_test = corpus.warnings
     assert "train_splits: clips known to be bad, used without audio: dia125_utt3" in bad
-    assert "1 of 5 utterances have no clip as .wav or .flac and are without audio: dia0_utt3" in missing
+    assert "1 of 5 utterances have no clip as .wav, .flac or .mp4 and are without audio: dia0_utt3" in missing
     assert "clips known to be bad, used without audio: dia38_utt4" in bad_test
+
+
+def test_clips_are_read_as_the_mp4_files_that_they_are_unless_there_is_a_wav(root: Path) -> None:
+    add_clips(
+        root, "train_splits", "dia0_utt0.mp4", "dia0_utt0.flac", "dia0_utt1.mp4", "dia0_utt3.mp4", "dia125_utt3.mp4"
+    )
+    add_clips(root, "output_repeated_splits_test", "dia38_utt4.mp4", "dia0_utt0.MP4")
+    corpus = read_corpus("meld", str(root))
+    assert corpus.version == 2
+    assert [u.audio for u in corpus.utterances] == [
+        "train_splits/dia0_utt0.wav",
+        "train_splits/dia0_utt1.flac",
+        "train_splits/dia0_utt3.mp4",
+        "train_splits/dia4_utt0.wav",
+        None,
+        "dev_splits_complete/dia0_utt0.wav",
+        None,
+        "output_repeated_splits_test/dia0_utt0.WAV",
+    ]
+    assert all("known to be bad" in warning for warning in corpus.warnings)
 
 
 @pytest.mark.parametrize("inner", ["data", "data/MELD"])

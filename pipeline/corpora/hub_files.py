@@ -1,0 +1,188 @@
+"""Where a dataset's files are, and reading them as tables: of the Hugging Face Hub, or of a local folder.
+
+A dataset of the hub is downloaded into the hub's own cache, at one commit, and then read as a local one is. `datasets`
+reads its files as a stream, which writes no second copy of them, and gives Arrow tables, which hold the bytes or paths
+of audio as `Audio(decode=False)` does: it decodes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpgnet.pipeline.common.files import is_address, parse_object, read_text
+from lpgnet.pipeline.corpora.audio import without_local_scheme
+from lpgnet.pipeline.corpora.base import corpus_root
+from lpgnet.pipeline.errors import PipelineError, kind_and_words, shorten
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ELSEWHERE = "give a local folder as corpus.root"
+# What `save_to_disk` writes: of one dataset, and of a dictionary of splits.
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
+# What reads tables and folders of recordings, and no code; as `datasets` names its readers.
+_KINDS = ("parquet", "arrow", "csv", "json", "audiofolder", "videofolder")
+# Rows that are in memory together, with their audio; of Parquet, Arrow decodes a row group at a time.
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a dataset.
+
+    Attributes:
+        features: what its columns hold, where the files say it.
+        n_rows: how many rows it should have, or None.
+    """
+
+    name: str
+    features: Mapping[str, Any]
+    n_rows: int | None
+    dataset: Any
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield its rows, a few at a time."""
+        for table in self.dataset.with_format("arrow").iter(batch_size=_BATCH):
+            # What is damaged is refused here; reading it could end the process.
+            table.validate(full=True)
+            yield table
+
+
+def dataset_folder(root: str, name: str | None, revision: str | None, files: Sequence[str] | None) -> Path:
+    """Return the absolute folder of a dataset, which is downloaded if it is named and is not in the hub's cache.
+
+    Args:
+        root: a local folder, where there is no name.
+        name: on the hub, `owner/dataset`.
+        revision: a branch, tag or commit.
+        files: patterns of the files that are fetched; None: all.
+
+    Raises:
+        PipelineError: there is none, or the hub does not give it.
+    """
+    if name is None:
+        if is_address(without_local_scheme(root)):
+            raise PipelineError(f"{root}: datasets are read from a local folder or the hub; copy or mount it")
+        return Path(os.path.abspath(corpus_root(root)))
+    script = f"{name.split('/')[-1]}.py"
+    folder = _snapshot(name, revision, [script, "README.md"])
+    _refuse_script(folder / script, name)
+    return _snapshot(name, revision, files)
+
+
+def _snapshot(name: str, revision: str | None, files: Sequence[str] | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    from lpgnet.feature_extractors import hub_reason, quiet_hub
+
+    try:
+        with quiet_hub():
+            return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=_listed(files)))
+    # Anything may go wrong between here and the hub: no route, a proxy, no permission, a full disk.
+    except Exception as error:
+        reason = hub_reason(error, kind="dataset", page=f"datasets/{name}", elsewhere=_ELSEWHERE)
+        raise PipelineError(f"{name}: {reason}") from error
+
+
+def _listed(files: Sequence[str] | None) -> list[str] | None:
+    return None if files is None else [*files, "README.md"]
+
+
+def _refuse_script(script: Path, source: str) -> None:
+    if script.is_file():
+        raise PipelineError(
+            f"{source}: is a script that loads a dataset ({script.name}), and no code of a dataset is run; set"
+            " corpus.options.revision to refs/convert/parquet, where the hub may hold it as Parquet, or use its files"
+        )
+
+
+def open_splits(folder: Path, config: str | None, *, source: str) -> list[Split]:
+    """Open a dataset, without reading a row.
+
+    Args:
+        folder: holds what `save_to_disk` wrote, or files that `load_dataset` reads: Parquet, Arrow, CSV, JSON, or
+            recordings in folders with their metadata.
+        config: name of the dataset's configuration.
+        source: what errors call it.
+
+    Raises:
+        PipelineError: it is no dataset, or names files elsewhere.
+    """
+    import datasets
+
+    from lpgnet.feature_extractors import quiet_hub
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    _refuse_script(folder / f"{folder.name}.py", source)
+    saved = _saved_files(folder)
+    try:
+        with quiet_hub():
+            builder = datasets.load_dataset_builder(
+                "arrow" if saved else str(folder), None if saved else config, data_files=saved
+            )
+        _check_files(builder, folder, source)
+        _read_little_at_once(builder)
+        found = builder.as_streaming_dataset()
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise unreadable(error, source) from None
+    counts = {name: info.num_examples or None for name, info in (builder.info.splits or {}).items()}
+    return [Split(str(name), one.features or {}, counts.get(name), one) for name, one in found.items()]
+
+
+def unreadable(error: Exception, where: str) -> PipelineError:
+    """Say that `datasets` could not read something, whichever of its many errors it raised."""
+    return PipelineError(f"{where}: cannot be read as a dataset ({kind_and_words(error)})")
+
+
+def _check_files(builder: Any, folder: Path, source: str) -> None:
+    kind = type(builder).__module__.rsplit(".", 1)[-1]
+    if kind not in _KINDS:
+        raise PipelineError(f"{source}: is of the kind '{kind}', and {', '.join(_KINDS)} are read; convert it to one")
+    files = [str(file) for listed in (builder.config.data_files or {}).values() for file in listed]
+    outside = [file for file in files if is_address(file) or not Path(os.path.abspath(file)).is_relative_to(folder)]
+    if outside:
+        raise PipelineError(f"{source}: its files lie outside {folder}: {shorten(outside, most=2)}; put them there")
+
+
+def _read_little_at_once(builder: Any) -> None:
+    """Keep Arrow from fetching the next row groups of Parquet ahead: each may hold 100 MB of audio."""
+    if hasattr(builder.config, "fragment_scan_options"):
+        from pyarrow.dataset import ParquetFragmentScanOptions
+
+        builder.config.batch_size = _BATCH
+        builder.config.fragment_scan_options = ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
+
+
+def _saved_files(folder: Path) -> dict[str, list[str]] | None:
+    """Return the files of each split that `save_to_disk` wrote; None where it did not."""
+    if (folder / _SPLITS).is_file():
+        names = parse_object(read_text(folder / _SPLITS), where=str(folder / _SPLITS)).get("splits")
+        return {name: _state_files(folder / name)[1] for name in _plain_names(names, folder / _SPLITS)}
+    return dict([_state_files(folder)]) if (folder / _STATE).is_file() else None
+
+
+def _state_files(folder: Path) -> tuple[str, list[str]]:
+    """Return the name of the split that a folder holds, and its files."""
+    path = folder / _STATE
+    state = parse_object(read_text(path), where=str(path))
+    listed = state.get("_data_files")
+    names = [file.get("filename") if isinstance(file, dict) else file for file in listed or ()]
+    return str(state.get("_split") or "all"), [str(folder / name) for name in _plain_names(names, path)]
+
+
+def _plain_names(names: object, path: Path) -> list[str]:
+    """Check the names of files or folders beside a file that lists them."""
+    return [_plain_name(name, path) for name in (names if isinstance(names, list) else [names])]
+
+
+def _plain_name(name: object, path: Path) -> str:
+    if not isinstance(name, str) or not name or os.path.basename(name) != name or name.startswith("."):
+        raise PipelineError(f"{path}: {name!r:.60} is no name of a file beside it; save the dataset again")
+    return name
