@@ -193,7 +193,7 @@ class _Reading:
         try:
             return next(tables, None)
         except Exception as error:
-            raise unreadable(error, f"{self.source}, split {split.name}, after row {number - 1}") from None
+            raise unreadable(error, f"{self.source}, split {split.name}, from row {number} on") from None
 
     def _file(self, sound: object, where: str) -> Path | None:
         """Return the file of a cell of audio: bytes, a path, or both, of which the bytes count."""
