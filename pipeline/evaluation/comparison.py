@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.evaluation.analysis import Runs, compare_runs, paired
+from lpgnet.pipeline.evaluation.inference import Prediction
 from lpgnet.pipeline.evaluation.metrics import Difference, mean_scores
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
@@ -123,7 +124,7 @@ def check_comparable(first: Measured, second: Measured) -> None:
     for folder, runs in truths.items():
         for truth in runs:
             _check_same(first.folder, reference, folder, truth)
-    _check_same_raters(first, second)
+    _check_same_manifest(first, second)
 
 
 def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[str, int]) -> None:
@@ -137,18 +138,24 @@ def _check_same(one: Path, reference: dict[str, int], other: Path, truth: dict[s
         raise PipelineError(f"different labels in {one} and {other}, such as those of {shorten(changed, most=3)}")
 
 
-def _check_same_raters(first: Measured, second: Measured) -> None:
-    """Refuse an utterance with different votes or ratings; where a side has none, its scores need none."""
-    known: dict[str, dict[str, float]] = {}
+def _check_same_manifest(first: Measured, second: Measured) -> None:
+    """Refuse an utterance with another dialogue, other votes or other ratings than before; a side may have neither."""
+    seen: dict[str, Prediction] = {}
     for one in (outcome.prediction for side in (first, second) for run in side.runs.values() for outcome in run):
-        said = {str(number): share for number, share in enumerate(one.shares)} | one.ratings
-        before = known.get(one.utterance_id, {})
-        if any(abs(before.get(name, value) - value) > _ROUNDING for name, value in said.items()):
+        before = seen.get(one.utterance_id, one)
+        if conflict := _conflict(before, one):
             raise PipelineError(
-                f"different votes or ratings in {first.folder} and {second.folder}, such as those of "
-                f"{shorten([one.utterance_id])}; compare runs on the same manifest"
+                f"{first.folder}, {second.folder}: {one.utterance_id} {conflict}; compare runs on the same manifest"
             )
-        known[one.utterance_id] = {**said, **before}
+        seen[one.utterance_id] = one if one.shares or one.ratings else before
+
+
+def _conflict(one: Prediction, other: Prediction) -> str | None:
+    if one.dialogue_id != other.dialogue_id:
+        return f"is in the dialogue {one.dialogue_id} and in {other.dialogue_id}"
+    shared = one.ratings.keys() & other.ratings.keys()
+    pairs = [*zip(one.shares, other.shares, strict=False), *((one.ratings[n], other.ratings[n]) for n in shared)]
+    return "has different votes or ratings" if any(abs(a - b) > _ROUNDING for a, b in pairs) else None
 
 
 def _truth(run: Sequence[Outcome]) -> dict[str, int]:

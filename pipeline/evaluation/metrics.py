@@ -43,13 +43,16 @@ def dialogue_confusions(
     predictions: Sequence[Prediction], classes: Sequence[str], *, head: str = "fused"
 ) -> np.ndarray:
     """Count labelled predictions in a confusion matrix per dialogue, sorted by id: (dialogues, C, C)."""
-    ids = sorted({prediction.dialogue_id for prediction in predictions})
-    indices = {name: index for index, name in enumerate(ids)}
-    matrices = np.zeros((len(ids), len(classes), len(classes)), dtype=np.int64)
+    indices = _number_dialogues(predictions)
+    matrices = np.zeros((len(indices), len(classes), len(classes)), dtype=np.int64)
     for prediction in predictions:
         if prediction.label >= 0:
             matrices[indices[prediction.dialogue_id], prediction.label, prediction.guess(head)] += 1
     return matrices
+
+
+def _number_dialogues(predictions: Sequence[Prediction]) -> dict[str, int]:
+    return {name: index for index, name in enumerate(sorted({prediction.dialogue_id for prediction in predictions}))}
 
 
 def total_confusion(predictions: Sequence[Prediction], classes: Sequence[str], *, head: str = "fused") -> np.ndarray:
@@ -234,7 +237,7 @@ def draw_dialogues(per_dialogue: np.ndarray, *, resamples: int, seed: int) -> np
 
 def sum_by_dialogue(predictions: Sequence[Prediction], matrices: np.ndarray) -> np.ndarray:
     """Sum a matrix per prediction, (n, I, J), over each dialogue, sorted by id: (dialogues, I, J)."""
-    ids, indices = np.unique([prediction.dialogue_id for prediction in predictions], return_inverse=True)
-    sums = np.zeros((len(ids), *matrices.shape[1:]), matrices.dtype)
-    np.add.at(sums, indices, matrices)
+    indices = _number_dialogues(predictions)
+    sums = np.zeros((len(indices), *matrices.shape[1:]), matrices.dtype)
+    np.add.at(sums, [indices[prediction.dialogue_id] for prediction in predictions], matrices)
     return sums

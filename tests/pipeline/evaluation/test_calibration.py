@@ -111,3 +111,16 @@ def test_what_was_before_is_found_from_calibrated_probabilities() -> None:
     assert described.before.error == pytest.approx(reliability(raw).error, abs=1e-6)
     assert described.after.error == pytest.approx(reliability(raw, temperature=3.0).error, abs=1e-6)
     assert described.after.error < described.before.error
+
+
+def test_a_model_of_votes_is_calibrated_to_votes() -> None:
+    rng = np.random.default_rng(3)
+    shares = rng.dirichlet([2, 2, 2], 400)
+    labels = shares.argmax(-1)
+    predictions = predictions_of(softmax(np.log(shares) / 1.5), labels)
+    assert fit_temperature(predictions, shares) == pytest.approx(1 / 1.5, rel=0.02)
+    assert fit_temperature(predictions) < 0.5, "by the labels, its probabilities would be pushed to the ends"
+    assert fit_temperature(predictions, np.eye(3)[labels]) == fit_temperature(predictions)
+    half = np.where(np.arange(400)[:, None] < 200, shares, 0)
+    assert fit_temperature(predictions, half) == fit_temperature(predictions[:200], shares[:200])
+    assert fit_temperature(predictions, 0 * shares) == 1

@@ -1,5 +1,6 @@
 """Comparing runs: by hand, against a plain loop, and never on different utterances."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,20 @@ def test_only_utterances_count_that_both_sides_have(tmp_path: Path) -> None:
 
 def test_other_votes_and_ratings_are_named(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", rated_run(1, 2))
-    refused(first, write_run(tmp_path / "b", rated_run(1, 2, shares=(0.5, 0.5))), "different votes or ratings .* d0.0;")
+    refused(
+        first, write_run(tmp_path / "b", rated_run(1, 2, shares=(0.5, 0.5))), "d0.0 has different votes or ratings;"
+    )
     refused(first, write_run(tmp_path / "c", rated_run(1, 2, ratings={"valence": 9.0})), "different votes or ratings")
+
+
+def test_utterances_in_other_dialogues_are_named(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", run_of("01", "01"))
+    moved = [replace(one, prediction=replace(one.prediction, dialogue_id="e")) for one in run_of("01", "01")[:1]]
+    refused(
+        first,
+        write_run(tmp_path / "b", [*moved, *run_of("01", "01")[1:]]),
+        "d0.0 is in the dialogue d0 and in e; compare",
+    )
 
 
 def write_row(folder: Path, *, seeds: int = 2) -> Path:

@@ -18,7 +18,7 @@ from lpgnet.pipeline.evaluation.development import development_loss, measure_dev
 from lpgnet.pipeline.evaluation.inference import Prediction
 from lpgnet.pipeline.reports.run import write_training_plot
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
-from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, read_log
+from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, read_log, run_inputs
 from lpgnet.pipeline.training.selection import Selection, selection_of
 from lpgnet.pipeline.training.targets import learned_shares
 from lpgnet.pipeline.training.trainer import Development, Trainer
@@ -192,3 +192,10 @@ def test_how_a_run_chose_is_read_from_its_inputs(tmp_path: Path) -> None:
         (tmp_path / "inputs.json").write_text(json.dumps({"training": {"select": broken}}))
         with pytest.raises(PipelineError, match=r"inputs\.json: key 'training\.select' is .*, not one of weighted_f1"):
             selection_of(tmp_path)
+
+
+def test_runs_of_before_are_still_the_same_runs() -> None:
+    corpus = make_corpus("text", dialogues=12)
+    inputs = [run_inputs(make_config(select=name), corpus, make_split(corpus)) for name in ("weighted_f1", "loss")]
+    assert "select" not in inputs[0]["training"]  # type: ignore[operator]
+    assert inputs[1]["training"]["select"] == "loss"  # type: ignore[index]
