@@ -48,15 +48,6 @@ def test_a_known_temperature_is_found_and_mends_the_error(temperature: float) ->
         assert after < reliability(predictions).error / 2
 
 
-@pytest.mark.parametrize("temperature", [0.5, 2.5])
-def test_it_is_fitted_to_votes_where_those_were_learned(temperature: float) -> None:
-    """A label says nothing of how divided the raters were; utterances without votes do not count."""
-    predictions = draw(1.0, count=500)
-    shares = softmax(log_probabilities(predictions) / temperature)
-    shares[::2] = 0
-    assert fit_temperature(predictions, shares) == pytest.approx(temperature, rel=0.08)
-
-
 def test_it_is_the_best_of_all_temperatures() -> None:
     predictions = draw(1.7, count=500)
     logits, labels = log_probabilities(predictions), [prediction.label for prediction in predictions]
