@@ -7,21 +7,16 @@ each, every turn is rated with some noise, and most training labels are gone. Ea
 without what the raters say; differences are those of all test dialogues together, by a paired bootstrap over them.
 """
 
-import argparse
-import platform
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from page import print_table
+
 if TYPE_CHECKING:
     from tests.pipeline.raters import Gain
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- benchmarks/raters.py -->", "<!-- /benchmarks/raters.py -->"
 MODELS = ("lpgnet", "concat")
 DIALOGUES = 96
 
@@ -52,29 +47,5 @@ def line(kind: str, learned: str, measured: str, gain: "Gain") -> str:
     )
 
 
-def write(lines: list[str]) -> None:
-    """Put the table between its marks."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="corpora of each kind")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
-    options = parser.parse_args()
-    lines = [f"{platform.system()}, Python {platform.python_version()}, {options.seeds} corpora of each kind:", ""]
-    print("\n".join(lines))
-    with tempfile.TemporaryDirectory() as folder:
-        for row in table(Path(folder), options.seeds):
-            print(row, flush=True)
-            lines.append(row)
-    if options.write:
-        write(lines)
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    main()
+    print_table(table, script="raters.py", about=__doc__, seeds="corpora of each kind")

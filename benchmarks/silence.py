@@ -8,12 +8,9 @@ the clips' own borders (a transcript), those of the words alone (another transcr
 gets the label of the turn that covers most of its words; one that no turn covers counts as wrong.
 """
 
-import argparse
 import csv
-import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +19,9 @@ from statistics import mean
 import numpy as np
 import soundfile
 import yaml
+from page import ROOT, print_table
 
-ROOT = Path(__file__).parents[1]
 CORPUS = ROOT / "examples" / "demo" / "corpus"
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- benchmarks/silence.py -->", "<!-- /benchmarks/silence.py -->"
 # Around the words on each side (seconds), and how loud the room is (of full scale).
 SILENCE, ROOM = 1.0, 10 ** (-55 / 20)
 HELD_OUT = "3"
@@ -175,29 +170,5 @@ def table(folder: Path, seeds: int) -> Iterator[str]:
             yield f"| `trim: {trim}` | {use.turns} | {heard} | {mean(values):.3f} | {each} |"
 
 
-def write(lines: Sequence[str]) -> None:
-    """Put the table between its marks in the page of benchmarks."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"]), encoding="utf-8")
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="models a setting")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
-    options = parser.parse_args()
-    lines = [f"{platform.system()}, Python {platform.python_version()}, {options.seeds} seeds:", ""]
-    print("\n".join(lines))
-    with tempfile.TemporaryDirectory() as folder:
-        for line in table(Path(folder), options.seeds):
-            print(line, flush=True)
-            lines.append(line)
-    if options.write:
-        write(lines)
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    main()
+    print_table(table, script="silence.py", about=__doc__, seeds="models a setting")
