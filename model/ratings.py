@@ -18,7 +18,7 @@ from lpgnet.model.layers import StackedLinear, initialize
 # What a moment is the sum of, for a head's rating p and the raters' y.
 MOMENTS = ("1", "p", "y", "p * p", "y * y", "p * y")
 # Keeps the quotient finite where neither p nor y varies.
-_LEAST = 1e-8
+_LEAST = 1e-12
 
 
 class RatingHeads(nn.Module):
@@ -68,7 +68,7 @@ class RatingTerms:
     """What the heads of one batch of utterances learn.
 
     Attributes:
-        moments: (H, R, 6) float32, sums over the utterances that are rated and have the head's modality.
+        moments: (H, R, 6) float64, sums over the utterances that are rated and have the head's modality.
         weights: (H,) of each head.
         loss_name: ccc or mse.
     """
@@ -95,7 +95,7 @@ class RatingTerms:
         losses = {"ccc": _discordance, "mse": _squared_error}[self.loss_name](moments)  # (H, R)
         if share is not None:
             losses = losses - losses.detach() + share * losses.detach()
-        return (self.weights * losses.mean(-1)).sum()
+        return (self.weights * losses.mean(-1).float()).sum()
 
 
 def rating_terms(rated: Tensor, targets: Tensor, present: Tensor, weights: Tensor, loss_name: str) -> RatingTerms:
@@ -109,8 +109,10 @@ def rating_terms(rated: Tensor, targets: Tensor, present: Tensor, weights: Tenso
         loss_name: ccc or mse.
     """
     known = targets.isfinite() & present[..., None]  # (H, B, L, R)
-    p, y = torch.where(known, rated.float(), 0.0), torch.where(known, targets, 0.0)
-    moments = torch.stack([known.float(), p, y, p * p, y * y, p * y], dim=-1).sum((1, 2))
+    # A variance from sums of squares loses digits where ratings lie close together; Apple's GPUs have no more of them.
+    kind = torch.float32 if rated.device.type == "mps" else torch.float64
+    p, y = (torch.where(known, values.to(kind), 0.0) for values in (rated, targets))
+    moments = torch.stack([known.to(kind), p, y, p * p, y * y, p * y], dim=-1).sum((1, 2))
     return RatingTerms(moments=moments, weights=weights, loss_name=loss_name)
 
 

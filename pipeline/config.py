@@ -187,7 +187,8 @@ class TrainingConfig:
         modality_dropout: probability that an utterance loses one of its modalities in a training step
         mixed_precision: no, bf16 or fp16 (fp16 needs a CUDA GPU)
         device: auto, cpu, cuda, or mps (Apple's GPU)
-        drop_unlabelled: leave out utterances without a class instead of keeping them as context
+        drop_unlabelled: leave out utterances without a class, whatever else is known of them, instead of keeping them
+            as context
         tracker: none, tensorboard, wandb or trackio; a JSON Lines log is always written as well
         compile: compile the model with torch.compile
     """
@@ -602,6 +603,17 @@ def _check_values(config: DataclassInstance) -> None:
         check_prediction(config)
 
 
+def _check_targets(training: TrainingConfig) -> None:
+    if training.unagreed == "use" and training.target != "distribution":
+        raise UsageError(
+            "key 'training.unagreed': use needs training.target distribution: no majority is there to learn"
+        )
+    if training.unagreed == "use" and training.drop_unlabelled:
+        raise UsageError(
+            "key 'training.drop_unlabelled': leaves out what training.unagreed is to use; drop one of them"
+        )
+
+
 def check_experiment(config: Config) -> None:
     """Check that names are no paths, and that the network can be built.
 
@@ -613,6 +625,7 @@ def check_experiment(config: Config) -> None:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
+    _check_targets(config.training)
     settings = config.model.settings()
     for name in settings.get("dimensions", []):
         if name not in DIMENSIONS:

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.corpora.ratings import EXACT, majority
 
 # Under this key of `extra` a reader says which of the votes raters divided among several codes.
 SHARED_VOTES = "shared_votes"
-# Thirds of votes do not add up exactly.
-_EXACT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def agreement(utterances: Iterable[Utterance]) -> Agreement:
         compared=len(units),
         alpha=nominal_alpha(units),
         shared=sum(sum((utterance.votes or {}).values()) for utterance in voted) - single,
-        without_majority=sum(not has_majority(utterance.votes or {}) for utterance in voted),
+        without_majority=sum(majority(utterance.votes or {}) is None for utterance in voted),
     )
 
 
@@ -61,13 +60,7 @@ def single_votes(utterance: Utterance) -> dict[str, int]:
 
 def _whole(count: float, shared: object) -> int:
     taken = shared if isinstance(shared, int | float) and 0 <= shared <= count else 0
-    return math.floor(count - taken + _EXACT)
-
-
-def has_majority(votes: Mapping[str, float]) -> bool:
-    """Tell whether one code has more votes than every other."""
-    first, second, *_ = sorted([*votes.values(), 0.0, 0.0], reverse=True)
-    return first > second + _EXACT
+    return math.floor(count - taken + EXACT)
 
 
 def nominal_alpha(units: Iterable[Mapping[str, int]]) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 from lpgnet.pipeline.common.files import parse_json
 from lpgnet.pipeline.corpora.base import ReadCorpus, inside_root
 from lpgnet.pipeline.corpora.manifest import Utterance, utterance_from
-from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges, check_in_range, check_ranges
+from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges, check_in_range, check_ranges, majority
 from lpgnet.pipeline.corpora.text import Cell, Row
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
@@ -83,7 +83,8 @@ def read_rows(rows: Iterable[tuple[str, Row]], columns: Columns, *, source: str,
     Rows of one dialogue are put together, in their order. Empty cells are null, except an empty text. Columns that are
     no field of the manifest go to `extra`. The range of a dimension that `columns.ranges` does not tell is the lowest
     and the highest of its ratings, with a warning. A column that is only called like a dimension, and holds no numbers,
-    stays in `extra`, and so does one that is only called votes, and holds nothing but numbers.
+    stays in `extra`, and so does one that is only called votes, and holds nothing but numbers. Where there are
+    votes and no column for `label`, the label is the code with the most votes, or none.
 
     Args:
         rows: each with its place in the source, such as `line 3`.
@@ -200,6 +201,8 @@ def _values(row: Row, placed: Mapping[str, str], ranges: Ranges, *, where: str) 
     of_codes = {name: values.pop(name) for name in list(values) if _is_of_code(name)}
     if of_codes:
         values[_VOTES] = _cast({name.removeprefix(_OF_CODE): count for name, count in of_codes.items()})
+    if "label" not in placed and values.get(_VOTES):
+        values["label"] = majority(values[_VOTES])
     values["extra"] = _extra({column: cell for column, cell in row.items() if column not in placed.values()})
     return values
 

@@ -16,6 +16,7 @@ from typing import Any
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, one_of
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.corpora.ratings import majority
 from lpgnet.pipeline.corpora.text import Row, cell, named_rows, read_any_text, read_bytes
 from lpgnet.pipeline.errors import PipelineError, shorten
 
@@ -197,12 +198,7 @@ def _utterance(clip: _Clip, votes: dict[str, float] | None, actor: Mapping[str, 
         audio=None if name == _SILENT else clip.path,
         text=_SENTENCES[clip.sentence],
         speaker=clip.actor,
-        label=clip.emotion if label == "intended" else _majority(votes or {}),
+        label=clip.emotion if label == "intended" else majority(votes or {}),
         votes=votes or None,
         extra=extra,
     )
-
-
-def _majority(votes: Mapping[str, float]) -> str | None:
-    first = [code for code, count in votes.items() if count == max(votes.values())]
-    return first[0] if len(first) == 1 else None

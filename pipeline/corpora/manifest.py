@@ -179,9 +179,15 @@ def _check_times(values: dict[str, Any], *, where: str) -> None:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.jsonl` and `corpus.json`, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(asdict(utterance), ensure_ascii=False) for utterance in manifest.utterances)
+    lines = (json.dumps(_row(utterance), ensure_ascii=False) for utterance in manifest.utterances)
     write_atomically(folder / MANIFEST_FILE, "".join(f"{line}\n" for line in lines))
     write_atomically(folder / CORPUS_FILE, json.dumps(asdict(manifest.corpus), indent=2) + "\n")
+
+
+def _row(utterance: Utterance) -> dict[str, Any]:
+    # So that the manifest of a corpus that nobody rated is what it was before there were ratings, and so are its runs.
+    absent = [name for name in ("votes", *DIMENSIONS) if getattr(utterance, name) is None]
+    return {name: value for name, value in asdict(utterance).items() if name not in absent}
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 from lpgnet.pipeline.errors import PipelineError
 
+# Thirds of votes do not add up exactly.
+EXACT = 1e-6
 DIMENSIONS = ("valence", "arousal", "dominance")
 # The lowest and the highest rating that a corpus's raters could give, by dimension.
 Ranges: TypeAlias = dict[str, tuple[float, float]]
@@ -28,6 +30,13 @@ def check_votes(votes: object, *, where: str) -> None:
             raise PipelineError(f"{where}: votes for '{code:.40}' must be a number of at least 0, not {count!r:.40}")
     if not sum(votes.values()) or not math.isfinite(sum(votes.values())):
         raise PipelineError(f"{where}: the votes {votes!r:.60} must have a sum above 0; give null where nobody voted")
+
+
+def majority(votes: Mapping[str, float]) -> str | None:
+    """Return the code that has more votes than every other; None if there is none."""
+    ordered = sorted(votes, key=votes.__getitem__, reverse=True)
+    first, second = ([votes[code] for code in ordered] + [0.0, 0.0])[:2]
+    return ordered[0] if first > second + EXACT else None
 
 
 def check_ratings(values: Mapping[str, Any], *, where: str) -> None:

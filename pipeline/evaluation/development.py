@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,16 @@ def measure_development(
     scores = dict.fromkeys(NAMES, 0.0) | score_known(predictions, classes)
     if rated := [scores[name] for name in scores if name.startswith("ccc.")]:
         scores["ccc"] = float(np.mean(rated))
-    targets = np.concatenate([learned_shares(one, recipe, len(classes)).numpy() for one in dialogues])
+    targets = _targets(dialogues, recipe, len(classes))
     if (loss := development_loss(predictions, targets, scores.get("ccc"), model.config)) is not None:
         scores["loss"] = loss
-    return Development(scores, partial(fit_temperature, predictions, targets))
+    # A calibrated probability is the share of raters who agree, and no rater made the further votes.
+    votes = _targets(dialogues, replace(recipe, vote_smoothing=0.0), len(classes))
+    return Development(scores, partial(fit_temperature, predictions, votes))
+
+
+def _targets(dialogues: Sequence[Dialogue], recipe: TrainingConfig, n_classes: int) -> np.ndarray:
+    return np.concatenate([learned_shares(dialogue, recipe, n_classes).numpy() for dialogue in dialogues])
 
 
 def development_loss(

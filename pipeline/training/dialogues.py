@@ -43,6 +43,12 @@ class Dialogue:
     def __len__(self) -> int:
         return len(self.utterances)
 
+    @property
+    def judged(self) -> Tensor:
+        """Which utterances have a class, votes for one or a rating, (L,) bool."""
+        rated = [values.isfinite() for values in self.ratings.values()]
+        return torch.stack([self.labels != NO_LABEL, self.votes.sum(-1) > 0, *rated]).any(0)
+
 
 @dataclass(frozen=True)
 class DialogueBatch:
@@ -112,6 +118,9 @@ def _classes(labels: Mapping[str, str | None]) -> list[str]:
 def class_votes(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> Tensor:
     """Count the raters' votes for each class by the config's label map, (L, C); those for ignored codes are left out.
 
+    Where an ignored code is the label, the raters agreed on it: the votes that are left are a minority's, and none
+    count.
+
     Raises:
         PipelineError: a vote for a code that the map neither maps nor ignores.
     """
@@ -126,6 +135,8 @@ def class_votes(utterances: Sequence[Utterance], labels: Mapping[str, str | None
                 )
             if (name := labels[code]) is not None:
                 votes[row, classes.index(name)] += count
+        if utterance.label in (utterance.votes or {}) and labels[str(utterance.label)] is None:
+            votes[row] = 0
     return votes
 
 

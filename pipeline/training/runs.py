@@ -38,7 +38,7 @@ from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, se
 from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues, standardization
 from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.splits import Split
-from lpgnet.pipeline.training.targets import check_targets, inverse_frequency
+from lpgnet.pipeline.training.targets import dimensions_of, inverse_frequency
 from lpgnet.pipeline.training.trained_on import describe_training
 
 INPUTS_FILE = "inputs.json"
@@ -156,21 +156,14 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
 def _settings(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
     if config.model.kind == "sdt" and getattr(config.model, "causal", False):
         raise UsageError("key 'model.causal': sdt reads future turns; remove it from a table of causal models")
-    check_targets(config.training)
     values = config.model.settings() | {"label_smoothing": config.training.label_smoothing}
     if config.training.class_weights == "inverse":
         values["class_weights"] = inverse_frequency(split.train, len(config.classes), config.training)
-    return values | {"ranges": _ranges(values.get("dimensions", []), corpus, split)}
+    return values | {"ranges": _ranges(config, corpus)}
 
 
-def _ranges(dimensions: list[str], corpus: LoadedCorpus, split: Split) -> dict[str, list[float]]:
-    """The range of each dimension that the model is to predict, which some training utterance must have."""
-    for name in dimensions:
-        rated = any(name in dialogue.ratings and dialogue.ratings[name].isfinite().any() for dialogue in split.train)
-        if not rated:
-            others = f"; the corpus rates {', '.join(corpus.ranges)}" if corpus.ranges else ""
-            raise UsageError(f"key 'model.dimensions': no training utterance has a rating of {name:.40}{others}")
-    return {name: list(corpus.ranges[name]) for name in dimensions}
+def _ranges(config: Config, corpus: LoadedCorpus) -> dict[str, list[float]]:
+    return {name: list(corpus.ranges[name]) for name in dimensions_of(config) if name in corpus.ranges}
 
 
 def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
@@ -181,7 +174,7 @@ def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any
         "label_map": config.labels,
         "encoders": {name: corpus.specs[name].to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
-        "trained_on": to_json(describe_training(corpus, split)),
+        "trained_on": to_json(describe_training(corpus, split, config.training, dimensions_of(config))),
         **(_heard(config, corpus, split) if "audio" in names else {}),
     }
 
@@ -236,6 +229,8 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
         "fold": split.name,
         "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
         "data": corpus.digest,
+        # A rating means what it does by its range.
+        **({"ranges": _ranges(config, corpus)} if dimensions_of(config) else {}),
         # Its keys are in the digest; but where there was nothing to cut, they are those of no trimming.
         **({"trim": "speech"} if "audio" in corpus.specs and config.encoders.audio.trim == "speech" else {}),
     }

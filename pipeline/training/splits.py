@@ -96,9 +96,14 @@ def _hold_out(dialogues: Sequence[Dialogue], held_out: Sequence[str], config: Sp
 
 
 def _only_speakers(dialogue: Dialogue, speakers: Sequence[str]) -> Dialogue:
-    """Return the dialogue with the labels of these speakers only; the other turns are their context."""
-    theirs = [utterance.speaker in speakers for utterance in dialogue.utterances]
-    return replace(dialogue, labels=dialogue.labels.masked_fill(~torch.tensor(theirs), NO_LABEL))
+    """Return the dialogue with what is known of these speakers' turns only; the other turns are their context."""
+    others = ~torch.tensor([utterance.speaker in speakers for utterance in dialogue.utterances])
+    return replace(
+        dialogue,
+        labels=dialogue.labels.masked_fill(others, NO_LABEL),
+        votes=dialogue.votes.masked_fill(others[:, None], 0.0),
+        ratings={name: values.masked_fill(others, torch.nan) for name, values in dialogue.ratings.items()},
+    )
 
 
 def _by_manifest(dialogues: Sequence[Dialogue]) -> dict[str, list[Dialogue]]:
@@ -159,8 +164,8 @@ def overlapping_speakers(split: Split) -> list[str]:
     scored = {
         utterance.speaker
         for dialogue in split.test
-        for utterance, label in zip(dialogue.utterances, dialogue.labels.tolist(), strict=True)
-        if label != NO_LABEL
+        for utterance, is_judged in zip(dialogue.utterances, dialogue.judged.tolist(), strict=True)
+        if is_judged
     }
     others = {u.speaker for dialogue in (*split.train, *split.dev) for u in dialogue.utterances}
     return sorted(speaker for speaker in scored & others if speaker is not None)

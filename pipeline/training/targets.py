@@ -8,56 +8,62 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lpgnet.pipeline.config import TrainingConfig
+from lpgnet.pipeline.config import Config, TrainingConfig
+from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
 
 
-def check_targets(recipe: TrainingConfig) -> None:
-    """Refuse settings that contradict each other.
+def check_targets(config: Config, ranges: Ranges, train: Sequence[Dialogue]) -> None:
+    """Refuse to learn what the training dialogues do not have.
+
+    Args:
+        config: of the experiment.
+        ranges: of the dimensions that the corpus rates.
+        train: the training dialogues.
 
     Raises:
         UsageError: names the key.
     """
-    if recipe.unagreed == "use" and recipe.target != "distribution":
-        raise UsageError(
-            "key 'training.unagreed': use needs training.target distribution: there is no majority to learn"
-        )
-    if recipe.unagreed == "use" and recipe.drop_unlabelled:
-        raise UsageError(
-            "key 'training.drop_unlabelled': leaves out what training.unagreed is to use; drop one of them"
-        )
+    if config.training.target == "distribution" and not any(dialogue.votes.any() for dialogue in train):
+        raise UsageError("key 'training.target': no training utterance has votes for the classes; use majority")
+    for name in dimensions_of(config):
+        if not any(dialogue.ratings[name].isfinite().any() for dialogue in train if name in dialogue.ratings):
+            others = f"; the corpus rates {', '.join(ranges)}" if ranges else ""
+            raise UsageError(f"key 'model.dimensions': no training utterance has a rating of {name}{others}")
+
+
+def dimensions_of(config: Config) -> list[str]:
+    """Return the dimensions that the configured model predicts."""
+    return list(config.model.settings().get("dimensions", []))
 
 
 def vote_shares(dialogue: Dialogue, recipe: TrainingConfig) -> Tensor:
     """The shares of the votes that are learned instead of the label, (L, C); zeros where the label is.
 
-    Every class gets `vote_smoothing` further votes. Where the raters agreed on a code that the config ignores, the
-    votes that are left are a minority's and are not learned.
+    Every class gets `vote_smoothing` further votes.
     """
     votes = dialogue.votes
     if recipe.target == "majority":
         return torch.zeros_like(votes)
-    total = votes.sum(-1, keepdim=True)
-    learned = (total > 0) & _is_learned(dialogue, recipe)[:, None]
-    smoothed = votes + recipe.vote_smoothing
-    return torch.where(learned, smoothed / smoothed.sum(-1, keepdim=True).clamp_min(1e-9), 0.0)
-
-
-def _is_learned(dialogue: Dialogue, recipe: TrainingConfig) -> Tensor:
-    """Whether an utterance has a class or, with `unagreed: use`, no majority, (L,)."""
+    learned = votes.sum(-1) > 0
     if recipe.unagreed == "drop":
-        return dialogue.labels != NO_LABEL
-    agreed = torch.tensor([u.label is not None and u.label in (u.votes or {}) for u in dialogue.utterances])
-    return (dialogue.labels != NO_LABEL) | ~agreed
+        learned &= dialogue.labels != NO_LABEL
+    smoothed = votes + recipe.vote_smoothing
+    return torch.where(learned[:, None], smoothed / smoothed.sum(-1, keepdim=True).clamp_min(1e-9), 0.0)
 
 
 def learned_shares(dialogue: Dialogue, recipe: TrainingConfig, n_classes: int) -> Tensor:
     """What the heads of the emotions learn, (L, C): the shares of the votes or the label; zeros for neither."""
     labels = one_hot(dialogue.labels.clamp_min(0), n_classes) * (dialogue.labels != NO_LABEL)[:, None]
-    # A corpus without votes has no columns for them.
-    shares = vote_shares(dialogue, recipe) if dialogue.votes.shape[-1] else torch.zeros(labels.shape)
+    shares = vote_shares(dialogue, recipe)
     return torch.where(shares.sum(-1, keepdim=True) > 0, shares, labels.float())
+
+
+def is_learned(dialogue: Dialogue, recipe: TrainingConfig, dimensions: Sequence[str]) -> Tensor:
+    """Whether a model learns from an utterance, by its label, its votes or its ratings, (L,) bool."""
+    rated = [dialogue.ratings[name].isfinite() for name in dimensions if name in dialogue.ratings]
+    return torch.stack([dialogue.labels != NO_LABEL, vote_shares(dialogue, recipe).sum(-1) > 0, *rated]).any(0)
 
 
 def inverse_frequency(dialogues: Sequence[Dialogue], n_classes: int, recipe: TrainingConfig) -> list[float]:

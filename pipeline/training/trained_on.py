@@ -12,9 +12,11 @@ from lpgnet.pipeline.common.ranges import Count, Fraction, Hours, Total
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import in_one_line
+from lpgnet.pipeline.training.targets import is_learned
 
 if TYPE_CHECKING:
     from lpgnet.model import EmotionConfig
+    from lpgnet.pipeline.config import TrainingConfig
     from lpgnet.pipeline.training.dialogues import Dialogue
     from lpgnet.pipeline.training.runs import LoadedCorpus
     from lpgnet.pipeline.training.splits import Split
@@ -48,8 +50,8 @@ class TrainedOn:
     Attributes:
         corpus: its name.
         about: what kind of speech it holds.
-        hours: of the labelled utterances; None where no length is known.
-        utterances: labelled ones.
+        hours: of the utterances; None where no length is known.
+        utterances: those that it learned from, by a label, votes or ratings.
         speakers: 0 where they have no names.
         score: None until one is measured.
     """
@@ -63,9 +65,23 @@ class TrainedOn:
     score: HeldOutScore | None = None
 
 
-def describe_training(corpus: LoadedCorpus, split: Split) -> TrainedOn:
-    """Describe the training split of a corpus."""
-    utterances = list(_labelled(split.train))
+def describe_training(
+    corpus: LoadedCorpus, split: Split, recipe: TrainingConfig, dimensions: Sequence[str]
+) -> TrainedOn:
+    """Describe what a model learns from.
+
+    Args:
+        corpus: the whole of it.
+        split: whose training dialogues it learns from.
+        recipe: which says what is learned of them.
+        dimensions: that the model predicts.
+    """
+    utterances = [
+        utterance
+        for dialogue in split.train
+        for utterance, learned in zip(dialogue.utterances, is_learned(dialogue, recipe, dimensions), strict=True)
+        if learned
+    ]
     seconds = [known for utterance in utterances if (known := _length(utterance, corpus.lengths)) is not None]
     return TrainedOn(
         corpus=corpus.name,

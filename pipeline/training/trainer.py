@@ -48,7 +48,7 @@ from lpgnet.pipeline.training.runs import (
 )
 from lpgnet.pipeline.training.selection import Selection, check_selection
 from lpgnet.pipeline.training.splits import Split
-from lpgnet.pipeline.training.targets import vote_shares
+from lpgnet.pipeline.training.targets import check_targets, dimensions_of, vote_shares
 from lpgnet.pipeline.training.trained_on import score_held_out
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def train_run(
         if accelerator.is_main_process:
             say(f"train: up to date ({folder})")
         return
-    check_selection(config.training.select, config.model.settings().get("dimensions", []), split.dev)
+    check_targets(config, corpus.ranges, split.train)
+    check_selection(config.training.select, dimensions_of(config), split.dev)
     if len(split.train) < accelerator.num_processes:
         raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
     with _locked(folder, accelerator):

@@ -75,6 +75,15 @@ def test_concordance_equals_the_plain_one(seed: int, count: int) -> None:
     assert squared == pytest.approx(float(np.mean((p - y) ** 2)), abs=1e-4)
 
 
+def test_ratings_that_lie_close_together_lose_no_digits() -> None:
+    rng = np.random.default_rng(0)
+    y = 0.9 + rng.uniform(-0.01, 0.01, 64)
+    p = y + rng.normal(0, 0.001, 64)
+    rated, targets = (torch.tensor(x, dtype=torch.float32)[None, :, None] for x in (p, y))
+    exact = 1 - plain_ccc(rated.double().numpy().ravel(), targets.double().numpy().ravel())
+    assert terms_of(rated[None], targets).loss().item() == pytest.approx(exact, rel=0.01)
+
+
 @pytest.mark.parametrize("loss_name", ["ccc", "mse"])
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_ratings_give_finite_losses_and_gradients(loss_name: str, count: int) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpgnet.pipeline.corpora.agreement import Agreement, agreement, has_majority, nominal_alpha, single_votes
+from lpgnet.pipeline.corpora.agreement import Agreement, agreement, nominal_alpha, single_votes
 from lpgnet.pipeline.corpora.manifest import Utterance
+from lpgnet.pipeline.corpora.ratings import majority
 
 UNITS = st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 4)), max_size=8)
 
@@ -91,7 +92,7 @@ def test_a_note_that_is_none_does_no_harm(kept: object) -> None:
     ],
 )
 def test_a_majority_is_one_code_with_more_votes_than_every_other(votes: dict[str, float], expected: bool) -> None:
-    assert has_majority(votes) is expected
+    assert (majority(votes) is not None) is expected
 
 
 def test_the_agreement_of_a_corpus() -> None:

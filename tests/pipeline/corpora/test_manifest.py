@@ -160,3 +160,10 @@ def test_a_range_that_is_none_is_refused(ranges, tmp_path):
     write_manifest(tmp_path, Manifest(replace(CORPUS, ranges=ranges), (Utterance("d", "u"),)))
     with pytest.raises(PipelineError, match=next(iter(ranges))):
         read_manifest(tmp_path)
+
+
+def test_what_nobody_said_is_not_written_so_that_old_manifests_and_their_runs_stay_the_same(tmp_path):
+    write_manifest(tmp_path, Manifest(CORPUS, (Utterance("d", "u", label="x"),)))
+    values = json.loads((tmp_path / "manifest.jsonl").read_text())
+    assert not values.keys() & {"votes", "valence", "arousal", "dominance"}
+    assert list(values) == [name for name in asdict(Utterance("d", "u")) if name in values] and values["split"] is None

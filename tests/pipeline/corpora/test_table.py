@@ -273,7 +273,7 @@ def test_columns_of_votes_and_ratings_are_renamed(tmp_path: Path) -> None:
     columns = {"votes.ang": "n_angry", "valence": "Val"}
     corpus = read(tmp_path, text, columns=columns, ranges={"valence": [1, 5]})
     assert corpus.utterances[0] == Utterance(
-        "d", "d_001", votes={"ang": 2, "neu": 1}, valence=2.5, extra={"raters": "3", "mood": "x"}
+        "d", "d_001", label="ang", votes={"ang": 2, "neu": 1}, valence=2.5, extra={"raters": "3", "mood": "x"}
     )
     assert corpus.ranges == {"valence": (1.0, 5.0)}
     assert corpus.warnings == []
@@ -385,3 +385,10 @@ def test_the_ways_to_write_votes_agree(tmp_path: Path, rows: list[dict[str, int]
         found.append(votes(tmp_path, text, name="t.jsonl"))
     assert found[0] == found[1] == found[2] == found[3]
     assert found[0] == [{code: count for code, count in row.items() if count} or None for row in rows]
+
+
+def test_without_a_column_for_it_the_label_is_what_most_raters_voted_for(tmp_path: Path) -> None:
+    rows = "dialogue_id,votes\nd,ang;ang;neu\nd,ang;neu\nd,\n"
+    assert [utterance.label for utterance in read(tmp_path, rows).utterances] == ["ang", None, None]
+    given = rows.replace("votes", "votes,label").replace("neu\n", "neu,\n").replace("d,\n", "d,,\n")
+    assert [utterance.label for utterance in read(tmp_path, given).utterances] == [None, None, None]

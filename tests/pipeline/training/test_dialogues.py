@@ -94,6 +94,6 @@ def test_a_modality_that_nobody_has_is_refused() -> None:
 
 
 def test_inverse_frequency_is_one_on_average() -> None:
-    dialogue = make_dialogue("d", utterances("d", 4), [0, 0, 0, 1], {})
+    dialogue = make_dialogue("d", utterances("d", 4), [0, 0, 0, 1], {}, votes=torch.zeros(4, 3))
     weights = inverse_frequency([dialogue], 3, TrainingConfig())
     assert weights == pytest.approx([4 / 9, 4 / 3, 0.0])

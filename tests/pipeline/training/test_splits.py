@@ -125,3 +125,20 @@ def test_dialogue_folds_cover_everything_once() -> None:
     folds = make_folds(everything, SplitsConfig(scheme="dialogue", folds=4, allow_speaker_overlap=True))
     assert len(folds) == 4
     assert sorted(name for fold in folds for name in ids(fold.test)) == sorted(ids(tuple(everything)))
+
+
+def test_a_held_out_speaker_is_scored_alone_in_everything_that_is_known() -> None:
+    turns = [Utterance("d", f"d.{n}", speaker=speaker) for n, speaker in enumerate("ABA")]
+    ratings = {"valence": torch.tensor([1.0, 2.0, 3.0])}
+    shared = make_dialogue("d", turns, [0, 1, 0], {}, votes=torch.ones(3, 2), ratings=ratings)
+    others = [dialogue(f"e{n}", speakers="CD") for n in range(3)]
+    (test,) = make_split([shared, *others], SplitsConfig(scheme="speaker", test=["A"])).test
+    assert test.judged.tolist() == [True, False, True]
+    assert test.votes.sum(-1).tolist() == [2, 0, 2] and test.ratings["valence"].isnan().tolist() == [False, True, False]
+
+
+def test_speakers_overlap_who_are_only_voted_for_or_rated() -> None:
+    known, turns = dialogue("d", speakers="A"), [Utterance("e", "e.0", speaker="A")]
+    for said in ({"votes": torch.ones(1, 2)}, {"ratings": {"valence": torch.tensor([2.0])}}):
+        test = make_dialogue("e", turns, [-100], {}, **said)  # type: ignore[arg-type]
+        assert overlapping_speakers(Split("x", (known,), (), (test,))) == ["A"]

@@ -13,6 +13,7 @@ from lpgnet.model import LPGNetConfig, load_model
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.common.files import to_json
 from lpgnet.pipeline.common.processes import make_accelerator
+from lpgnet.pipeline.config import TrainingConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
@@ -140,12 +141,12 @@ def test_the_training_split_is_counted_by_hand() -> None:
     first, second, third, fourth = corpus.dialogues
     first.labels[0] = NO_LABEL
     split = Split("x", (first, second), (third,), (fourth,))
-    found = describe_training(corpus, split)
+    found = describe_training(corpus, split, TrainingConfig(), [])
     assert found == TrainedOn("unknown", About(), None, 2, 15, 2)
     lengths = {one.utterance_id: 3600.0 for one in first.utterances}
     known = LoadedCorpus(corpus.dialogues, corpus.specs, "", "mine", ACTED, lengths)
     timed = Split("x", (first, relabelled(second, start=10.0, end=12.25, speaker=None)), (third,), (fourth,))
-    found = describe_training(known, timed)
+    found = describe_training(known, timed, TrainingConfig(), [])
     assert (found.corpus, found.about, found.hours, found.speakers) == ("mine", ACTED, 7.005, 2)
 
 
