@@ -110,7 +110,10 @@ def load_corpus(config: Config) -> LoadedCorpus:
         silence |= silences(plan, prepared.speech)
         digest.update(b"".join(request.key for request in plan.requests))
         lengths |= {one.utterance_id: one.source.seconds for one in plan.requests if isinstance(one.source, Segment)}
-    dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
+    try:
+        dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
+    except PipelineError as error:
+        raise PipelineError(f"{config.folder / MANIFEST_FILE}: {error}") from None
     corpus = manifest.corpus
     about = (corpus.name, corpus.about, lengths, silence, corpus.ranges)
     return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), *about)

@@ -139,9 +139,15 @@ def test_samples_that_are_no_numbers(workplace: Workplace, run: Run) -> None:
         ("prepare", {"start": "5.0", "end": "4.0"}, ["utterances.csv", "ends at 4.0", "starts at 5.0"]),
         ("prepare", {"utterance_id": ""}, ["utterances.csv", "utterance_id"]),
         ("prepare", {"audio": "../../secret.wav"}, ["utterances.csv", "leaves the corpus root"]),
+        ("prepare", {"votes.ang": "-1"}, ["utterances.csv", "line 5", "'votes.ang'", "-1"]),
+        ("prepare", {"valence": "9"}, ["utterances.csv", "line 5", "valence 9 is not between 1 and 5"]),
         ("features", {"start": "0.1", "end": "9999"}, ["but its file", "9999"]),
         ("features", {"text": ""}, ["its text is empty"]),
-        ("train", {"label": "hapy"}, ["label code 'hapy'", "did you mean 'hap'?", "map it to a class, or to null"]),
+        (
+            "train",
+            {"label": "hapy"},
+            ["manifest.jsonl", "label code 'hapy'", "did you mean 'hap'?", "map it to a class, or to null"],
+        ),
     ],
 )
 def test_a_bad_row_is_named(
@@ -152,6 +158,16 @@ def test_a_bad_row_is_named(
     for earlier in stages[: stages.index(stage)]:
         assert run(workplace.arguments(earlier))[0] == 0
     fails(run, workplace.arguments(stage), *fragments, *([name] if stage != "prepare" else []))
+
+
+def test_a_vote_for_a_code_that_the_config_does_not_know(workplace: Workplace, run: Run) -> None:
+    rows = read_table(workplace.corpus / "utterances.csv")
+    for row in rows:
+        row["votes.angg"] = row.pop("votes.ang")
+    write_table(workplace.corpus / "utterances.csv", rows)
+    for stage in ("prepare", "features"):
+        assert run(workplace.arguments(stage))[0] == 0
+    fails(run, workplace.arguments("train"), "manifest.jsonl", "has votes for 'angg'", "did you mean 'ang'?")
 
 
 def test_a_second_use_of_an_utterance_id(workplace: Workplace, run: Run) -> None:
