@@ -29,7 +29,7 @@ VALENCE = {"ang": 1.5, "hap": 4.5, "neu": 3.0, "sad": 2.0}
 
 def rated(utterance: Utterance, rng: np.random.Generator) -> Utterance:
     valence = VALENCE.get(utterance.label or "", 3.0) + rng.uniform(-0.4, 0.4)
-    return replace(utterance, valence=round(valence, 2), arousal=round(rng.uniform(-1, 1), 2))
+    return replace(utterance, valence=round(valence, 2), arousal=round(rng.uniform(-1, 1), 2), dominance=None)
 
 
 @pytest.fixture(scope="module")

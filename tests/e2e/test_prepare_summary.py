@@ -95,6 +95,10 @@ def test_recordings_that_are_missing_are_the_features_stages_business(
     assert line_of(prepared(workplace, run, rows), "equal clips") == ""
 
 
+# The workplace's own options say ranges, and these tables have no ratings.
+UNRATED = ("--corpus.options", '{"table": "utterances.csv"}')
+
+
 def test_votes_their_classes_and_the_agreement_of_raters(
     workplace: Workplace, run: Run, rows: list[dict[str, str]]
 ) -> None:
@@ -103,7 +107,7 @@ def test_votes_their_classes_and_the_agreement_of_raters(
     kept = [{name: cell for name, cell in row.items() if not name.startswith(VOTED)} for row in rows]
     given = [row | {"votes": cell} for row, cell in zip(kept, [*said, *[""] * len(rows)], strict=False)]
     labels = '{"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad", "xxx": null}'
-    out = " ".join(prepared(workplace, run, given, "--labels", labels).split())
+    out = " ".join(prepared(workplace, run, given, *UNRATED, "--labels", labels).split())
     assert "votes ang 5.5, exc 3, xxx 1, odd 0.5" in out
     assert "votes by class angry 5.5 (ang), happy 3 (exc), (ignored) 1 (xxx), (not in labels) 0.5 (odd)" in out
     assert "Krippendorff's alpha 0.500, of 3 with at least 2 raters who named one code" in out
@@ -129,7 +133,7 @@ def test_dimensions_with_their_ranges(workplace: Workplace, run: Run, rows: list
 
 def test_without_raters_nothing_is_said_of_them(workplace: Workplace, run: Run, rows: list[dict[str, str]]) -> None:
     given = [{name: cell for name, cell in row.items() if not name.startswith(VOTED)} for row in rows]
-    out = prepared(workplace, run, given)
+    out = prepared(workplace, run, given, *UNRATED)
     assert "votes" not in out and "agreement" not in out and "valence" not in out
 
 
