@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline import crossval, evaluate
+from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.config import Config, CrossvalConfig, EvaluationConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges
+from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.predictions import Outcome
@@ -29,8 +31,9 @@ from lpgnet.pipeline.reports.crossval import tables, to_html, to_latex, to_markd
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings, plot_training
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
-from lpgnet.pipeline.reports.targets import describe_choice, describe_dimensions, describe_targets
+from lpgnet.pipeline.reports.targets import describe_choice, describe_dimensions, describe_targets, recipe_of
 from lpgnet.pipeline.training.checkpoints import EpochLog
+from lpgnet.pipeline.training.runs import INPUTS_FILE
 from lpgnet.pipeline.training.selection import SELECTIONS
 from tests.pipeline.evaluation.test_crossval import HOSTILE, Page, write_made_up
 from tests.pipeline.predicted import outcome
@@ -233,14 +236,37 @@ def test_a_run_report_has_a_plot_for_each_dimension(run: RunResults, tmp_path: P
     assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion", "reliability", "missing", *RANGES}
 
 
+def trained(folder: Path, **settings: object) -> None:
+    """Let a folder be of a run that was trained with these settings, as `runs.run_inputs` tells them."""
+    (folder / "best").mkdir()
+    write_json(folder / INPUTS_FILE, {"training": settings})
+
+
+def test_the_card_tells_how_the_run_was_trained_not_how_it_is_evaluated(run: RunResults, tmp_path: Path) -> None:
+    trained(tmp_path, seed=7, target="distribution", select="loss", vote_smoothing=0.5, older=1)
+    write_card(tmp_path, EmotionConfig(id2label={0: "no", 1: "yes"}), CONFIG, run)
+    words = " ".join((tmp_path / "best" / "README.md").read_text().split())
+    assert "epoch chosen by loss on development dialogues, seed 7." in words
+    assert "Trained to predict the shares of the raters' votes" in words
+    assert "with 0.5 votes added to each (vote smoothing), but not where they do not agree." in words
+
+
+def test_a_recipe_has_the_settings_that_inputs_leave_out(tmp_path: Path) -> None:
+    trained(tmp_path, seed=3, epochs=2)
+    assert recipe_of(tmp_path) == TrainingConfig(seed=3, epochs=2)
+    for broken in ("votes", 1, None):
+        write_json(tmp_path / INPUTS_FILE, {"training": {"target": broken}})
+        with pytest.raises(PipelineError, match=r"inputs\.json: key 'training'.*target"):
+            recipe_of(tmp_path)
+
+
 def test_the_card_tells_targets_ranges_and_scores(run: RunResults, tmp_path: Path) -> None:
     ranges = {name: list(ends) for name, ends in RANGES.items()}
     classes = {0: "no", 1: "yes"}
     model = EmotionConfig(dimensions=list(RANGES), ranges=ranges, dimension_weight=0.25, id2label=classes)
     training = TrainingConfig(target="distribution", unagreed="use")
-    config = replace(CONFIG, training=training)
-    (tmp_path / "best").mkdir()
-    write_card(tmp_path, model, config, run)
+    trained(tmp_path, target="distribution", unagreed="use")
+    write_card(tmp_path, model, CONFIG, run)
     card = (tmp_path / "best" / "README.md").read_text()
     for table in run_tables(run):
         assert f"### {table.title}" in card
@@ -261,7 +287,7 @@ def test_what_a_model_learned_of_ratings_is_told() -> None:
 
 
 def test_the_card_of_a_model_of_labels_is_as_short_as_before(run: RunResults, tmp_path: Path) -> None:
-    (tmp_path / "best").mkdir()
+    trained(tmp_path)
     model = EmotionConfig(id2label={0: "no", 1: "yes"})
     write_card(tmp_path, model, CONFIG, replace(run, distribution=None, dimensions={}))
     card = (tmp_path / "best" / "README.md").read_text()
