@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.config import TrainingConfig
 from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
@@ -139,6 +140,16 @@ def _with_gaps(table: Table, results: TableResults, score: str, cells: Sequence[
     return table.beside(f"Δ {score} vs {results.rows[0].model}", [signed(gap) for gap in gaps]) if any(gaps) else table
 
 
+def _of_rows(results: TableResults, describe: Callable[[TrainingConfig], str], *, separator: str) -> str:
+    """Say how the rows were trained: once if all were trained alike, else with the names of those that were."""
+    rows: dict[str, list[str]] = {}
+    for row in results.rows:
+        rows.setdefault(describe(row.training), []).append(row.model)
+    if len(rows) == 1:
+        return next(iter(rows))
+    return separator.join(f"{words} ({', '.join(names)})" for words, names in rows.items())
+
+
 def caption(results: TableResults) -> str:
     """Say in one sentence what was measured and how."""
     protocol, rows = results.protocol, results.rows
@@ -148,9 +159,9 @@ def caption(results: TableResults) -> str:
     interval = f"; {protocol.confidence:.0%} paired bootstrap intervals over dialogues in brackets"
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    chosen = _of_rows(results, lambda training: f"{describe_choice(training)} only", separator=", ")
     return (
-        f"{results.name}: {held_out}, {utterances}; {mean}; "
-        f"{describe_choice(protocol.training)} only"
+        f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}"
         f"{interval if len(rows) > 1 and protocol.bootstrap else ''}."
     )
 
@@ -166,7 +177,7 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         votes=(_votes(results), _votes_by(results, with_interval)),
         most_points=MOST_POINTS,
         ratings=(_ratings(results), _ratings_by(results, with_interval)),
-        targets=describe_targets(results.protocol.training),
+        targets=_of_rows(results, describe_targets, separator="; "),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,

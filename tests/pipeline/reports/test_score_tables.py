@@ -27,7 +27,7 @@ from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import Job, Row
 from lpgnet.pipeline.reports.card import write_card
-from lpgnet.pipeline.reports.crossval import tables, to_html, to_latex, to_markdown
+from lpgnet.pipeline.reports.crossval import caption, tables, to_html, to_latex, to_markdown
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings, plot_training
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
@@ -61,7 +61,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[TableResults, di
     """A table of two rows that predict dimensions, one that predicts none, and one without votes; two seeds."""
     folder = tmp_path_factory.mktemp("rated")
     config = replace(CONFIG, crossval=CrossvalConfig(seeds=2))
-    rows = [Row(name, config) for name in ("lpgnet", HOSTILE, "labels", "bare")]
+    rows = [Row(name, config) for name in ("lpgnet", HOSTILE, "votes", "bare")]
+    rows[2] = Row("votes", replace(config, training=TrainingConfig(target="distribution", unagreed="use")))
     jobs = []
     for index, row in enumerate(rows):
         for seed in range(2):
@@ -83,7 +84,7 @@ def test_a_row_for_each_model_and_dimension_that_has_scores(measured: tuple[Tabl
     scores, votes, ratings = tables(results)
     assert len(scores.rows) == 4
     assert votes.columns == ["model", "JSD", "cross-entropy", "macro F1 of votes", "n", "Δ JSD vs lpgnet"]
-    assert [row[0] for row in votes.rows] == ["lpgnet", HOSTILE, "labels"]
+    assert [row[0] for row in votes.rows] == ["lpgnet", HOSTILE, "votes"]
     lpgnet = results.rows[0]
     assert lpgnet.distribution
     assert votes.rows[0][1] == f"{lpgnet.distribution.jsd:.3f} ± {lpgnet.distribution.deviations['jsd']:.3f}"
@@ -105,6 +106,33 @@ def test_no_tables_without_votes_and_dimensions(measured: tuple[TableResults, di
     assert to_markdown(bare).count("| --- |") == 1
     one = replace(results, rows=results.rows[:1])
     assert [table.columns[-1] for table in tables(one)[1:]] == ["n", "range"], "one row differs from nothing"
+
+
+def learned(results: TableResults, *trainings: TrainingConfig) -> TableResults:
+    """The first rows of a table as if they had been trained so."""
+    rows = [replace(row, training=training) for row, training in zip(results.rows, trainings, strict=False)]
+    return replace(results, rows=rows)
+
+
+def test_a_table_tells_what_each_row_learned_and_chose_by(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, runs = measured
+    labels, votes = TrainingConfig(), TrainingConfig(target="distribution", select="loss")
+    alike, mixed = learned(results, votes, votes), learned(results, labels, votes)
+    assert "; epoch chosen by loss on development dialogues only; " in caption(alike)
+    assert f"Targets: {describe_targets(votes)}." in Page(to_html(alike, runs)).words
+    chosen = (
+        "; epoch chosen by weighted F1 on development dialogues only (lpgnet), "
+        f"epoch chosen by loss on development dialogues only ({HOSTILE}); "
+    )
+    assert chosen in caption(mixed)
+    words = Page(to_html(mixed, runs)).words
+    assert f"Targets: the corpus's labels (lpgnet); {describe_targets(votes)} ({HOSTILE})." in words
+
+
+def test_rows_keep_how_they_were_trained(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, _ = measured
+    votes = replace(CONFIG, training=TrainingConfig(target="distribution", unagreed="use"))
+    assert [row.training for row in results.rows] == [TrainingConfig()] * 2 + [votes.training, TrainingConfig()]
 
 
 def test_markdown_latex_and_the_screen_have_the_same_tables(
