@@ -19,7 +19,7 @@ from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, w
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
 from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, votes_table
-from lpgnet.pipeline.reports.targets import describe_choice, describe_targets
+from lpgnet.pipeline.reports.targets import describe_calibration, describe_choice, describe_targets
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "crossval.html"
@@ -178,6 +178,7 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         most_points=MOST_POINTS,
         ratings=(_ratings(results), _ratings_by(results, with_interval)),
         targets=_of_rows(results, describe_targets, separator="; "),
+        calibration=_of_rows(results, describe_calibration, separator="; "),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,

@@ -47,6 +47,13 @@ def describe_choice(training: TrainingConfig) -> str:
     return f"epoch chosen by {_SELECT[training.select]} on development dialogues"
 
 
+def describe_calibration(training: TrainingConfig) -> str:
+    """Say what the calibration error is measured against, and what its temperature was fitted to."""
+    if training.target == "distribution":
+        return "against the labels; the temperature was fitted to the raters' votes"
+    return "against the labels, to which the temperature was fitted"
+
+
 def describe_dimensions(model: EmotionConfig) -> str:
     """Say which ratings a model learned and how, as in `valence by their concordance correlation (weight 0.5)`.
 

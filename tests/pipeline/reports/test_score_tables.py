@@ -31,7 +31,13 @@ from lpgnet.pipeline.reports.crossval import caption, tables, to_html, to_latex,
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings, plot_training
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
-from lpgnet.pipeline.reports.targets import describe_choice, describe_dimensions, describe_targets, recipe_of
+from lpgnet.pipeline.reports.targets import (
+    describe_calibration,
+    describe_choice,
+    describe_dimensions,
+    describe_targets,
+    recipe_of,
+)
 from lpgnet.pipeline.training.checkpoints import EpochLog
 from lpgnet.pipeline.training.runs import INPUTS_FILE
 from lpgnet.pipeline.training.selection import SELECTIONS
@@ -174,7 +180,7 @@ def test_a_run_is_told_with_its_intervals(run: RunResults, capsys: pytest.Captur
     low, high = run.distribution.intervals["jsd"]
     assert votes.rows[0][:2] == ["fused", f"{run.distribution.jsd:.3f} [{low:.3f}, {high:.3f}]"]
     assert [row[0] for row in ratings.rows] == list(RANGES)
-    evaluate.print_results(run, title="here")
+    evaluate.print_results(run, TrainingConfig(), title="here")
     shown = capsys.readouterr().out
     assert all(cell in shown for table in (votes, ratings) for row in table.rows for cell in row)
     bare = replace(run, distribution=None, dimensions={})
@@ -286,6 +292,27 @@ def test_a_recipe_has_the_settings_that_inputs_leave_out(tmp_path: Path) -> None
         write_json(tmp_path / INPUTS_FILE, {"training": {"target": broken}})
         with pytest.raises(PipelineError, match=r"inputs\.json: key 'training'.*target"):
             recipe_of(tmp_path)
+
+
+def test_a_calibration_error_is_told_to_be_of_labels_also_where_votes_were_learned(
+    run: RunResults,
+    measured: tuple[TableResults, dict[str, Runs]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labels, votes = TrainingConfig(), TrainingConfig(target="distribution")
+    of_votes = "against the labels; the temperature was fitted to the raters' votes"
+    assert describe_calibration(votes) == of_votes
+    assert describe_calibration(labels) == "against the labels, to which the temperature was fitted"
+    evaluate.print_results(run, votes, title="here")
+    assert f"at temperature 1.50 ({of_votes})" in " ".join(capsys.readouterr().out.split())
+    trained(tmp_path, target="distribution")
+    write_card(tmp_path, EmotionConfig(id2label={0: "no", 1: "yes"}), CONFIG, run)
+    card = " ".join((tmp_path / "best" / "README.md").read_text().split())
+    assert f"part of this model's configuration. The error is {of_votes}." in card
+    results, runs = measured
+    words = Page(to_html(learned(results, labels, votes), runs)).words
+    assert f"{describe_calibration(labels)} (lpgnet); {of_votes} ({HOSTILE})." in words
 
 
 def test_the_card_tells_targets_ranges_and_scores(run: RunResults, tmp_path: Path) -> None:
