@@ -242,6 +242,7 @@ def test_the_plot_of_training_shows_the_score_that_the_epoch_was_chosen_by(tmp_p
         plot_training(log, tmp_path / "training.png", chosen_by=chosen_by, best_epoch=2)
     left, right = zip(*(figure.axes for figure in drawn), strict=True)
     assert [len(axes.lines) for axes in left] == [1, 1, 2]
+    assert [line.get_label() for line in left[2].lines] == ["training, all heads", "development, fused head alone"]
     assert [axes.lines[-1].get_label() for axes in right] == ["chosen: epoch 2"] * 3
     assert [line.get_label() for line in right[1].lines][:3] == ["weighted f1", "ua", "ccc"]
     assert right[0].get_ylim() == right[2].get_ylim() == (0, 1)
