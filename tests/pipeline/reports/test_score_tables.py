@@ -27,6 +27,7 @@ from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import Job, Row
 from lpgnet.pipeline.reports.card import write_card
+from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.crossval import caption, tables, to_html, to_latex, to_markdown
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings, plot_training
 from lpgnet.pipeline.reports.run import write_run_report
@@ -112,6 +113,35 @@ def test_no_tables_without_votes_and_dimensions(measured: tuple[TableResults, di
     assert to_markdown(bare).count("| --- |") == 1
     one = replace(results, rows=results.rows[:1])
     assert [table.columns[-1] for table in tables(one)[1:]] == ["n", "range"], "one row differs from nothing"
+
+
+def test_scores_of_one_seed_have_intervals(tmp_path: Path) -> None:
+    row = Row("lpgnet", replace(CONFIG, crossval=CrossvalConfig(seeds=1)))
+    job = Job(row.name, "1", row.config, tmp_path)
+    write_made_up(job, rated(0, "1"), ranges=RANGES)
+    results = describe_table(row.config, [row], [job])
+    scores, votes, ratings = tables(results)
+    lpgnet = results.rows[0]
+    assert lpgnet.distribution
+    assert scores.rows[0][3] == with_interval(lpgnet, "weighted_f1")
+    assert votes.rows[0][1] == with_interval(lpgnet.distribution, "jsd")
+    assert ratings.rows[0][1] == with_interval(lpgnet.dimensions["valence"], "ccc")
+    assert "[" in scores.rows[0][3] and "±" not in to_markdown(results)
+    assert "one seed; " in caption(results)
+    assert caption(results).endswith("; 95% bootstrap intervals over dialogues in brackets.")
+
+
+def test_the_caption_tells_of_intervals_where_there_are_some(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, _ = measured
+    one = replace(results, protocol=replace(results.protocol, seeds=1))
+    end = "; 95% bootstrap intervals over dialogues in brackets, paired for differences."
+    assert caption(results).endswith(end)
+    assert caption(one).endswith(end)
+    assert caption(replace(one, rows=results.rows[:1])).endswith(
+        "; 95% bootstrap intervals over dialogues in brackets."
+    )
+    assert "brackets" not in caption(replace(results, rows=results.rows[:1])), "one row has no differences"
+    assert "brackets" not in caption(replace(one, protocol=replace(one.protocol, bootstrap=0)))
 
 
 def learned(results: TableResults, *trainings: TrainingConfig) -> TableResults:
