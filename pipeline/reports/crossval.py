@@ -113,7 +113,7 @@ def _scores_table(results: TableResults, write: Write) -> Table:
 
 def _votes(results: TableResults, write: Write) -> Table:
     table = _votes_by(results, write)
-    return _with_gaps(table, results, "JSD", [(row, "jsd") for row in results.rows if row.distribution])
+    return _with_gaps(table, results, "JSD", [(row, "jsd.votes") for row in results.rows if row.distribution])
 
 
 def _votes_by(results: TableResults, write: Write) -> Table:

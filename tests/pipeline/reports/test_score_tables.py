@@ -90,7 +90,7 @@ def test_a_row_for_each_model_and_dimension_that_has_scores(measured: tuple[Tabl
     results, _ = measured
     scores, votes, ratings = tables(results)
     assert len(scores.rows) == 4
-    assert votes.columns == ["model", "JSD", "cross-entropy", "macro F1 of votes", "n", "Δ JSD vs lpgnet"]
+    assert votes.columns == ["model", "JSD", "cross-entropy", "macro F1", "n", "Δ JSD vs lpgnet"]
     assert [row[0] for row in votes.rows] == ["lpgnet", HOSTILE, "votes"]
     lpgnet = results.rows[0]
     assert lpgnet.distribution
