@@ -110,6 +110,14 @@ def test_a_score_has_one_title_in_tables_and_comparisons() -> None:
     assert title("ua") == NAMES["ua"]
 
 
+def test_the_page_of_measures_calls_them_as_results_do() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "own-corpus.md").read_text()
+    measures = page.split("## Measures")[1].split("\n## ")[0]
+    assert all(f"| {title(name)} | " in measures and f"`{name}`" in measures for name in VOTED_SCORES)
+    assert measures.count("alibrated") == 1
+    assert "calibration error is measured against the labels" in " ".join(measures.split())
+
+
 def test_runs_are_compared_on_votes_and_ratings_where_both_have_them(tmp_path: Path) -> None:
     first = read_measured(write_run(tmp_path / "a", rated_run(1, 2, 3, 4)))
     second = read_measured(write_run(tmp_path / "b", rated_run(2, 1, 2, 3)))
