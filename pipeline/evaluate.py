@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.processes import make_accelerator
-from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.config import Config, TrainingConfig, parse_config
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
+from lpgnet.pipeline.reports.targets import describe_calibration, recipe_of
 from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus
 from lpgnet.pipeline.training.splits import make_split
 
@@ -28,13 +29,19 @@ def main(arguments: Sequence[str]) -> int:
         if not (config.run_folder / DONE_FILE).exists():
             say("warning: this run is not trained to its end; these are the scores of its best model so far")
         write_run_report(results, folder, config)
-        print_results(results, title=f"{config.run_folder}: test split {split.name}")
+        print_results(results, recipe_of(config.run_folder), title=f"{config.run_folder}: test split {split.name}")
         show(f"metrics, predictions and plots: {folder}")
     return 0
 
 
-def print_results(results: RunResults, *, title: str) -> None:
-    """Print each head's scores with their intervals, F1 per class, scores of votes and ratings, and calibration."""
+def print_results(results: RunResults, training: TrainingConfig, *, title: str) -> None:
+    """Print each head's scores with their intervals, F1 per class, scores of votes and ratings, and calibration.
+
+    Args:
+        results: of the run.
+        training: how it was trained.
+        title: of the first table.
+    """
     heads, classes, calibration = results.heads, results.classes, results.calibration
     show_table(
         f"{title}: {results.fused.n} labelled utterances in {results.dialogues} dialogues",
@@ -50,7 +57,7 @@ def print_results(results: RunResults, *, title: str) -> None:
         show_table(table.title, table.columns, table.rows)
     show(
         f"expected calibration error: {calibration.before.error:.3f} before calibration, "
-        f"{calibration.after.error:.3f} at temperature {calibration.temperature:.2f}"
+        f"{calibration.after.error:.3f} at temperature {calibration.temperature:.2f} ({describe_calibration(training)})"
     )
     if results.speaker_overlap:
         show(f"{len(results.speaker_overlap)} speakers of the test split are also in another split")

@@ -188,42 +188,34 @@ class Truth:
     scoring: Scoring
 
 
-VOTES = {
-    "jsd": "JSD of votes",
-    "distribution_cross_entropy": "cross-entropy of votes",
-    "distribution_macro_f1": "macro F1 of votes",
-}
+VOTES = {"jsd": "JSD", "cross_entropy": "cross-entropy", "macro_f1": "macro F1"}
 RATINGS = {"ccc": "CCC", "pearson": "Pearson", "rmse": "RMSE"}
 
 
 def title(name: str) -> str:
-    """Say what a score is by its name, such as `wa`, `jsd` or `ccc.valence`."""
-    score, _, dimension = name.partition(".")
-    return f"{RATINGS[score]} of {dimension}" if dimension else (NAMES | VOTES)[name]
+    """Say what a score is by its name, such as `wa`, `jsd.votes` or `ccc.valence`."""
+    score, _, truth = name.partition(".")
+    return f"{(VOTES | RATINGS)[score]} of {truth}" if truth else NAMES[score]
 
 
 def truths(classes: Sequence[str]) -> list[Truth]:
     """Return labels, votes and the ratings of each dimension, whose scores have names that `title` knows."""
     return [
         Truth(lambda one: one.label != NO_LABEL, partial(dialogue_confusions, classes=classes), overall_scores),
-        Truth(has_votes, dialogue_distributions, _score_votes),
+        Truth(has_votes, dialogue_distributions, partial(_scores_of, "votes", distribution_scores)),
         *(
             Truth(
                 partial(is_rated, dimension=name),
                 partial(dialogue_moments, dimension=name),
-                partial(_score_ratings, dimension=name),
+                partial(_scores_of, name, agreement_scores),
             )
             for name in DIMENSIONS
         ),
     ]
 
 
-def _score_votes(sums: np.ndarray) -> dict[str, np.ndarray]:
-    return {name if name in VOTES else f"distribution_{name}": v for name, v in distribution_scores(sums).items()}
-
-
-def _score_ratings(sums: np.ndarray, *, dimension: str) -> dict[str, np.ndarray]:
-    return {f"{name}.{dimension}": values for name, values in agreement_scores(sums).items()}
+def _scores_of(truth: str, scoring: Scoring, sums: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"{name}.{truth}": values for name, values in scoring(sums).items()}
 
 
 def score_known(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, float]:
@@ -257,8 +249,8 @@ def compare_runs(
     """Return first − second of the mean scores over runs, by a paired bootstrap over dialogues.
 
     Returns:
-        By `wa`, `ua`, `weighted_f1`, `macro_f1`; where both sides have votes, `jsd`, `distribution_cross_entropy` and
-        `distribution_macro_f1`; where they have ratings and predictions of valence, `ccc.valence`, `pearson.valence`
+        By `wa`, `ua`, `weighted_f1`, `macro_f1`; where both sides have votes, `jsd.votes`, `cross_entropy.votes` and
+        `macro_f1.votes`; where they have ratings and predictions of valence, `ccc.valence`, `pearson.valence`
         and `rmse.valence`, and so on.
     """
     return {

@@ -108,7 +108,10 @@ def reliability(predictions: Sequence[Prediction], *, temperature: float = 1.0) 
 
 
 def measure_calibration(predictions: Sequence[Prediction], temperature: float) -> Calibration:
-    """Measure predictions that were calibrated by a temperature, both with and without it."""
+    """Measure predictions that were calibrated by a temperature, both with and without it.
+
+    Accuracy is that of the labels, also where the temperature was fitted to the raters' votes.
+    """
     # Undoes the calibration: dividing by the temperature's inverse multiplies by it.
     before = reliability(predictions, temperature=1 / temperature)
     return Calibration(temperature, before=before, after=reliability(predictions))

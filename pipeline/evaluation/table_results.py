@@ -87,6 +87,7 @@ class TableRow(Scores):
     Attributes:
         model: the row's name.
         type: value of `model.type`.
+        training: how its runs were trained, but for the seed.
         parameters: number of the model's parameters, without the encoders.
         heads: scores of the branch heads; the row's own scores are those of the fused head.
         seconds_per_epoch: training time of each run.
@@ -97,6 +98,7 @@ class TableRow(Scores):
 
     model: str
     type: str
+    training: TrainingConfig
     parameters: int
     heads: dict[str, Scores]
     folds: dict[str, FoldScores]
@@ -195,6 +197,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         **vars(score(runs, classes, settings)),
         model=row.name,
         type=row.config.model.type,
+        training=row.config.training,
         parameters=measured[0].parameters,
         heads={head: score(runs, classes, settings, head=head) for head in measured[0].heads if head != FUSED},
         folds=_score_folds(jobs, measured),

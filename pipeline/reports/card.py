@@ -11,7 +11,13 @@ from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import percent, with_interval
 from lpgnet.pipeline.reports.score_tables import run_tables
-from lpgnet.pipeline.reports.targets import describe_choice, describe_dimensions, describe_targets
+from lpgnet.pipeline.reports.targets import (
+    describe_calibration,
+    describe_choice,
+    describe_dimensions,
+    describe_targets,
+    recipe_of,
+)
 from lpgnet.pipeline.reports.templates import templates
 from lpgnet.pipeline.training.runs import BEST_FOLDER
 from lpgnet.pipeline.training.trained_on import about_model
@@ -20,7 +26,12 @@ TEMPLATE = "card.md"
 
 
 def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunResults) -> None:
-    """Write `README.md` to the folder of the best model, from the results of an evaluation."""
+    """Write `README.md` to the folder of the best model, from the results of an evaluation.
+
+    Raises:
+        PipelineError: the run does not tell how it was trained.
+    """
+    recipe = recipe_of(folder)
     text = (
         templates(html=False)
         .get_template(TEMPLATE)
@@ -31,8 +42,10 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             results=results,
             names=NAMES,
             tables=run_tables(results),
-            choice=describe_choice(config.training),
-            targets=describe_targets(config.training),
+            recipe=recipe,
+            choice=describe_choice(recipe),
+            calibration=describe_calibration(recipe),
+            targets=describe_targets(recipe),
             rated=describe_dimensions(model) if model.dimensions else "",
             total=f"{results.parameters:,}",
             with_interval=with_interval,

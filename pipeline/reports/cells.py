@@ -22,6 +22,11 @@ def with_interval(values: OverRuns | SpeakerScores, name: str) -> str:
     return f"{getattr(values, name):.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
+def with_spread(values: OverRuns, name: str) -> str:
+    """Format a score with its deviation over runs or, of a single run, with its interval."""
+    return mean_and_deviation(values, name) if values.deviations else with_interval(values, name)
+
+
 def signed(difference: Difference | None) -> str:
     """Format a difference and its interval, as in `-0.012 [-0.030, +0.006]`, or `-` for None."""
     if difference is None:

@@ -10,15 +10,16 @@ from itertools import chain
 from pathlib import Path
 
 from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.config import TrainingConfig
 from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.evaluation.table_results import TableResults, TableRow
-from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval
+from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval, with_spread
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
 from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, votes_table
-from lpgnet.pipeline.reports.targets import describe_choice, describe_targets
+from lpgnet.pipeline.reports.targets import describe_calibration, describe_choice, describe_targets
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "crossval.html"
@@ -91,17 +92,17 @@ def escape_latex(text: str) -> str:
 
 def tables(results: TableResults) -> list[Table]:
     """Return the table of scores, and those against votes and ratings as far as the corpus has some."""
-    found = (_scores_table(results), _votes(results), _ratings(results))
+    found = (_scores_table(results, with_spread), _votes(results, with_spread), _ratings(results, with_spread))
     return [table for table in found if table.rows]
 
 
-def _scores_table(results: TableResults) -> Table:
+def _scores_table(results: TableResults, write: Write) -> Table:
     several = len(results.rows) > 1
     difference = [f"Δ weighted F1 vs {results.rows[0].model}"] if several else []
     rows = [
         [
             row.model,
-            *(mean_and_deviation(row, name) for name in NAMES),
+            *(write(row, name) for name in NAMES),
             *([signed(row.differences.get("weighted_f1"))] if several else []),
             f"{row.parameters:,}",
         ]
@@ -110,17 +111,17 @@ def _scores_table(results: TableResults) -> Table:
     return Table(caption(results), ["model", *NAMES.values(), *difference, "parameters"], rows)
 
 
-def _votes(results: TableResults) -> Table:
-    table = _votes_by(results, mean_and_deviation)
-    return _with_gaps(table, results, "JSD", [(row, "jsd") for row in results.rows if row.distribution])
+def _votes(results: TableResults, write: Write) -> Table:
+    table = _votes_by(results, write)
+    return _with_gaps(table, results, "JSD", [(row, "jsd.votes") for row in results.rows if row.distribution])
 
 
 def _votes_by(results: TableResults, write: Write) -> Table:
     return votes_table({row.model: row.distribution for row in results.rows if row.distribution}, write, of="model")
 
 
-def _ratings(results: TableResults) -> Table:
-    table = _ratings_by(results, mean_and_deviation)
+def _ratings(results: TableResults, write: Write) -> Table:
+    table = _ratings_by(results, write)
     return _with_gaps(table, results, "CCC", [(row, f"ccc.{name}") for row, name in _rated(results)])
 
 
@@ -139,20 +140,35 @@ def _with_gaps(table: Table, results: TableResults, score: str, cells: Sequence[
     return table.beside(f"Δ {score} vs {results.rows[0].model}", [signed(gap) for gap in gaps]) if any(gaps) else table
 
 
+def _of_rows(results: TableResults, describe: Callable[[TrainingConfig], str], *, separator: str) -> str:
+    """Say how the rows were trained: once if all were trained alike, else with the names of those that were."""
+    rows: dict[str, list[str]] = {}
+    for row in results.rows:
+        rows.setdefault(describe(row.training), []).append(row.model)
+    if len(rows) == 1:
+        return next(iter(rows))
+    return separator.join(f"{words} ({', '.join(names)})" for words, names in rows.items())
+
+
 def caption(results: TableResults) -> str:
     """Say in one sentence what was measured and how."""
     protocol, rows = results.protocol, results.rows
     folds = len(protocol.folds)
     held_out = f"{folds} folds by {protocol.splits.scheme}" if folds > 1 else f"test split {protocol.folds[0]}"
     utterances = f"{rows[0].n} labelled test utterances" + (" over all folds" if folds > 1 else "")
-    interval = f"; {protocol.confidence:.0%} paired bootstrap intervals over dialogues in brackets"
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    return (
-        f"{results.name}: {held_out}, {utterances}; {mean}; "
-        f"{describe_choice(protocol.training)} only"
-        f"{interval if len(rows) > 1 and protocol.bootstrap else ''}."
-    )
+    chosen = _of_rows(results, lambda training: f"{describe_choice(training)} only", separator=", ")
+    return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_brackets(results)}."
+
+
+def _brackets(results: TableResults) -> str:
+    """Say what the brackets in a table hold: intervals of differences, and of one seed's scores."""
+    protocol, several = results.protocol, len(results.rows) > 1
+    if not protocol.bootstrap or not (several or protocol.seeds == 1):
+        return ""
+    paired = ", paired for differences" if several else ""
+    return f"; {protocol.confidence:.0%} bootstrap intervals over dialogues in brackets{paired}"
 
 
 def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
@@ -162,11 +178,12 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
     return found.get_template(TEMPLATE).render(
         results=results,
         caption=caption(results),
-        scores=_scores_table(results),
-        votes=(_votes(results), _votes_by(results, with_interval)),
+        scores=_scores_table(results, mean_and_deviation),
+        votes=(_votes(results, mean_and_deviation), _votes_by(results, with_interval)),
         most_points=MOST_POINTS,
-        ratings=(_ratings(results), _ratings_by(results, with_interval)),
-        targets=describe_targets(results.protocol.training),
+        ratings=(_ratings(results, mean_and_deviation), _ratings_by(results, with_interval)),
+        targets=_of_rows(results, describe_targets, separator="; "),
+        calibration=_of_rows(results, describe_calibration, separator="; "),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,

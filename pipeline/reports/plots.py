@@ -35,11 +35,12 @@ def plot_training(log: Sequence[EpochLog], path: Path, *, chosen_by: str, best_e
     """
     epochs = [entry.epoch for entry in log]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    left.plot(epochs, [entry.loss for entry in log], color="tab:gray", label="training")
+    left.plot(epochs, [entry.loss for entry in log], color="tab:gray", label="training, all heads")
     left.set(xlabel="epoch", ylabel="training loss")
     scores = {name: [entry.dev[name] for entry in log] for name in dict.fromkeys(("weighted_f1", "ua", chosen_by))}
     if "loss" in scores:
-        left.plot(epochs, scores.pop("loss"), label="development")
+        # Different quantities: they are not to be compared.
+        left.plot(epochs, scores.pop("loss"), label="development, fused head alone")
         left.set(ylabel="loss")
         left.legend()
     for (name, values), style in zip(scores.items(), ("-", "--", "-."), strict=False):

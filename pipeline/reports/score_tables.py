@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lpgnet.pipeline.evaluation.analysis import RATINGS
+from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.distributions import DistributionScores
 from lpgnet.pipeline.evaluation.inference import FUSED
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import OverRuns, with_interval
 
-_VOTES = {"jsd": "JSD", "cross_entropy": "cross-entropy", "macro_f1": "macro F1 of votes"}
 ABOUT_VOTES = (
     "JSD is the Jensen-Shannon divergence between the predicted probabilities and the shares of the raters' votes: "
     "0 where they are equal, 1 where they have no class in common; lower is better.",
     "Cross-entropy is the mean of −log of the predicted probabilities over the raters' votes, in nats: lower is "
     "better, and the less the raters agree, the higher is the lowest possible value.",
-    "Macro F1 of votes: a class counts as heard where it has more than an equal share of the votes (1/C of C classes), "
+    "Macro F1: a class counts as heard where it has more than an equal share of the votes (1/C of C classes), "
     "and as predicted where it has more than that of the probability; higher is better.",
 )
 ABOUT_RATINGS = (
@@ -53,9 +52,9 @@ class Table:
 
 def votes_table(scores: Mapping[str, DistributionScores], write: Write, *, of: str) -> Table:
     """Return a row for each of `scores`, whose names are under the heading `of`."""
-    rows = [[name, *(write(values, key) for key in _VOTES), str(values.n)] for name, values in scores.items()]
+    rows = [[name, *(write(values, key) for key in VOTES), str(values.n)] for name, values in scores.items()]
     title = "Raters' votes (lower JSD and cross-entropy are better)"
-    return Table(title, [of, *_VOTES.values(), "n"], rows, ABOUT_VOTES)
+    return Table(title, [of, *VOTES.values(), "n"], rows, ABOUT_VOTES)
 
 
 def ratings_table(scores: Mapping[str, DimensionScores], write: Write, *, of: str) -> Table:

@@ -184,5 +184,5 @@ def test_two_processes_choose_the_epoch_with_the_least_loss(workplace: Workplace
     losses = [scores["loss"] for scores in log]
     epoch = losses.index(min(losses)) + 1
     assert f"best dev loss {min(losses):.3f} in epoch {epoch}" in trained.stderr
-    assert {"jsd", "ccc.arousal", "ccc"} <= log[0].keys()
+    assert {"jsd.votes", "ccc.arousal", "ccc"} <= log[0].keys()
     assert workplace.launch("train", *options, processes=2).stderr.count("up to date") == 1

@@ -187,12 +187,17 @@ def _environment() -> Reader:
 
 
 def _inputs() -> Reader:
+    from lpgnet.pipeline.reports.targets import recipe_of
     from lpgnet.pipeline.training.runs import DONE_FILE, INPUTS_FILE, check_same_protocol
 
-    training = {"drop_unlabelled": False, "seed": 0}
+    def read(path: Path) -> None:
+        check_same_protocol(path.parent, inputs)
+        recipe_of(path.parent)
+
+    training = {"drop_unlabelled": False, "seed": 0, "target": "distribution", "vote_smoothing": 0.5}
     inputs = {"labels": {"a": "b"}, "splits": {"scheme": "session"}, "training": training, "fold": "s1", "data": "0f"}
     sample = json.dumps(inputs).encode()
-    return Reader(INPUTS_FILE, lambda path: check_same_protocol(path.parent, inputs), (sample,), {DONE_FILE: b"{}"})
+    return Reader(INPUTS_FILE, read, (sample,), {DONE_FILE: b"{}"})
 
 
 def _predictions() -> Reader:

@@ -1,6 +1,6 @@
 """Comparing runs: by hand, against a plain loop, and never on different utterances."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ import pytest
 
 from lpgnet.pipeline import cli
 from lpgnet.pipeline.common.stamps import write_stamp
+from lpgnet.pipeline.config import EvaluationConfig
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.evaluation.analysis import title
 from lpgnet.pipeline.evaluation.comparison import (
     McNemar,
     both_scores,
@@ -18,9 +20,12 @@ from lpgnet.pipeline.evaluation.comparison import (
     mcnemar,
     read_measured,
 )
+from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.metrics import NAMES, bootstrap_differences, bootstrap_intervals, scores
 from lpgnet.pipeline.evaluation.predictions import Outcome
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
+from lpgnet.pipeline.reports.cells import with_interval
+from lpgnet.pipeline.reports.score_tables import votes_table
 from tests.pipeline.predicted import outcome, write_run
 
 
@@ -92,7 +97,25 @@ def rated_run(*valences: float, shares: tuple[float, ...] = (0.25, 0.75), **othe
 
 
 RATED_SCORES = ["ccc.valence", "pearson.valence", "rmse.valence"]
-VOTED_SCORES = ["jsd", "distribution_cross_entropy", "distribution_macro_f1"]
+VOTED_SCORES = ["jsd.votes", "cross_entropy.votes", "macro_f1.votes"]
+
+
+def test_a_score_has_one_title_in_tables_and_comparisons() -> None:
+    measured = score_distribution([[one.prediction for one in rated_run(1, 2)]], EvaluationConfig(bootstrap=0))
+    assert measured
+    votes = votes_table({"fused": measured}, with_interval, of="head")
+    assert [title(name) for name in VOTED_SCORES] == [f"{name} of votes" for name in votes.columns[1:-1]]
+    assert {name.partition(".")[0] for name in VOTED_SCORES} <= {entry.name for entry in fields(DistributionScores)}
+    assert title("rmse.valence") == "RMSE of valence"
+    assert title("ua") == NAMES["ua"]
+
+
+def test_the_page_of_measures_calls_them_as_results_do() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "own-corpus.md").read_text()
+    measures = page.split("## Measures")[1].split("\n## ")[0]
+    assert all(f"| {title(name)} | " in measures and f"`{name}`" in measures for name in VOTED_SCORES)
+    assert measures.count("alibrated") == 1
+    assert "calibration error is measured against the labels" in " ".join(measures.split())
 
 
 def test_runs_are_compared_on_votes_and_ratings_where_both_have_them(tmp_path: Path) -> None:
@@ -106,7 +129,7 @@ def test_runs_are_compared_on_votes_and_ratings_where_both_have_them(tmp_path: P
     assert all(gaps[name].value == pytest.approx(ours - theirs) for name, (ours, theirs) in values.items())
     assert gaps["rmse.valence"].value == pytest.approx(-1)
     assert values["ccc.valence"][0] == pytest.approx(1)
-    assert gaps["jsd"].value == 0
+    assert gaps["jsd.votes"].value == 0
     without = read_measured(write_run(tmp_path / "c", rated_run(1, 2, 3, 4, dimensions={}, shares=())))
     check_comparable(first, without)
     assert list(differences(first, without, resamples=50, confidence=0.95)) == list(NAMES)

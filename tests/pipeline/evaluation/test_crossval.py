@@ -179,11 +179,11 @@ def test_a_table_of_rows_with_and_without_dimensions(tmp_path: Path) -> None:
     assert both.dimensions["valence"].deviations["ccc"] > 0
     low, high = both.dimensions["valence"].intervals["rmse"]
     assert low < both.dimensions["valence"].rmse < high
-    assert {"jsd", "ccc.valence"} <= also.differences.keys()
+    assert {"jsd.votes", "ccc.valence"} <= also.differences.keys()
     assert also.differences["ccc.valence"].value == 0
     assert votes_only.dimensions == {}
     assert "ccc.valence" not in votes_only.differences
-    assert votes_only.differences["jsd"].value == 0
+    assert votes_only.differences["jsd.votes"].value == 0
     assert (neither.distribution, neither.dimensions) == (None, {})
     assert list(neither.differences) == list(NAMES)
     assert from_json(json.loads(json.dumps(to_json(described))), TableResults, where="here") == described

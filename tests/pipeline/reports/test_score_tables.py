@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline import crossval, evaluate
+from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.config import Config, CrossvalConfig, EvaluationConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges
+from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.predictions import Outcome
@@ -25,12 +27,20 @@ from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import Job, Row
 from lpgnet.pipeline.reports.card import write_card
-from lpgnet.pipeline.reports.crossval import tables, to_html, to_latex, to_markdown
+from lpgnet.pipeline.reports.cells import with_interval
+from lpgnet.pipeline.reports.crossval import caption, tables, to_html, to_latex, to_markdown
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_ratings, plot_training
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
-from lpgnet.pipeline.reports.targets import describe_choice, describe_dimensions, describe_targets
+from lpgnet.pipeline.reports.targets import (
+    describe_calibration,
+    describe_choice,
+    describe_dimensions,
+    describe_targets,
+    recipe_of,
+)
 from lpgnet.pipeline.training.checkpoints import EpochLog
+from lpgnet.pipeline.training.runs import INPUTS_FILE
 from lpgnet.pipeline.training.selection import SELECTIONS
 from tests.pipeline.evaluation.test_crossval import HOSTILE, Page, write_made_up
 from tests.pipeline.predicted import outcome
@@ -58,7 +68,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[TableResults, di
     """A table of two rows that predict dimensions, one that predicts none, and one without votes; two seeds."""
     folder = tmp_path_factory.mktemp("rated")
     config = replace(CONFIG, crossval=CrossvalConfig(seeds=2))
-    rows = [Row(name, config) for name in ("lpgnet", HOSTILE, "labels", "bare")]
+    rows = [Row(name, config) for name in ("lpgnet", HOSTILE, "votes", "bare")]
+    rows[2] = Row("votes", replace(config, training=TrainingConfig(target="distribution", unagreed="use")))
     jobs = []
     for index, row in enumerate(rows):
         for seed in range(2):
@@ -79,8 +90,8 @@ def test_a_row_for_each_model_and_dimension_that_has_scores(measured: tuple[Tabl
     results, _ = measured
     scores, votes, ratings = tables(results)
     assert len(scores.rows) == 4
-    assert votes.columns == ["model", "JSD", "cross-entropy", "macro F1 of votes", "n", "Δ JSD vs lpgnet"]
-    assert [row[0] for row in votes.rows] == ["lpgnet", HOSTILE, "labels"]
+    assert votes.columns == ["model", "JSD", "cross-entropy", "macro F1", "n", "Δ JSD vs lpgnet"]
+    assert [row[0] for row in votes.rows] == ["lpgnet", HOSTILE, "votes"]
     lpgnet = results.rows[0]
     assert lpgnet.distribution
     assert votes.rows[0][1] == f"{lpgnet.distribution.jsd:.3f} ± {lpgnet.distribution.deviations['jsd']:.3f}"
@@ -102,6 +113,62 @@ def test_no_tables_without_votes_and_dimensions(measured: tuple[TableResults, di
     assert to_markdown(bare).count("| --- |") == 1
     one = replace(results, rows=results.rows[:1])
     assert [table.columns[-1] for table in tables(one)[1:]] == ["n", "range"], "one row differs from nothing"
+
+
+def test_scores_of_one_seed_have_intervals(tmp_path: Path) -> None:
+    row = Row("lpgnet", replace(CONFIG, crossval=CrossvalConfig(seeds=1)))
+    job = Job(row.name, "1", row.config, tmp_path)
+    write_made_up(job, rated(0, "1"), ranges=RANGES)
+    results = describe_table(row.config, [row], [job])
+    scores, votes, ratings = tables(results)
+    lpgnet = results.rows[0]
+    assert lpgnet.distribution
+    assert scores.rows[0][3] == with_interval(lpgnet, "weighted_f1")
+    assert votes.rows[0][1] == with_interval(lpgnet.distribution, "jsd")
+    assert ratings.rows[0][1] == with_interval(lpgnet.dimensions["valence"], "ccc")
+    assert "[" in scores.rows[0][3] and "±" not in to_markdown(results)
+    assert "one seed; " in caption(results)
+    assert caption(results).endswith("; 95% bootstrap intervals over dialogues in brackets.")
+
+
+def test_the_caption_tells_of_intervals_where_there_are_some(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, _ = measured
+    one = replace(results, protocol=replace(results.protocol, seeds=1))
+    end = "; 95% bootstrap intervals over dialogues in brackets, paired for differences."
+    assert caption(results).endswith(end)
+    assert caption(one).endswith(end)
+    assert caption(replace(one, rows=results.rows[:1])).endswith(
+        "; 95% bootstrap intervals over dialogues in brackets."
+    )
+    assert "brackets" not in caption(replace(results, rows=results.rows[:1])), "one row has no differences"
+    assert "brackets" not in caption(replace(one, protocol=replace(one.protocol, bootstrap=0)))
+
+
+def learned(results: TableResults, *trainings: TrainingConfig) -> TableResults:
+    """The first rows of a table as if they had been trained so."""
+    rows = [replace(row, training=training) for row, training in zip(results.rows, trainings, strict=False)]
+    return replace(results, rows=rows)
+
+
+def test_a_table_tells_what_each_row_learned_and_chose_by(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, runs = measured
+    labels, votes = TrainingConfig(), TrainingConfig(target="distribution", select="loss")
+    alike, mixed = learned(results, votes, votes), learned(results, labels, votes)
+    assert "; epoch chosen by loss on development dialogues only; " in caption(alike)
+    assert f"Targets: {describe_targets(votes)}." in Page(to_html(alike, runs)).words
+    chosen = (
+        "; epoch chosen by weighted F1 on development dialogues only (lpgnet), "
+        f"epoch chosen by loss on development dialogues only ({HOSTILE}); "
+    )
+    assert chosen in caption(mixed)
+    words = Page(to_html(mixed, runs)).words
+    assert f"Targets: the corpus's labels (lpgnet); {describe_targets(votes)} ({HOSTILE})." in words
+
+
+def test_rows_keep_how_they_were_trained(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, _ = measured
+    votes = replace(CONFIG, training=TrainingConfig(target="distribution", unagreed="use"))
+    assert [row.training for row in results.rows] == [TrainingConfig()] * 2 + [votes.training, TrainingConfig()]
 
 
 def test_markdown_latex_and_the_screen_have_the_same_tables(
@@ -143,7 +210,7 @@ def test_a_run_is_told_with_its_intervals(run: RunResults, capsys: pytest.Captur
     low, high = run.distribution.intervals["jsd"]
     assert votes.rows[0][:2] == ["fused", f"{run.distribution.jsd:.3f} [{low:.3f}, {high:.3f}]"]
     assert [row[0] for row in ratings.rows] == list(RANGES)
-    evaluate.print_results(run, title="here")
+    evaluate.print_results(run, TrainingConfig(), title="here")
     shown = capsys.readouterr().out
     assert all(cell in shown for table in (votes, ratings) for row in table.rows for cell in row)
     bare = replace(run, distribution=None, dimensions={})
@@ -205,6 +272,7 @@ def test_the_plot_of_training_shows_the_score_that_the_epoch_was_chosen_by(tmp_p
         plot_training(log, tmp_path / "training.png", chosen_by=chosen_by, best_epoch=2)
     left, right = zip(*(figure.axes for figure in drawn), strict=True)
     assert [len(axes.lines) for axes in left] == [1, 1, 2]
+    assert [line.get_label() for line in left[2].lines] == ["training, all heads", "development, fused head alone"]
     assert [axes.lines[-1].get_label() for axes in right] == ["chosen: epoch 2"] * 3
     assert [line.get_label() for line in right[1].lines][:3] == ["weighted f1", "ua", "ccc"]
     assert right[0].get_ylim() == right[2].get_ylim() == (0, 1)
@@ -233,14 +301,58 @@ def test_a_run_report_has_a_plot_for_each_dimension(run: RunResults, tmp_path: P
     assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion", "reliability", "missing", *RANGES}
 
 
+def trained(folder: Path, **settings: object) -> None:
+    """Let a folder be of a run that was trained with these settings, as `runs.run_inputs` tells them."""
+    (folder / "best").mkdir()
+    write_json(folder / INPUTS_FILE, {"training": settings})
+
+
+def test_the_card_tells_how_the_run_was_trained_not_how_it_is_evaluated(run: RunResults, tmp_path: Path) -> None:
+    trained(tmp_path, seed=7, target="distribution", select="loss", vote_smoothing=0.5, older=1)
+    write_card(tmp_path, EmotionConfig(id2label={0: "no", 1: "yes"}), CONFIG, run)
+    words = " ".join((tmp_path / "best" / "README.md").read_text().split())
+    assert "epoch chosen by loss on development dialogues, seed 7." in words
+    assert "Trained to predict the shares of the raters' votes" in words
+    assert "with 0.5 votes added to each (vote smoothing), but not where they do not agree." in words
+
+
+def test_a_recipe_has_the_settings_that_inputs_leave_out(tmp_path: Path) -> None:
+    trained(tmp_path, seed=3, epochs=2)
+    assert recipe_of(tmp_path) == TrainingConfig(seed=3, epochs=2)
+    for broken in ("votes", 1, None):
+        write_json(tmp_path / INPUTS_FILE, {"training": {"target": broken}})
+        with pytest.raises(PipelineError, match=r"inputs\.json: key 'training'.*target"):
+            recipe_of(tmp_path)
+
+
+def test_a_calibration_error_is_told_to_be_of_labels_also_where_votes_were_learned(
+    run: RunResults,
+    measured: tuple[TableResults, dict[str, Runs]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labels, votes = TrainingConfig(), TrainingConfig(target="distribution")
+    of_votes = "against the labels; the temperature was fitted to the raters' votes"
+    assert describe_calibration(votes) == of_votes
+    assert describe_calibration(labels) == "against the labels, to which the temperature was fitted"
+    evaluate.print_results(run, votes, title="here")
+    assert f"at temperature 1.50 ({of_votes})" in " ".join(capsys.readouterr().out.split())
+    trained(tmp_path, target="distribution")
+    write_card(tmp_path, EmotionConfig(id2label={0: "no", 1: "yes"}), CONFIG, run)
+    card = " ".join((tmp_path / "best" / "README.md").read_text().split())
+    assert f"part of this model's configuration. The error is {of_votes}." in card
+    results, runs = measured
+    words = Page(to_html(learned(results, labels, votes), runs)).words
+    assert f"{describe_calibration(labels)} (lpgnet); {of_votes} ({HOSTILE})." in words
+
+
 def test_the_card_tells_targets_ranges_and_scores(run: RunResults, tmp_path: Path) -> None:
     ranges = {name: list(ends) for name, ends in RANGES.items()}
     classes = {0: "no", 1: "yes"}
     model = EmotionConfig(dimensions=list(RANGES), ranges=ranges, dimension_weight=0.25, id2label=classes)
     training = TrainingConfig(target="distribution", unagreed="use")
-    config = replace(CONFIG, training=training)
-    (tmp_path / "best").mkdir()
-    write_card(tmp_path, model, config, run)
+    trained(tmp_path, target="distribution", unagreed="use")
+    write_card(tmp_path, model, CONFIG, run)
     card = (tmp_path / "best" / "README.md").read_text()
     for table in run_tables(run):
         assert f"### {table.title}" in card
@@ -261,7 +373,7 @@ def test_what_a_model_learned_of_ratings_is_told() -> None:
 
 
 def test_the_card_of_a_model_of_labels_is_as_short_as_before(run: RunResults, tmp_path: Path) -> None:
-    (tmp_path / "best").mkdir()
+    trained(tmp_path)
     model = EmotionConfig(id2label={0: "no", 1: "yes"})
     write_card(tmp_path, model, CONFIG, replace(run, distribution=None, dimensions={}))
     card = (tmp_path / "best" / "README.md").read_text()

@@ -118,7 +118,7 @@ def test_a_run_on_votes_and_ratings(select: str, tmp_path: Path, capsys: pytest.
     )
     train(rated_corpus(), config, tmp_path)
     log = read_log(tmp_path)
-    votes = {"jsd", "distribution_cross_entropy", "distribution_macro_f1"}
+    votes = {"jsd.votes", "cross_entropy.votes", "macro_f1.votes"}
     assert log[0].dev.keys() == {*SCORES, *votes, "ccc.valence", "pearson.valence", "rmse.valence", "ccc", "loss"}
     assert all(entry.dev["ccc"] == entry.dev["ccc.valence"] for entry in log)
     best = (min if select == "loss" else max)(entry.dev[select] for entry in log)
