@@ -13,8 +13,8 @@ from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import run_tables
-from lpgnet.pipeline.reports.targets import describe_calibration, recipe_of
-from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus
+from lpgnet.pipeline.reports.targets import describe_calibration
+from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus, recipe_of
 from lpgnet.pipeline.training.splits import make_split
 
 

@@ -11,7 +11,7 @@ from lpgnet.model import EmotionConfig, EmotionModel, load_model
 from lpgnet.model.base import CONFIG_FILE
 from lpgnet.model.configuration import write_config
 from lpgnet.pipeline.common.files import read_json, to_json, write_json
-from lpgnet.pipeline.config import Config, EvaluationConfig, TrainingConfig
+from lpgnet.pipeline.config import Config, EvaluationConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import (
@@ -37,7 +37,6 @@ from lpgnet.pipeline.evaluation.predictions import (
     write_predictions,
 )
 from lpgnet.pipeline.training.runs import (
-    ADDED_SETTINGS,
     INPUTS_FILE,
     LoadedCorpus,
     TrainingCost,
@@ -46,6 +45,7 @@ from lpgnet.pipeline.training.runs import (
     is_done,
     model_encoders,
     read_inputs,
+    recipe_of,
     run_inputs,
     training_cost,
 )
@@ -152,9 +152,7 @@ def _tell_score(
     """
     inputs = read_inputs(run_folder / INPUTS_FILE)
     score = score_held_out("test", asdict(results.fused), split.test, (*split.train, *split.dev))
-    used = ADDED_SETTINGS | inputs["training"]
-    recipe = replace(TrainingConfig(), target=used["target"], unagreed=used["unagreed"])
-    found = replace(describe_training(corpus, split, recipe, model.dimensions), score=score)
+    found = replace(describe_training(corpus, split, recipe_of(run_folder), model.dimensions), score=score)
     trained_on = cast(dict[str, Any], to_json(found))
     if trained_on != model.trained_on and is_done(run_folder, inputs):
         write_config(best_folder(run_folder) / CONFIG_FILE, replace(model, trained_on=trained_on))

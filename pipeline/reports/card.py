@@ -16,10 +16,9 @@ from lpgnet.pipeline.reports.targets import (
     describe_choice,
     describe_dimensions,
     describe_targets,
-    recipe_of,
 )
 from lpgnet.pipeline.reports.templates import templates
-from lpgnet.pipeline.training.runs import BEST_FOLDER
+from lpgnet.pipeline.training.runs import BEST_FOLDER, recipe_of
 from lpgnet.pipeline.training.trained_on import about_model
 
 TEMPLATE = "card.md"

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from pathlib import Path
-
 from lpgnet.model import EmotionConfig
-from lpgnet.pipeline.common.files import from_json
 from lpgnet.pipeline.config import TrainingConfig
-from lpgnet.pipeline.training.runs import ADDED_SETTINGS, INPUTS_FILE, read_inputs
 
 _UNAGREED = {"use": "also", "drop": "but not"}
 _SELECT = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UA", "ccc": "mean CCC", "loss": "loss"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
-
-
-def recipe_of(folder: Path) -> TrainingConfig:
-    """Return how a run was trained, whatever the configuration that it is evaluated with.
-
-    Raises:
-        PipelineError: its inputs are missing or damaged; names the key.
-    """
-    path = folder / INPUTS_FILE
-    values = ADDED_SETTINGS | read_inputs(path)["training"]
-    known = {entry.name: values[entry.name] for entry in fields(TrainingConfig) if entry.name in values}
-    return from_json(known, TrainingConfig, where=f"{path}: key 'training'")
 
 
 def describe_targets(training: TrainingConfig) -> str:

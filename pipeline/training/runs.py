@@ -25,7 +25,7 @@ from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, to_json, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
-from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
@@ -430,6 +430,18 @@ def read_inputs(path: Path) -> dict[str, Any]:
             f"{path}: key 'training' must be an object, not {inputs.get('training')!r:.60}; train again"
         )
     return inputs
+
+
+def recipe_of(folder: Path) -> TrainingConfig:
+    """Return how a run was trained, whatever the configuration that it is evaluated with.
+
+    Raises:
+        PipelineError: its inputs are missing or damaged; names the key.
+    """
+    path = folder / INPUTS_FILE
+    values = ADDED_SETTINGS | read_inputs(path)["training"]
+    known = {entry.name: values[entry.name] for entry in fields(TrainingConfig) if entry.name in values}
+    return from_json(known, TrainingConfig, where=f"{path}: key 'training'")
 
 
 def check_same_protocol(folder: Path, inputs: Mapping[str, object]) -> None:

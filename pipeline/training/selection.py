@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args, get_type_hints
+from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.config import TrainingConfig
-from lpgnet.pipeline.errors import PipelineError, UsageError
+from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.training.checkpoints import EpochLog
-from lpgnet.pipeline.training.runs import INPUTS_FILE, read_inputs
 
 if TYPE_CHECKING:
     from lpgnet.pipeline.training.dialogues import Dialogue
-
-SELECTIONS: tuple[str, ...] = get_args(get_type_hints(TrainingConfig)["select"])
 
 
 @dataclass(frozen=True)
@@ -76,16 +72,3 @@ def check_selection(name: str, dimensions: Sequence[str], dev: Sequence[Dialogue
         raise UsageError(
             f"key 'training.select': ccc needs ratings of {', '.join(dimensions)} in the development split"
         )
-
-
-def selection_of(folder: Path) -> Selection:
-    """Return how a run's epoch was chosen; runs of versions that knew only weighted F1 do not tell.
-
-    Raises:
-        PipelineError: its inputs are missing or damaged; names the key.
-    """
-    path = folder / INPUTS_FILE
-    name = read_inputs(path)["training"].get("select", Selection().name)
-    if name not in SELECTIONS:
-        raise PipelineError(f"{path}: key 'training.select' is {name!r:.60}, not one of {', '.join(SELECTIONS)}")
-    return Selection(name)

@@ -187,8 +187,7 @@ def _environment() -> Reader:
 
 
 def _inputs() -> Reader:
-    from lpgnet.pipeline.reports.targets import recipe_of
-    from lpgnet.pipeline.training.runs import DONE_FILE, INPUTS_FILE, check_same_protocol
+    from lpgnet.pipeline.training.runs import DONE_FILE, INPUTS_FILE, check_same_protocol, recipe_of
 
     def read(path: Path) -> None:
         check_same_protocol(path.parent, inputs)

@@ -18,8 +18,8 @@ from lpgnet.pipeline.evaluation.development import development_loss, measure_dev
 from lpgnet.pipeline.evaluation.inference import Prediction
 from lpgnet.pipeline.reports.run import write_training_plot
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
-from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, read_log, run_inputs
-from lpgnet.pipeline.training.selection import Selection, selection_of
+from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, read_log, recipe_of, run_inputs
+from lpgnet.pipeline.training.selection import Selection
 from lpgnet.pipeline.training.targets import learned_shares
 from lpgnet.pipeline.training.trainer import Development, Trainer
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train
@@ -123,7 +123,7 @@ def test_a_run_on_votes_and_ratings(select: str, tmp_path: Path, capsys: pytest.
     assert all(entry.dev["ccc"] == entry.dev["ccc.valence"] for entry in log)
     best = (min if select == "loss" else max)(entry.dev[select] for entry in log)
     assert f"best dev {select} {best:.3f}" in capsys.readouterr().err
-    assert selection_of(tmp_path) == Selection(select)
+    assert recipe_of(tmp_path).select == select
     write_training_plot(tmp_path)
 
 
@@ -187,11 +187,11 @@ def test_concordance_needs_dimensions_and_ratings(dimensions: list[str], message
 
 def test_how_a_run_chose_is_read_from_its_inputs(tmp_path: Path) -> None:
     write_json(tmp_path / "inputs.json", {"training": {"seed": 0}})
-    assert selection_of(tmp_path) == Selection("weighted_f1")
+    assert recipe_of(tmp_path).select == "weighted_f1"
     for broken in ("best", 3, ["loss"], None):
         (tmp_path / "inputs.json").write_text(json.dumps({"training": {"select": broken}}))
-        with pytest.raises(PipelineError, match=r"inputs\.json: key 'training\.select' is .*, not one of weighted_f1"):
-            selection_of(tmp_path)
+        with pytest.raises(PipelineError, match=r"inputs\.json: key 'training': .*select"):
+            recipe_of(tmp_path)
 
 
 def test_runs_of_before_are_still_the_same_runs() -> None:
