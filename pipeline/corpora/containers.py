@@ -27,8 +27,10 @@ _MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
 _OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 # A file whose last packet ends so much before its header says was cut off (seconds); headers round.
 _MISSING_END = 0.25
-# Decoded tracks that a process keeps for the next segment of the same file: as of the speakers of one conversation.
-_KEPT_TRACKS = 4
+# Decoded tracks that a process keeps for the next segment of the same file: utterances come in any order. So many are
+# few of the files that a process may have open, and so much (bytes) are some ten hours of stereo on disk.
+_KEPT_TRACKS = 64
+_KEPT_BYTES = 4 * 2**30
 _tracks: dict[object, IO[bytes]] = {}
 
 
@@ -45,7 +47,7 @@ def _begins_as_container(head: bytes) -> bool:
 def decoded_track(file: str) -> Iterator[IO[bytes]]:
     """Give the sound of a container as a FLAC file without a name, which ends with this process however it ends.
 
-    A process keeps the last few, so that a recording of an hour is decoded once for all its utterances.
+    A process keeps the last ones, so that a recording of an hour is decoded once for all its utterances.
 
     Args:
         file: a local file or an address.
@@ -61,8 +63,16 @@ def decoded_track(file: str) -> Iterator[IO[bytes]]:
         if other := _tracks.pop(state, None):
             other.close()
         _tracks[state] = track
-        while len(_tracks) > _KEPT_TRACKS:
-            _tracks.pop(next(iter(_tracks))).close()
+        _close_oldest()
+
+
+def _close_oldest() -> None:
+    """Keep no more than the bounds allow, and the track that was used last whatever its size."""
+    sizes = {state: os.fstat(track.fileno()).st_size for state, track in _tracks.items()}
+    while len(sizes) > 1 and (len(sizes) > _KEPT_TRACKS or sum(sizes.values()) > _KEPT_BYTES):
+        oldest = next(iter(sizes))
+        del sizes[oldest]
+        _tracks.pop(oldest).close()
 
 
 def forget_tracks() -> None:

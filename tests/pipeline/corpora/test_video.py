@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -161,13 +162,13 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_file_is_decoded_once_for_all_its_utterances(video: Path, decodings: list[str]) -> None:
-    others = [write_video(video.with_name(f"{n}.mp4")) for n in range(3)]
+    others = [write_video(video.with_name(f"{n}.mp4")) for n in range(6)]
     infos = {str(path): describe(str(path)) for path in (video, *others)}
-    for n in range(20):
+    for n in range(5):
         for path, info in infos.items():
             segment = segment_of(path, info, start=0.1 * n, end=0.1 * n + 0.05, channel=None)
             assert len(read_segment(segment, RATE)) == 800
-    assert sorted(decodings) == ["0.mp4", "1.mp4", "2.mp4", "a.mp4"]
+    assert sorted(decodings) == [*(f"{n}.mp4" for n in range(6)), "a.mp4"]
 
 
 def test_a_file_that_changed_is_decoded_again(video: Path, decodings: list[str]) -> None:
@@ -186,13 +187,24 @@ def test_two_readers_of_one_file_do_not_disturb_each_other(video: Path) -> None:
     assert np.array_equal(np.concatenate(parts[1::2]), whole)
 
 
-def test_what_is_kept_is_bounded_and_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def kept_bytes() -> list[int]:
+    """Of each track that is kept, the one that was used last being the last."""
+    return [os.fstat(track.fileno()).st_size for track in containers._tracks.values()]
+
+
+@pytest.mark.parametrize(("bound", "most", "kept"), [("TRACKS", 4, 4), ("BYTES", 3.5, 3), ("BYTES", 0.5, 1)])
+def test_what_is_kept_is_bounded_and_has_no_name(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: float, kept: int
+) -> None:
+    """By how many there are, and by their bytes (here: in sizes of one); the last one is kept whatever its size."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
+    describe(str(video))
+    monkeypatch.setattr(containers, f"_KEPT_{bound}", int(most * (kept_bytes()[0] if bound == "BYTES" else 1)))
     for n in range(7):
-        describe(str(write_video(tmp_path / f"{n}.mp4")))
-    assert len(containers._tracks) == containers._KEPT_TRACKS
+        describe(str(shutil.copy(video, tmp_path / f"{n}.mp4")))
+    assert len(kept_bytes()) == kept
     assert list(folder.iterdir()) == []
 
 
