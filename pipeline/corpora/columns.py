@@ -22,6 +22,8 @@ _SECONDS = ("start", "end")
 _VOTES = "votes"
 _OF_CODE = "votes."
 _SEPARATORS = re.compile(r"[;,|]")
+# How many voted for a code, written beside it.
+_COUNTED = re.compile(r"[:=]\s*[\d.]+(?=[;,|\s]|$)")
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,18 @@ def _votes(cell: Cell, *, where: str) -> dict[str, float] | None:
         cell = parse_json(cell, where=where)
     if isinstance(cell, dict):
         return _cast({code: _count(count, where=f"{where}, code '{code:.40}'") for code, count in cell.items()})
-    return _cast(Counter(_codes(cell, where=where)))
+    codes = _codes(cell, where=where)
+    for text in [cell] if isinstance(cell, str) else codes:
+        _refuse_counted(text, where=where)
+    return _cast(Counter(codes))
+
+
+def _refuse_counted(text: str, *, where: str) -> None:
+    if _COUNTED.search(text):
+        raise PipelineError(
+            f"{where}: {text!r:.60} counts votes; give a column for each code, such as votes.ang, or"
+            ' {"ang": 2}, or each vote: ang;ang'
+        )
 
 
 def _codes(cell: Cell, *, where: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 PyAV, which brings FFmpeg, decodes the first audio track to FLAC of 16 bits, from its beginning and to its end: a
 timestamp to seek to is as exact as the container likes (milliseconds in Matroska), and what a codec gives depends on
-what it decoded before. The samples are those that FFmpeg writes to a wav file, up to some in the last frame of AAC. What
-the container says that a codec put before the sound is cut off; no silence is put before a track that begins late.
+what it decoded before. The samples are those that FFmpeg writes to a wav file, up to some in the last frame of AAC:
+what the container says that a codec put before the sound is cut off, and before a track that begins late is no silence.
 """
 
 from __future__ import annotations
