@@ -132,6 +132,7 @@ def _splits(test: Sequence[str]) -> dict[str, str | None]:
 def _read_choices(folder: Path) -> tuple[Mapping[str, _Choices], list[str]]:
     path = folder / "Labels" / "labels_detailed.csv"
     choices: dict[str, _Choices] = defaultdict(_Choices)
+    words: Counter[str] = Counter()
     if not path.is_file():
         return choices, [f"{path}: no such file; there are no votes"]
     text, warnings = read_any_text(path)
@@ -141,8 +142,18 @@ def _read_choices(folder: Path) -> tuple[Mapping[str, _Choices], list[str]]:
         chosen = choices[cell(row, "FileName", where=where)]
         if primary:
             chosen.votes[_CODES.get(primary, _OTHER)] += 1
+            words[primary] += 1
         chosen.secondary.update(_names(secondary))
-    return choices, warnings
+    return choices, [*warnings, *_about_words(words, path)]
+
+
+def _about_words(words: Counter[str], path: Path) -> list[str]:
+    """Say which primary emotions count as other without saying so: a release may spell one of the eight its own way."""
+    strange = [
+        f"{count} {word}" for word, count in words.most_common() if word not in _CODES and not word.startswith("Other")
+    ]
+    told = f"{path}: {len(strange)} words are none of the corpus's emotions; their votes count as other ({_OTHER})"
+    return [f"{told}: {shorten(strange)}"] if strange else []
 
 
 def _rater(row: Row, *, where: str) -> tuple[str, str]:
