@@ -265,6 +265,20 @@ def test_an_evaluators_line_that_cannot_be_read_is_told_and_loses_its_vote(root:
     ]
 
 
+def test_no_evaluators_line_is_left_out_in_silence(root: Path) -> None:
+    label = f"[1.0000 - 3.5000]\t{IMPRO}_M000\tneu\t[1.5000, 4.0000, 4.5000]\n"
+    lines = ["c-e1:\tNeutral;", "  C-e2:\tAnger;\t()", "c-f1:\tSadness;", "E-C3:\tAnger;", "a-e1:\tval 2;", "", "% end"]
+    add_dialogue(root, IMPRO, IMPRO_TURNS, f"{HEADER}E-C1:\tAnger;\n{label}" + "\n".join(lines))
+    corpus = read_corpus("iemocap", str(root))
+    assert corpus.utterances[0].votes == {"neu": 1.0, "ang": 1.0}
+    assert corpus.utterances[0].extra == {"self_votes": {"sad": 1.0}}
+    found = [warning.partition(", line ")[2] for warning in corpus.warnings if f"{IMPRO}.txt, line " in warning]
+    assert found == [
+        "3: an evaluator's line stands before the first label line; its vote is left out",
+        "8: is not an evaluator's line: 'E-C3:\\tAnger;'; its vote is left out",
+    ]
+
+
 def test_the_half_points_beyond_the_range_that_the_release_has_stop_nobody(root: Path) -> None:
     labels = IMPRO_LABELS.replace("[1.5000, 4.0000, 4.5000]", "[0.5000, 5.5000, 5.5000]")
     add_dialogue(root, IMPRO, IMPRO_TURNS, labels)
