@@ -152,7 +152,7 @@ def _about_words(words: Counter[str], path: Path) -> list[str]:
     strange = [
         f"{count} {word}" for word, count in words.most_common() if word not in _CODES and not word.startswith("Other")
     ]
-    told = f"{path}: {len(strange)} words are none of the corpus's emotions; their votes count as other ({_OTHER})"
+    told = f"{path}: words that are none of the corpus's emotions count as other ({_OTHER}), {len(strange)} in all"
     return [f"{told}: {shorten(strange)}"] if strange else []
 
 

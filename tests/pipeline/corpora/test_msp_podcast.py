@@ -145,8 +145,8 @@ def test_words_that_count_as_other_without_saying_so_are_told(root: Path) -> Non
     corpus = read_corpus("msp_podcast", str(root))
     rated = next(u for u in corpus.utterances if u.votes)
     assert rated.votes == {"O": 11, "S": 1}
-    told = f"{path}: 3 words are none of the corpus's emotions; their votes count as other (O): 3 happy, 2 tired, "
-    assert [warning for warning in corpus.warnings if "words" in warning] == [f"{told}1 Sadness"]
+    told = f"{path}: words that are none of the corpus's emotions count as other (O), 3 in all: 3 happy, 2 tired, "
+    assert [warning for warning in corpus.warnings if str(path) in warning] == [f"{told}1 Sadness"]
 
 
 def test_recordings_may_lie_in_folders_of_their_own(root: Path) -> None:
