@@ -128,8 +128,13 @@ def inside_root(audio: str, *, where: str) -> str:
 
 
 def differences(utterances: Sequence[Utterance], published: PublishedCounts) -> list[str]:
-    """Return one warning for each group of fields whose counts differ from the published ones."""
-    return [warning for names in published for warning in _differences_by(names, utterances, published[names])]
+    """Return one warning for each group of fields whose counts differ from the published ones.
+
+    The first group is the coarsest. Where it differs already, as of a part of the corpus, it alone is told.
+    """
+    groups = [_differences_by(names, utterances, counts) for names, counts in published.items()]
+    told = groups[:1] if any(groups[:1]) else groups
+    return [warning for group in told for warning in group]
 
 
 def _differences_by(
