@@ -330,6 +330,7 @@ WAYS = 'counts votes; give a column for each code, such as votes.ang, or {"ang":
     ("text", "message"),
     [
         ("dialogue_id,votes.ang\nd,-1\n", "line 2, column 'votes.ang': '-1' is not a number of votes"),
+        ("dialogue_id,votes.ang\nd,1e9\n", "line 2, column 'votes.ang': '1e9' is not a number of votes, which is 0 or"),
         ("dialogue_id,votes.ang\nd,two\n", "line 2, column 'votes.ang': 'two' is not a number of votes"),
         ("dialogue_id,votes.ang\nd,nan\n", "line 2, column 'votes.ang': 'nan' is not a number of votes"),
         ('dialogue_id,votes\nd,"{""ang"": -2}"\n', "line 2, column 'votes', code 'ang': -2 is not a number of votes"),
@@ -344,6 +345,7 @@ WAYS = 'counts votes; give a column for each code, such as votes.ang, or {"ang":
         ("dialogue_id,votes,votes.ang\nd,ang,1\n", "has votes in column 'votes' and in a column for each code"),
         ("dialogue_id,valence\nd,2\nd,high\n", "line 3, column 'valence': 'high' is not a rating"),
         ("dialogue_id,valence\nd,2\nd,inf\n", "line 3, column 'valence': 'inf' is not a rating"),
+        ("dialogue_id,valence\nd,2\nd,-1e9\n", "line 3, column 'valence': '-1e9' is not a rating"),
         ("dialogue_id,arousal\nd,2\nd,7\n", "line 3, column 'arousal': arousal 7 is not between 1 and 5"),
         ("dialogue_id,arousal\nd,0.5\n", "line 2, column 'arousal': arousal 0.5 is not between 1 and 5"),
         ("dialogue_id,arousal\nd,2\nd,calm\n", "line 3, column 'arousal': 'calm' is not a rating"),
@@ -365,7 +367,11 @@ def test_wrong_names_and_ranges(tmp_path: Path) -> None:
         read(tmp_path, text, ranges={"valence": [1, 5]})
     for ranges, message in [
         ({"valance": [1, 5]}, r"corpus\.options\.ranges: 'valance' is not one of valence, arousal, dominance"),
-        ({"valence": [5, 1]}, r"corpus\.options\.ranges: the range of valence must be \[lowest, highest\]"),
+        ({"valence": [5, 1]}, r"corpus\.options\.ranges: the range of valence must be \[lowest, highest\], within 1e9"),
+        (
+            {"valence": [0, 1e9]},
+            r"corpus\.options\.ranges: the range of valence must be \[lowest, highest\], within 1e9",
+        ),
         ([1, 5], r"corpus\.options\.ranges: give \{dimension: \[lowest, highest\]\}"),
     ]:
         with pytest.raises(UsageError, match=message):
