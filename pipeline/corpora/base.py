@@ -98,6 +98,15 @@ def one_of(value: object, known: Collection[str], *, option: str) -> None:
         raise UsageError(f"corpus.options.{option}: {value!r:.60} is not one of {', '.join(known)}{near}")
 
 
+def without(lacking: Mapping[str, Sequence[Utterance]], utterances: Sequence[Utterance]) -> list[str]:
+    """Return one warning for each thing, said in the key, that some of the utterances lack."""
+    return [
+        f"{what}: {len(those)} of {len(utterances)} utterances: {shorten(one.utterance_id for one in those)}"
+        for what, those in lacking.items()
+        if those
+    ]
+
+
 def refuse_links(files: Iterable[Path], root: str) -> None:
     """Refuse files of a local corpus that links lead out of its root.
 

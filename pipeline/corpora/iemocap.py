@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.agreement import SHARED_VOTES
-from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, one_of
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.corpora.text import read_any_text
-from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
+from lpgnet.pipeline.errors import PipelineError, shorten
 
 VERSION = 2
 # Actors, who play written scenes and improvise others.
@@ -147,10 +147,7 @@ def read(root: str, *, audio: str = "sentences") -> ReadCorpus:
         PipelineError: no dialogue is there, or a file is not as it should be; names the file and the line.
         UsageError: `audio` is neither.
     """
-    if audio not in _AUDIO:
-        raise UsageError(
-            f"corpus.options.audio: '{audio}' is not one of {', '.join(_AUDIO)}{did_you_mean(audio, _AUDIO)}"
-        )
+    one_of(audio, _AUDIO, option="audio")
     folder, dialogues = _dialogues(root)
     utterances: list[Utterance] = []
     warnings: list[str] = []
