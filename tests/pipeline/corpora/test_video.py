@@ -21,6 +21,7 @@ from lpgnet.pipeline.config import AudioEncoderConfig, Config, CorpusConfig, Enc
 from lpgnet.pipeline.corpora import containers
 from lpgnet.pipeline.corpora.audio import Segment, describe, open_audio, read_segment, segment_of
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.embeddings.equal_clips import equal_clips
 from lpgnet.pipeline.embeddings.fill_store import fill_store
 from lpgnet.pipeline.embeddings.plan import plan_audio
 from lpgnet.pipeline.errors import MissingExtraError, PipelineError
@@ -201,6 +202,21 @@ def test_a_file_is_decoded_once_for_all_its_utterances(video: Path, decodings: l
             segment = segment_of(path, info, start=0.1 * n, end=0.1 * n + 0.05, channel=None)
             assert len(read_segment(segment, RATE)) == 800
     assert sorted(decodings) == [*(f"{n}.mp4" for n in range(6)), "a.mp4"]
+
+
+def test_videos_that_may_be_copies_are_decoded_once_to_compare_them(
+    video: Path, tmp_path: Path, decodings: list[str]
+) -> None:
+    for name in ("copy.mp4", "other.mp4"):
+        shutil.copy(video, tmp_path / name)
+    (tmp_path / "other.mp4").write_bytes(video.read_bytes() + b"\0")
+    corpus = Corpus("c", str(tmp_path), "table", 1)
+    turns = [Utterance("d", name, name) for name in ("a.mp4", "copy.mp4", "other.mp4")]
+    for _ in range(2):
+        containers.forget_tracks()
+        stat_cache = StatCache(tmp_path / "stat.sqlite")
+        assert equal_clips(corpus, turns, stat_cache, follow_links=True) == [["a.mp4", "copy.mp4"]]
+    assert decodings == ["a.mp4", "copy.mp4"]
 
 
 def test_a_file_that_changed_is_decoded_again(video: Path, decodings: list[str]) -> None:
