@@ -27,9 +27,9 @@ def equal_clips(
     """Find the utterances whose sound is the same, down to the byte.
 
     A file is read only where another of its size has the same bytes at its middle, or where two utterances are the same
-    segment of it, and then not again by the features stage, which needs the same digest. Sound files are not decoded for
-    it; a video is, as its length is that of its decoded sound. Nothing is read at an address, where files are told apart
-    by their names.
+    segment of it, and then not again by the features stage, which needs the same digest. A sound file is not decoded
+    for it; a video is, as its length is that of its decoded sound. Nothing is read at an address, where files are told
+    apart by their names.
 
     Args:
         corpus: where the recordings are.
