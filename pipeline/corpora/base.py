@@ -98,6 +98,15 @@ def one_of(value: object, known: Collection[str], *, option: str) -> None:
         raise UsageError(f"corpus.options.{option}: {value!r:.60} is not one of {', '.join(known)}{near}")
 
 
+def without(lacking: Mapping[str, Sequence[Utterance]], utterances: Sequence[Utterance]) -> list[str]:
+    """Return one warning for each thing, said in the key, that some of the utterances lack."""
+    return [
+        f"{what}: {len(those)} of {len(utterances)} utterances: {shorten(one.utterance_id for one in those)}"
+        for what, those in lacking.items()
+        if those
+    ]
+
+
 def refuse_links(files: Iterable[Path], root: str) -> None:
     """Refuse files of a local corpus that links lead out of its root.
 
@@ -128,8 +137,13 @@ def inside_root(audio: str, *, where: str) -> str:
 
 
 def differences(utterances: Sequence[Utterance], published: PublishedCounts) -> list[str]:
-    """Return one warning for each group of fields whose counts differ from the published ones."""
-    return [warning for names in published for warning in _differences_by(names, utterances, published[names])]
+    """Return one warning for each group of fields whose counts differ from the published ones.
+
+    The first group is the coarsest. Where it differs already, as of a part of the corpus, it alone is told.
+    """
+    groups = [_differences_by(names, utterances, counts) for names, counts in published.items()]
+    told = groups[:1] if any(groups[:1]) else groups
+    return [warning for group in told for warning in group]
 
 
 def _differences_by(

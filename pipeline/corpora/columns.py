@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,15 @@ from typing import Any
 from lpgnet.pipeline.common.files import parse_json
 from lpgnet.pipeline.corpora.base import ReadCorpus, inside_root
 from lpgnet.pipeline.corpora.manifest import Utterance, utterance_from
-from lpgnet.pipeline.corpora.ratings import DIMENSIONS, Ranges, check_in_range, check_ranges, majority
+from lpgnet.pipeline.corpora.ratings import (
+    DIMENSIONS,
+    Ranges,
+    check_in_range,
+    check_ranges,
+    majority,
+    number_in,
+    votes_in,
+)
 from lpgnet.pipeline.corpora.text import Cell, Row
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
@@ -22,6 +29,8 @@ _SECONDS = ("start", "end")
 _VOTES = "votes"
 _OF_CODE = "votes."
 _SEPARATORS = re.compile(r"[;,|]")
+# How many voted for a code, written beside it.
+_COUNTED = re.compile(r"[:=]\s*[\d.]+(?=[;,|\s]|$)")
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def _others(rows: Sequence[tuple[str, Row]], placed: Mapping[str, str], columns:
     """Return the fields whose columns are only called like them: dimensions without a range, and votes in numbers."""
     held = {name: [row.get(placed[name]) for _, row in rows] for name in (_VOTES, *DIMENSIONS) if name in placed}
     cells = {name: [cell for cell in values if cell not in (None, "")] for name, values in held.items()}
-    counted = _VOTES not in columns.named and all(_finite(cell) is not None for cell in cells.get(_VOTES, []))
+    counted = _VOTES not in columns.named and all(number_in(cell) is not None for cell in cells.get(_VOTES, []))
     return {name for name, values in cells.items() if values and (counted if name == _VOTES else name not in ranges)}
 
 
@@ -155,7 +164,7 @@ def _ranges(
 def _ratings(rows: Sequence[tuple[str, Row]], column: str, source: str, *, named: bool) -> list[float]:
     """Return the ratings in a column; none where nobody named it for a dimension and it holds no number."""
     cells = [(f"{source}, {place}, column '{column}'", row[column]) for place, row in rows if column in row]
-    if not named and all(_finite(cell) is None for _, cell in cells):
+    if not named and all(number_in(cell) is None for _, cell in cells):
         return []
     ratings = (_rating(cell, where=where) for where, cell in cells)
     return [rating for rating in ratings if rating is not None]
@@ -219,7 +228,7 @@ def _parse(name: str, cell: Cell, ranges: Ranges, *, where: str) -> object:
     if name in DIMENSIONS:
         return _rating_within(name, cell, ranges, where=where)
     if _is_of_code(name):
-        return _count(cell, where=where)
+        return votes_in(cell, where=where)
     if cell is None or (cell == "" and name != "text"):
         return None
     if isinstance(cell, bool | list | dict):
@@ -241,21 +250,10 @@ def _number(cell: str | float, kind: type[int] | type[float], *, what: str, wher
     return number
 
 
-def _finite(cell: object) -> float | None:
-    """Return the number in a cell; None if it holds none."""
-    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
-        return None
-    try:
-        number = float(cell)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _rating(cell: Cell, *, where: str) -> float | None:
     if cell is None or cell == "":
         return None
-    rating = _finite(cell)
+    rating = number_in(cell)
     if rating is None:
         raise PipelineError(f"{where}: {cell!r:.60} is not a rating; give a number, or nothing where there is none")
     return rating
@@ -268,23 +266,24 @@ def _rating_within(name: str, cell: Cell, ranges: Ranges, *, where: str) -> floa
     return rating
 
 
-def _count(cell: object, *, where: str) -> float:
-    """Return a number of votes; raters who share a vote give fractions."""
-    if cell is None or cell == "":
-        return 0.0
-    count = _finite(cell)
-    if count is None or count < 0:
-        raise PipelineError(f"{where}: {cell!r:.60} is not a number of votes, which is 0 or more")
-    return count
-
-
 def _votes(cell: Cell, *, where: str) -> dict[str, float] | None:
     """Return the votes in one cell: an object of them by code, a list of codes, or codes with separators."""
     if isinstance(cell, str) and cell.lstrip()[:1] in ("{", "["):
         cell = parse_json(cell, where=where)
     if isinstance(cell, dict):
-        return _cast({code: _count(count, where=f"{where}, code '{code:.40}'") for code, count in cell.items()})
-    return _cast(Counter(_codes(cell, where=where)))
+        return _cast({code: votes_in(count, where=f"{where}, code '{code:.40}'") for code, count in cell.items()})
+    codes = _codes(cell, where=where)
+    for text in [cell] if isinstance(cell, str) else codes:
+        _refuse_counted(text, where=where)
+    return _cast(Counter(codes))
+
+
+def _refuse_counted(text: str, *, where: str) -> None:
+    if _COUNTED.search(text):
+        raise PipelineError(
+            f"{where}: {text!r:.60} counts votes; give a column for each code, such as votes.ang, or"
+            ' {"ang": 2}, or each vote: ang;ang'
+        )
 
 
 def _codes(cell: Cell, *, where: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 PyAV, which brings FFmpeg, decodes the first audio track to FLAC of 16 bits, from its beginning and to its end: a
 timestamp to seek to is as exact as the container likes (milliseconds in Matroska), and what a codec gives depends on
-what it decoded before. The samples are those that FFmpeg writes to a wav file.
+what it decoded before. The samples are those that FFmpeg writes to a wav file, up to some in the last frame of AAC:
+what the container says that a codec put before the sound is cut off, and before a track that begins late is no silence.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ _MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
 _OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 # A file whose last packet ends so much before its header says was cut off (seconds); headers round.
 _MISSING_END = 0.25
-# Decoded tracks that a process keeps for the next segment of the same file: as of the speakers of one conversation.
-_KEPT_TRACKS = 4
+# Decoded tracks that a process keeps for the next segment of the same file: utterances come in any order. So many are
+# few of the files that a process may have open, and so much (bytes) are some ten hours of stereo on disk.
+_KEPT_TRACKS = 64
+_KEPT_BYTES = 4 * 2**30
 _tracks: dict[object, IO[bytes]] = {}
 
 
@@ -45,7 +48,7 @@ def _begins_as_container(head: bytes) -> bool:
 def decoded_track(file: str) -> Iterator[IO[bytes]]:
     """Give the sound of a container as a FLAC file without a name, which ends with this process however it ends.
 
-    A process keeps the last few, so that a recording of an hour is decoded once for all its utterances.
+    A process keeps the last ones, so that a recording of an hour is decoded once for all its utterances.
 
     Args:
         file: a local file or an address.
@@ -61,8 +64,16 @@ def decoded_track(file: str) -> Iterator[IO[bytes]]:
         if other := _tracks.pop(state, None):
             other.close()
         _tracks[state] = track
-        while len(_tracks) > _KEPT_TRACKS:
-            _tracks.pop(next(iter(_tracks))).close()
+        _close_oldest()
+
+
+def _close_oldest() -> None:
+    """Keep no more than the bounds allow, and the track that was used last whatever its size."""
+    sizes = {state: os.fstat(track.fileno()).st_size for state, track in _tracks.items()}
+    while len(sizes) > 1 and (len(sizes) > _KEPT_TRACKS or sum(sizes.values()) > _KEPT_BYTES):
+        oldest = next(iter(sizes))
+        del sizes[oldest]
+        _tracks.pop(oldest).close()
 
 
 def forget_tracks() -> None:
@@ -156,7 +167,8 @@ def _write(container: Any, target: Path | IO[bytes], name: str, max_seconds: flo
                     _check_length(sound.frames / rate, name, max_seconds)
     if sound.frames == 0:
         raise PipelineError(f"{name}: its audio track holds no samples; copy or convert it again")
-    return end >= _said_end(container) - _MISSING_END
+    # The length that FFmpeg tells of an AVI file is of the chunks that are there, with the empty ones of a late track.
+    return container.format.name == "avi" or end >= _said_end(container) - _MISSING_END
 
 
 def _audio_track(container: Any, name: str) -> Any:

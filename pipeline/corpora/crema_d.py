@@ -16,7 +16,7 @@ from typing import Any
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, one_of
 from lpgnet.pipeline.corpora.manifest import Utterance
-from lpgnet.pipeline.corpora.ratings import majority
+from lpgnet.pipeline.corpora.ratings import majority, votes_in
 from lpgnet.pipeline.corpora.text import Row, cell, named_rows, read_any_text, read_bytes
 from lpgnet.pipeline.errors import PipelineError, shorten
 
@@ -166,14 +166,11 @@ def _vote_rows(text: str, path: Path, presentation: str) -> Iterator[tuple[str, 
 
 
 def _votes(row: Row, *, where: str) -> dict[str, float]:
-    counts = {code: _count(cell(row, column, where=where), column, where=where) for column, code in _COLUMNS.items()}
+    counts = {
+        code: votes_in(cell(row, column, where=where), where=f"{where}, column '{column}'")
+        for column, code in _COLUMNS.items()
+    }
     return {code: count for code, count in counts.items() if count}
-
-
-def _count(text: str, column: str, *, where: str) -> float:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise PipelineError(f"{where}: column '{column}': '{text:.40}' is not a number of votes")
-    return float(text)
 
 
 def _read_actors(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:

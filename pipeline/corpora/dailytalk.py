@@ -13,10 +13,10 @@ from typing import Any
 
 from lpgnet.pipeline.common.files import parse_object
 from lpgnet.pipeline.corpora.about import About
-from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, without
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.text import read_any_text, read_utf8
-from lpgnet.pipeline.errors import PipelineError, shorten
+from lpgnet.pipeline.errors import PipelineError
 
 VERSION = 1
 # Two people, who read dialogues aloud.
@@ -113,13 +113,9 @@ def _utterance(
 
 
 def _missing(utterances: Sequence[Utterance], folder: Path) -> list[str]:
+    data = folder / "data"
     lacking = {
-        "wav file, so without audio": [u for u in utterances if u.audio is None],
-        "text file, so without text": [u for u in utterances if u.text is None],
+        f"{data}: no wav file, so without audio": [u for u in utterances if u.audio is None],
+        f"{data}: no text file, so without text": [u for u in utterances if u.text is None],
     }
-    return [
-        f"{folder / 'data'}: no {what}: {len(those)} of {len(utterances)} utterances:"
-        f" {shorten(u.utterance_id for u in those)}"
-        for what, those in lacking.items()
-        if those
-    ]
+    return without(lacking, utterances)

@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.agreement import SHARED_VOTES
-from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, one_of
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.corpora.text import read_any_text
-from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
+from lpgnet.pipeline.errors import PipelineError, shorten
 
 VERSION = 2
 # Actors, who play written scenes and improvise others.
@@ -56,10 +56,12 @@ _AUDIO = ("sentences", "dialog")
 _CONDITIONS = {"impro": "improvised", "script": "scripted"}
 _DIALOGUE = re.compile(r"(?P<session>Ses\d\d)[FM]_(?P<condition>impro|script)\w+")
 _TURN = re.compile(r"(?P<id>Ses\w+)\s*\[[\d.]+\s*-\s*[\d.]+\]:(?P<text>.*)")
-# The single raters' lines (C-E2:, A-F1:) begin otherwise, and so does the header (%).
+# The single raters' lines (C-E2:, A-F1:) begin otherwise.
 _LABEL = re.compile(r"\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<id>\w+)\t(?P<code>\w+)\t\[(?P<ratings>[^\]]*)\]\s*")
 # An evaluator's line: C-E2 judged somebody else, C-F1 and C-M1 are the actors' own reports.
-_RATER = re.compile(r"C-(?P<kind>[EFM])\d+:(?P<names>[^(]*)(?:\(.*)?")
+_RATER = re.compile(r"C-(?P<kind>[EFM])\d+:(?P<names>[^(]*)(?:\(.*)?", re.IGNORECASE)
+# The header, and the single raters' ratings, whose means are used.
+_UNREAD = ("%", "A-", "a-")
 _CATEGORIES = {
     "neutral": "neu",
     "neutral state": "neu",
@@ -145,10 +147,7 @@ def read(root: str, *, audio: str = "sentences") -> ReadCorpus:
         PipelineError: no dialogue is there, or a file is not as it should be; names the file and the line.
         UsageError: `audio` is neither.
     """
-    if audio not in _AUDIO:
-        raise UsageError(
-            f"corpus.options.audio: '{audio}' is not one of {', '.join(_AUDIO)}{did_you_mean(audio, _AUDIO)}"
-        )
+    one_of(audio, _AUDIO, option="audio")
     folder, dialogues = _dialogues(root)
     utterances: list[Utterance] = []
     warnings: list[str] = []
@@ -213,14 +212,16 @@ def _read_labels(path: Path) -> tuple[dict[str, _Label], list[str]]:
 
 def _blocks(text: str, notes: _Notes) -> Iterator[_Block]:
     block: _Block | None = None
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
         if line.startswith("["):
             if block is not None:
                 yield block
-            block = _Block((number, line.strip()), [])
-        elif line.startswith("C") and block is not None:
-            block.raters.append((number, line.strip()))
-        elif line.startswith("C"):
+            block = _Block((number, line), [])
+        elif not line or line.startswith(_UNREAD):
+            continue
+        elif block is not None:
+            block.raters.append((number, line))
+        else:
             notes.add(number, "an evaluator's line stands before the first label line; its vote is left out")
     if block is not None:
         yield block
@@ -274,7 +275,7 @@ def _rater(number: int, line: str, notes: _Notes) -> Iterator[tuple[str, _Codes]
     elif unknown:
         notes.add(number, f"'{unknown[0]:.40}' is not a category of IEMOCAP; this evaluator's vote is left out")
     elif names:
-        yield match["kind"], tuple(dict.fromkeys(_CATEGORIES[name.casefold()] for name in names))
+        yield match["kind"].upper(), tuple(dict.fromkeys(_CATEGORIES[name.casefold()] for name in names))
 
 
 def _votes(raters: Iterable[_Codes]) -> dict[str, float]:

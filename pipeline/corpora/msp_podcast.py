@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from lpgnet.pipeline.corpora.about import About
-from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root
+from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus, corpus_root, one_of, without
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges, check_in_range
 from lpgnet.pipeline.corpora.text import Row, cell, named_rows, read_any_text
-from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
+from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 
 VERSION = 1
 # What people say in podcasts.
@@ -123,15 +123,14 @@ def _splits(test: Sequence[str]) -> dict[str, str | None]:
     if not isinstance(test, list | tuple) or not test:
         raise UsageError(f"corpus.options.test: give a list of {', '.join(_TESTS)}, not {test!r:.60}")
     for name in test:
-        if name not in _TESTS:
-            near = did_you_mean(name, _TESTS) if isinstance(name, str) else ""
-            raise UsageError(f"corpus.options.test: {name!r:.60} is not one of {', '.join(_TESTS)}{near}")
+        one_of(name, _TESTS, option="test")
     return {**_SPLITS, **{name: "test" if name in test else None for name in _TESTS}}
 
 
 def _read_choices(folder: Path) -> tuple[Mapping[str, _Choices], list[str]]:
     path = folder / "Labels" / "labels_detailed.csv"
     choices: dict[str, _Choices] = defaultdict(_Choices)
+    words: Counter[str] = Counter()
     if not path.is_file():
         return choices, [f"{path}: no such file; there are no votes"]
     text, warnings = read_any_text(path)
@@ -141,8 +140,18 @@ def _read_choices(folder: Path) -> tuple[Mapping[str, _Choices], list[str]]:
         chosen = choices[cell(row, "FileName", where=where)]
         if primary:
             chosen.votes[_CODES.get(primary, _OTHER)] += 1
+            words[primary] += 1
         chosen.secondary.update(_names(secondary))
-    return choices, warnings
+    return choices, [*warnings, *_about_words(words, path)]
+
+
+def _about_words(words: Counter[str], path: Path) -> list[str]:
+    """Say which primary emotions count as other without saying so: a release may spell one of the eight its own way."""
+    strange = [
+        f"{count} {word}" for word, count in words.most_common() if word not in _CODES and not word.startswith("Other")
+    ]
+    told = f"{path}: words that are none of the corpus's emotions count as other ({_OTHER}), {len(strange)} in all"
+    return [f"{told}: {shorten(strange)}"] if strange else []
 
 
 def _rater(row: Row, *, where: str) -> tuple[str, str]:
@@ -243,8 +252,4 @@ def _missing(utterances: Sequence[Utterance], folder: Path, choices: Mapping[str
         f"{folder / 'Transcripts'}: no text file, so without text": [u for u in utterances if u.text is None],
         "labels_detailed.csv: no rater, so without votes": [u for u in utterances if choices and u.votes is None],
     }
-    return [
-        f"{what}: {len(those)} of {len(utterances)} utterances: {shorten(u.utterance_id for u in those)}"
-        for what, those in lacking.items()
-        if those
-    ]
+    return without(lacking, utterances)

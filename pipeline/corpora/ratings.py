@@ -10,6 +10,8 @@ from lpgnet.pipeline.errors import PipelineError
 
 # Thirds of votes do not add up exactly.
 EXACT = 1e-6
+# No rating is as far from 0, and no number of votes as large.
+_BOUND = 1e9
 DIMENSIONS = ("valence", "arousal", "dominance")
 # The lowest and the highest rating that a corpus's raters could give, by dimension.
 Ranges: TypeAlias = dict[str, tuple[float, float]]
@@ -27,7 +29,9 @@ def check_votes(votes: object, *, where: str) -> None:
         raise PipelineError(f"{where}: field 'votes' must be an object of votes by code, or null, not {votes!r:.60}")
     for code, count in votes.items():
         if not is_number(count) or count < 0:
-            raise PipelineError(f"{where}: votes for '{code:.40}' must be a number of at least 0, not {count!r:.40}")
+            raise PipelineError(
+                f"{where}: votes for '{code:.40}' must be a number of at least 0 and below 1e9, not {count!r:.40}"
+            )
     if not sum(votes.values()) or not math.isfinite(sum(votes.values())):
         raise PipelineError(f"{where}: the votes {votes!r:.60} must have a sum above 0; give null where nobody voted")
 
@@ -40,7 +44,7 @@ def majority(votes: Mapping[str, float]) -> str | None:
 
 
 def check_ratings(values: Mapping[str, Any], *, where: str) -> None:
-    """Check that each dimension is a finite number or None.
+    """Check that each dimension is a number or None.
 
     Raises:
         PipelineError: one is not; names it.
@@ -48,7 +52,7 @@ def check_ratings(values: Mapping[str, Any], *, where: str) -> None:
     for name in DIMENSIONS:
         rating = values.get(name)
         if rating is not None and not is_number(rating):
-            raise PipelineError(f"{where}: field '{name}' must be a number or null, not {rating!r:.40}")
+            raise PipelineError(f"{where}: field '{name}' must be a number within 1e9, or null, not {rating!r:.40}")
 
 
 def check_in_range(name: str, rating: float, ranges: Ranges, *, where: str) -> None:
@@ -79,9 +83,34 @@ def check_ranges(ranges: object, *, where: str) -> None:
             raise PipelineError(f"{where}: '{name!s:.40}' is not one of {', '.join(DIMENSIONS)}")
         pair = isinstance(ends, list | tuple) and len(ends) == 2 and all(is_number(end) for end in ends)
         if not pair or not ends[0] < ends[1]:
-            raise PipelineError(f"{where}: the range of {name} must be [lowest, highest], not {ends!r:.60}")
+            raise PipelineError(f"{where}: the range of {name} must be [lowest, highest], within 1e9, not {ends!r:.60}")
 
 
 def is_number(value: object) -> bool:
     """Tell whether a value can be a number of votes or a rating: NaN, infinity and the like cannot."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BOUND
+
+
+def number_in(cell: object) -> float | None:
+    """Return the number in a cell of a table, which may be text; None if it holds none."""
+    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+        return None
+    try:
+        number = float(cell)
+    except (ValueError, OverflowError):
+        return None
+    return number if is_number(number) else None
+
+
+def votes_in(cell: object, *, where: str) -> float:
+    """Return the number of votes in a cell of a table, 0 in an empty one; raters who share a vote give fractions.
+
+    Raises:
+        PipelineError: it is none.
+    """
+    if cell is None or cell == "":
+        return 0.0
+    count = number_in(cell)
+    if count is None or count < 0:
+        raise PipelineError(f"{where}: {cell!r:.60} is not a number of votes, which is 0 or more and below 1e9")
+    return count

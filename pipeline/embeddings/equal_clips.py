@@ -26,9 +26,10 @@ def equal_clips(
 ) -> list[list[str]]:
     """Find the utterances whose sound is the same, down to the byte.
 
-    Nothing is decoded. A file is read only where another of its size has the same bytes at its middle, and then not
-    again by the features stage, which needs the same digest. Nothing is read at an address,
-    where files are told apart by their names.
+    A file is read only where another of its size has the same bytes at its middle, or where two utterances are the same
+    segment of it, and then not again by the features stage, which needs the same digest. A sound file is not decoded
+    for it; a video is, as its length is that of its decoded sound. Nothing is read at an address, where files are told
+    apart by their names.
 
     Args:
         corpus: where the recordings are.

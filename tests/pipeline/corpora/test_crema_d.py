@@ -155,9 +155,9 @@ def test_pointers_of_git_lfs_are_told_from_sound(root: Path) -> None:
     ("row", "message"),
     [
         ('"100001",6,2,0,0,x,0,"1001_DFA_ANG_XX",9', "tabulatedVotes.csv, line 2: has 9 cells where the header has 12"),
-        (VOTES[0].replace("6", "-6", 1), "line 2: column 'A': '-6' is not a number of votes"),
-        (VOTES[0].replace("6", "nan", 1), "line 2: column 'A': 'nan' is not a number of votes"),
-        (VOTES[0].replace("6", "9" * 4000, 1), f"line 2: column 'A': '{'9' * 40}' is not a number of votes"),
+        (VOTES[0].replace("6", "-6", 1), "line 2, column 'A': '-6' is not a number of votes"),
+        (VOTES[0].replace("6", "nan", 1), "line 2, column 'A': 'nan' is not a number of votes"),
+        (VOTES[0].replace("6", "9" * 4000, 1), f"line 2, column 'A': '{'9' * 59} is not a number of votes"),
     ],
 )
 def test_a_wrong_row_names_file_and_line(root: Path, row: str, message: str) -> None:

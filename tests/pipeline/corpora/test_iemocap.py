@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,8 +198,12 @@ def test_counts_are_compared_with_the_published_ones() -> None:
     index = next(place for place, u in enumerate(utterances) if (u.session, u.label) == ("Ses03", "hap"))
     assert compare_counts("iemocap", utterances[:index] + utterances[index + 1 :]) == [
         "utterances differ from the published counts: all 10038 instead of 10039",
-        "utterances by label differ from the published counts: hap 594 instead of 595",
-        "utterances by session and label differ from the published counts: Ses03 hap 134 instead of 135",
+    ]
+    utterances[index] = replace(utterances[index], label="exc")
+    assert compare_counts("iemocap", utterances) == [
+        "utterances by label differ from the published counts: exc 1042 instead of 1041, hap 594 instead of 595",
+        "utterances by session and label differ from the published counts: Ses03 hap 134 instead of 135,"
+        " Ses03 exc 152 instead of 151",
     ]
     assert compare_counts("table", utterances) == []
 
@@ -262,6 +267,20 @@ def test_an_evaluators_line_that_cannot_be_read_is_told_and_loses_its_vote(root:
         "s 6, 8: 'Bored' is not a category of IEMOCAP; this evaluator's vote is left out",
         " 7: is not an evaluator's line: 'C-E:\\tAnger;\\t()'; its vote is left out",
         " 9: is not an evaluator's line: 'C E4:\\tAnger;\\t()'; its vote is left out",
+    ]
+
+
+def test_no_evaluators_line_is_left_out_in_silence(root: Path) -> None:
+    label = f"[1.0000 - 3.5000]\t{IMPRO}_M000\tneu\t[1.5000, 4.0000, 4.5000]\n"
+    lines = ["c-e1:\tNeutral;", "  C-e2:\tAnger;\t()", "c-f1:\tSadness;", "E-C3:\tAnger;", "a-e1:\tval 2;", "", "% end"]
+    add_dialogue(root, IMPRO, IMPRO_TURNS, f"{HEADER}E-C1:\tAnger;\n{label}" + "\n".join(lines))
+    corpus = read_corpus("iemocap", str(root))
+    assert corpus.utterances[0].votes == {"neu": 1.0, "ang": 1.0}
+    assert corpus.utterances[0].extra == {"self_votes": {"sad": 1.0}}
+    found = [warning.partition(", line ")[2] for warning in corpus.warnings if f"{IMPRO}.txt, line " in warning]
+    assert found == [
+        "3: an evaluator's line stands before the first label line; its vote is left out",
+        "8: is not an evaluator's line: 'E-C3:\\tAnger;'; its vote is left out",
     ]
 
 

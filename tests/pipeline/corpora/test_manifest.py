@@ -134,16 +134,21 @@ def test_votes_and_ratings_are_read_back_with_the_range_of_each_dimension(tmp_pa
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"votes": {"ang": -1}}, r"line 1: votes for 'ang' must be a number of at least 0, not -1"),
-        ({"votes": {"ang": "2"}}, r"line 1: votes for 'ang' must be a number of at least 0, not '2'"),
+        ({"votes": {"ang": -1}}, r"line 1: votes for 'ang' must be a number of at least 0 and below 1e9, not -1"),
+        (
+            {"votes": {"ang": 1e9}},
+            r"line 1: votes for 'ang' must be a number of at least 0 and below 1e9, not 1000000000",
+        ),
+        ({"votes": {"ang": "2"}}, r"line 1: votes for 'ang' must be a number of at least 0 and below 1e9, not '2'"),
         (
             {"votes": {"ang": 0, "neu": 0}},
             r"line 1: the votes .* must have a sum above 0; give null where nobody voted",
         ),
         ({"votes": {}}, r"line 1: field 'votes' must be an object of votes by code, or null, not {}"),
         ({"votes": ["ang"]}, r"line 1: field 'votes' must be an object"),
-        ({"valence": "high"}, r"line 1: field 'valence' must be a number or null, not 'high'"),
-        ({"valence": float("nan")}, r"line 1: field 'valence' must be a number or null, not nan"),
+        ({"valence": "high"}, r"line 1: field 'valence' must be a number within 1e9, or null, not 'high'"),
+        ({"valence": -1e9}, r"line 1: field 'valence' must be a number within 1e9, or null, not -1000000000"),
+        ({"valence": float("nan")}, r"line 1: field 'valence' must be a number within 1e9, or null, not nan"),
         ({"valence": 5.5}, r"row 1, utterance u: valence 5.5 is not between 1 and 5"),
         ({"arousal": 3}, r"row 1, utterance u: its arousal has no range in the corpus"),
     ],

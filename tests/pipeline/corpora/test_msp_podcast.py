@@ -137,6 +137,18 @@ def test_what_is_missing_is_told(root: Path) -> None:
     assert "no rater, so without votes: 3 of 9 utterances: MSP-PODCAST_0023_0009" in votes
 
 
+def test_words_that_count_as_other_without_saying_so_are_told(root: Path) -> None:
+    path = root / "Labels" / "labels_detailed.csv"
+    raters = [("Sadness", 1), ("happy", 3), ("Other-bored", 4), ("Other", 1), ("tired", 2), ("Sad", 1)]
+    rows = [f"MSP-PODCAST_0023_0048.wav,W,{word},,4,5,4" for word, count in raters for _ in range(count)]
+    write(root, "Labels/labels_detailed.csv", [NEW, *rows])
+    corpus = read_corpus("msp_podcast", str(root))
+    rated = next(u for u in corpus.utterances if u.votes)
+    assert rated.votes == {"O": 11, "S": 1}
+    told = f"{path}: words that are none of the corpus's emotions count as other (O), 3 in all: 3 happy, 2 tired, "
+    assert [warning for warning in corpus.warnings if str(path) in warning] == [f"{told}1 Sadness"]
+
+
 def test_recordings_may_lie_in_folders_of_their_own(root: Path) -> None:
     (root / "Audios").rename(root / "inner")
     (root / "Audios").mkdir()

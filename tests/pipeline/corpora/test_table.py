@@ -260,6 +260,11 @@ def test_codes_may_hold_blanks_where_a_separator_stands(tmp_path: Path) -> None:
     assert votes(tmp_path, "dialogue_id,votes\nd,Neutral state; Anger\n") == [{"Neutral state": 1, "Anger": 1}]
 
 
+def test_codes_may_hold_colons_and_digits(tmp_path: Path) -> None:
+    text = "dialogue_id,votes\nd,Other: mad;F41.1;emotion:sad;a=b\n"
+    assert votes(tmp_path, text) == [{"Other: mad": 1, "F41.1": 1, "emotion:sad": 1, "a=b": 1}]
+
+
 def test_json_lines_hold_votes_as_an_object_a_list_or_a_code(tmp_path: Path) -> None:
     """Whoever writes rows from columns gives null for the codes that a row lacks."""
     cells = [{"ang": 2, "neu": None}, ["ang", "ang", "neu"], [1, 2, 1], "ang", 3, [], None]
@@ -318,10 +323,14 @@ def test_a_column_that_says_how_many_voted_goes_on_being_extra(tmp_path: Path) -
     assert votes(tmp_path, text, columns={"votes": "votes"}) == [{"3": 1}, None, {"2": 1}]
 
 
+WAYS = 'counts votes; give a column for each code, such as votes.ang, or {"ang": 2}, or each vote: ang;ang'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("dialogue_id,votes.ang\nd,-1\n", "line 2, column 'votes.ang': '-1' is not a number of votes"),
+        ("dialogue_id,votes.ang\nd,1e9\n", "line 2, column 'votes.ang': '1e9' is not a number of votes, which is 0 or"),
         ("dialogue_id,votes.ang\nd,two\n", "line 2, column 'votes.ang': 'two' is not a number of votes"),
         ("dialogue_id,votes.ang\nd,nan\n", "line 2, column 'votes.ang': 'nan' is not a number of votes"),
         ('dialogue_id,votes\nd,"{""ang"": -2}"\n', "line 2, column 'votes', code 'ang': -2 is not a number of votes"),
@@ -329,9 +338,14 @@ def test_a_column_that_says_how_many_voted_goes_on_being_extra(tmp_path: Path) -
         ("dialogue_id,votes\nd,{ang: 2}\n", "line 2, column 'votes': is not JSON"),
         ("dialogue_id,votes\nd,[[1]]\n", "line 2, column 'votes': [1] is not a code"),
         ("dialogue_id,votes\nd,[true]\n", "line 2, column 'votes': True is not a code"),
+        ("dialogue_id,votes\nd,ang:2;hap:1\n", f"line 2, column 'votes': 'ang:2;hap:1' {WAYS}"),
+        ("dialogue_id,votes\nd,ang\nd,ang = 1.5\n", f"line 3, column 'votes': 'ang = 1.5' {WAYS}"),
+        ("dialogue_id,votes\nd,ang=2 neu\n", f"line 2, column 'votes': 'ang=2 neu' {WAYS}"),
+        ('dialogue_id,votes\nd,"[""neu"", ""ang:2""]"\n', f"line 2, column 'votes': 'ang:2' {WAYS}"),
         ("dialogue_id,votes,votes.ang\nd,ang,1\n", "has votes in column 'votes' and in a column for each code"),
         ("dialogue_id,valence\nd,2\nd,high\n", "line 3, column 'valence': 'high' is not a rating"),
         ("dialogue_id,valence\nd,2\nd,inf\n", "line 3, column 'valence': 'inf' is not a rating"),
+        ("dialogue_id,valence\nd,2\nd,-1e9\n", "line 3, column 'valence': '-1e9' is not a rating"),
         ("dialogue_id,arousal\nd,2\nd,7\n", "line 3, column 'arousal': arousal 7 is not between 1 and 5"),
         ("dialogue_id,arousal\nd,0.5\n", "line 2, column 'arousal': arousal 0.5 is not between 1 and 5"),
         ("dialogue_id,arousal\nd,2\nd,calm\n", "line 3, column 'arousal': 'calm' is not a rating"),
@@ -353,7 +367,11 @@ def test_wrong_names_and_ranges(tmp_path: Path) -> None:
         read(tmp_path, text, ranges={"valence": [1, 5]})
     for ranges, message in [
         ({"valance": [1, 5]}, r"corpus\.options\.ranges: 'valance' is not one of valence, arousal, dominance"),
-        ({"valence": [5, 1]}, r"corpus\.options\.ranges: the range of valence must be \[lowest, highest\]"),
+        ({"valence": [5, 1]}, r"corpus\.options\.ranges: the range of valence must be \[lowest, highest\], within 1e9"),
+        (
+            {"valence": [0, 1e9]},
+            r"corpus\.options\.ranges: the range of valence must be \[lowest, highest\], within 1e9",
+        ),
         ([1, 5], r"corpus\.options\.ranges: give \{dimension: \[lowest, highest\]\}"),
     ]:
         with pytest.raises(UsageError, match=message):

@@ -1,16 +1,19 @@
-"""Videos as recordings of a corpus: their sound is what FFmpeg makes of it, decoded once for many utterances."""
+"""Videos as recordings of a corpus: their sound is what went into them, decoded once for many utterances."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from lpgnet.cache import FeatureStore, StatCache, file_digest
 from lpgnet.pipeline.common.workers import Workers
@@ -18,6 +21,7 @@ from lpgnet.pipeline.config import AudioEncoderConfig, Config, CorpusConfig, Enc
 from lpgnet.pipeline.corpora import containers
 from lpgnet.pipeline.corpora.audio import Segment, describe, open_audio, read_segment, segment_of
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
+from lpgnet.pipeline.embeddings.equal_clips import equal_clips
 from lpgnet.pipeline.embeddings.fill_store import fill_store
 from lpgnet.pipeline.embeddings.plan import plan_audio
 from lpgnet.pipeline.errors import MissingExtraError, PipelineError
@@ -29,11 +33,15 @@ RATE = 16_000
 ENCODER = Path(__file__).parents[3] / "examples" / "demo" / "encoders" / "audio"
 # Two voices, none of which a codec could keep as it is.
 SOUND = (0.2 * np.random.default_rng(0).standard_normal((2, 3 * RATE))).astype(np.float32)
+# The longest frame of their codecs (samples).
+FRAME = 1152
 NAMES = [("a.mp4", "aac"), ("a.mov", "aac"), ("a.mkv", "aac"), ("a.webm", "libopus"), ("a.avi", "mp2")]
 
 
-def write_video(path: Path, *, codec: str = "aac", sound: np.ndarray | None = SOUND, **options: str) -> Path:
-    """A picture of nothing with `sound` (channels, samples), which may be none."""
+def write_video(
+    path: Path, *, codec: str = "aac", sound: np.ndarray | None = SOUND, begin: int = 0, **options: str
+) -> Path:
+    """A picture of nothing, and from `begin` seconds on `sound` (channels, samples), which may be none."""
     layouts = {1: "mono", 2: "stereo"}
     with av.open(str(path), "w", options=options) as container:
         picture = container.add_stream("libvpx" if path.suffix == ".webm" else "mpeg4", rate=5)
@@ -49,6 +57,8 @@ def write_video(path: Path, *, codec: str = "aac", sound: np.ndarray | None = SO
             resampler = av.AudioResampler(track.format.name, track.layout.name, track.rate, track.frame_size or 1024)
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), "fltp", layouts[len(sound)])
             frame.sample_rate = RATE
+            # Without times the container is not told what the codec puts before the sound.
+            frame.pts, frame.time_base = begin * RATE, Fraction(1, RATE)
             for part in [*resampler.resample(frame), *resampler.resample(None)]:
                 container.mux(track.encode(part))
             container.mux(track.encode())
@@ -56,7 +66,7 @@ def write_video(path: Path, *, codec: str = "aac", sound: np.ndarray | None = SO
 
 
 def to_wav(video: Path, wav: Path) -> Path:
-    """Decode the sound as `ffmpeg -i video -vn wav` does: to 16 bits, at its own rate, with all its channels."""
+    """Decode the sound by PyAV's own short way: to 16 bits, at its own rate, with all its channels."""
     with av.open(str(video)) as container:
         stream = container.streams.audio[0]
         with av.open(str(wav), "w") as target:
@@ -80,7 +90,31 @@ def _no_tracks() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("name", "codec"), NAMES)
-def test_samples_are_those_of_the_wav_that_ffmpeg_makes(tmp_path: Path, name: str, codec: str) -> None:
+@pytest.mark.parametrize("begin", [0, 1])
+def test_the_sound_lies_where_the_one_that_was_written_lay(tmp_path: Path, name: str, codec: str, begin: int) -> None:
+    """Sample by sample, where the container tells what the codec put before it, and else within a frame.
+
+    AVI does not tell, nor does the list of edits of an MP4 track that begins late, as FFmpeg reads it. Silence is not
+    put before such a track.
+    """
+    with open_audio(str(write_video(tmp_path / name, codec=codec, begin=begin))) as sound:
+        rate, decoded = sound.samplerate, sound.read(dtype="float32")
+    written = soxr.resample(SOUND.T, RATE, rate)
+    told = name in ("a.mkv", "a.webm") or (begin == 0 and name != "a.avi")
+    assert 0 <= lag_of(decoded, written) <= (0 if told else FRAME)
+    assert -FRAME < len(decoded) - len(written) < 2 * FRAME
+
+
+def lag_of(sound: np.ndarray, other: np.ndarray) -> int:
+    """By how many samples `sound` (samples, channels) lies behind `other`, in the same order of channels."""
+    size = len(sound) + len(other)
+    products = np.fft.rfft(sound, size, axis=0) * np.fft.rfft(other, size, axis=0).conj()
+    lag = int(np.fft.irfft(products.sum(axis=1), size).argmax())
+    return lag if lag < len(sound) else lag - size
+
+
+@pytest.mark.parametrize(("name", "codec"), NAMES)
+def test_samples_are_those_of_the_wav_that_pyav_makes(tmp_path: Path, name: str, codec: str) -> None:
     video = write_video(tmp_path / name, codec=codec)
     wav = to_wav(video, tmp_path / "a.wav")
     seen, expected = describe(str(video)), describe(str(wav))
@@ -161,13 +195,29 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_file_is_decoded_once_for_all_its_utterances(video: Path, decodings: list[str]) -> None:
-    others = [write_video(video.with_name(f"{n}.mp4")) for n in range(3)]
+    others = [write_video(video.with_name(f"{n}.mp4")) for n in range(6)]
     infos = {str(path): describe(str(path)) for path in (video, *others)}
-    for n in range(20):
+    for n in range(5):
         for path, info in infos.items():
             segment = segment_of(path, info, start=0.1 * n, end=0.1 * n + 0.05, channel=None)
             assert len(read_segment(segment, RATE)) == 800
-    assert sorted(decodings) == ["0.mp4", "1.mp4", "2.mp4", "a.mp4"]
+    assert sorted(decodings) == [*(f"{n}.mp4" for n in range(6)), "a.mp4"]
+
+
+def test_videos_that_may_be_copies_are_decoded_once_to_compare_them(
+    video: Path, tmp_path: Path, decodings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lpgnet.cache.stat_cache._SETTLED_NS", 0)
+    for name in ("copy.mp4", "other.mp4"):
+        shutil.copy(video, tmp_path / name)
+    (tmp_path / "other.mp4").write_bytes(video.read_bytes() + b"\0")
+    corpus = Corpus("c", str(tmp_path), "table", 1)
+    turns = [Utterance("d", name, name) for name in ("a.mp4", "copy.mp4", "other.mp4")]
+    for _ in range(2):
+        containers.forget_tracks()
+        stat_cache = StatCache(tmp_path / "stat.sqlite")
+        assert equal_clips(corpus, turns, stat_cache, follow_links=True) == [["a.mp4", "copy.mp4"]]
+    assert decodings == ["a.mp4", "copy.mp4"]
 
 
 def test_a_file_that_changed_is_decoded_again(video: Path, decodings: list[str]) -> None:
@@ -186,13 +236,24 @@ def test_two_readers_of_one_file_do_not_disturb_each_other(video: Path) -> None:
     assert np.array_equal(np.concatenate(parts[1::2]), whole)
 
 
-def test_what_is_kept_is_bounded_and_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def kept_bytes() -> list[int]:
+    """Of each track that is kept, the one that was used last being the last."""
+    return [os.fstat(track.fileno()).st_size for track in containers._tracks.values()]
+
+
+@pytest.mark.parametrize(("bound", "most", "kept"), [("TRACKS", 4, 4), ("BYTES", 3.5, 3), ("BYTES", 0.5, 1)])
+def test_what_is_kept_is_bounded_and_has_no_name(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: float, kept: int
+) -> None:
+    """By how many there are, and by their bytes (here: in sizes of one); the last one is kept whatever its size."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
+    describe(str(video))
+    monkeypatch.setattr(containers, f"_KEPT_{bound}", int(most * (kept_bytes()[0] if bound == "BYTES" else 1)))
     for n in range(7):
-        describe(str(write_video(tmp_path / f"{n}.mp4")))
-    assert len(containers._tracks) == containers._KEPT_TRACKS
+        describe(str(shutil.copy(video, tmp_path / f"{n}.mp4")))
+    assert len(kept_bytes()) == kept
     assert list(folder.iterdir()) == []
 
 
