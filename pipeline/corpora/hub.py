@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,13 +177,14 @@ class _Reading:
 
     def _rows(self, split: Split) -> Iterator[_Row]:
         number = 0
-        tables = split.tables()
-        while (table := self._next(tables, split, number)) is not None:
-            column = _audio_column(table, split, self.columns, self.source)
-            for cells, sound in zip(_cells(table, column, split), _sounds(table, column), strict=True):
-                where = f"{self.source}, split {split.name}, row {number}"
-                yield _Row(split.name, number, _named(cells, split, where), self._file(sound, where))
-                number += 1
+        # Files are closed here, whatever is wrong with a row.
+        with closing(split.tables()) as tables:
+            while (table := self._next(tables, split, number)) is not None:
+                column = _audio_column(table, split, self.columns, self.source)
+                for cells, sound in zip(_cells(table, column), _sounds(table, column), strict=True):
+                    where = f"{self.source}, split {split.name}, row {number}"
+                    yield _Row(split.name, number, _named(cells, split, where), self._file(sound, where))
+                    number += 1
         if split.n_rows is not None and split.n_rows != number:
             self.warnings.append(
                 f"{self.source}, split {split.name}: has {number} rows, but its card says {split.n_rows}; fetch it"
@@ -265,7 +267,7 @@ def _sounds(table: pa.Table, column: str | None) -> Iterator[object]:
         yield from (cell.as_py() for cell in table.column(column))
 
 
-def _cells(table: pa.Table, column: str | None, split: Split) -> list[dict[str, Any]]:
+def _cells(table: pa.Table, column: str | None) -> list[dict[str, Any]]:
     """The other cells, without those that hold bytes: they are pictures and the like."""
     kept = [one.name for one in table.schema if one.name != column and not _holds_bytes(one.type)]
     rows: list[dict[str, Any]] = table.select(kept).to_pylist()

@@ -8,8 +8,9 @@ of audio as `Audio(decode=False)` does: it decodes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ from lpgnet.pipeline.errors import PipelineError, kind_and_words, shorten
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _ELSEWHERE = "give a local folder as corpus.root"
 # What `save_to_disk` writes: of one dataset, and of a dictionary of splits.
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 # What reads tables and folders of recordings, and no code; as `datasets` names its readers.
 _KINDS = ("parquet", "arrow", "csv", "json", "audiofolder", "videofolder")
-# Rows that are in memory together, with their audio; of Parquet, Arrow decodes a row group at a time.
+# Rows that are in memory together, with their audio.
 _BATCH = 32
 
 
@@ -37,16 +39,17 @@ class Split:
     Attributes:
         features: what its columns hold, where the files say it.
         n_rows: how many rows it should have, or None.
+        read: gives its tables.
     """
 
     name: str
     features: Mapping[str, Any]
     n_rows: int | None
-    dataset: Any
+    read: Callable[[], Iterator[pa.Table]]
 
-    def tables(self) -> Iterator[pa.Table]:
+    def tables(self) -> Generator[pa.Table]:
         """Yield its rows, a few at a time."""
-        for table in self.dataset.with_format("arrow").iter(batch_size=_BATCH):
+        for table in self.read():
             # What is damaged is refused here; reading it could end the process.
             table.validate(full=True)
             yield table
@@ -126,14 +129,56 @@ def open_splits(folder: Path, config: str | None, *, source: str) -> list[Split]
                 "arrow" if saved else str(folder), None if saved else config, data_files=saved
             )
         _check_files(builder, folder, source)
-        _read_little_at_once(builder)
-        found = builder.as_streaming_dataset()
+        return _parquet_splits(builder) if _kind(builder) == "parquet" else _streamed_splits(builder)
     except PipelineError:
         raise
     except Exception as error:
         raise unreadable(error, source) from None
-    counts = {name: info.num_examples or None for name, info in (builder.info.splits or {}).items()}
-    return [Split(str(name), one.features or {}, counts.get(name), one) for name, one in found.items()]
+
+
+def _streamed_splits(builder: Any) -> list[Split]:
+    def read(dataset: Any) -> Iterator[pa.Table]:
+        yield from dataset.with_format("arrow").iter(batch_size=_BATCH)
+
+    found, counts = builder.as_streaming_dataset(), _counts(builder)
+    return [Split(str(name), one.features or {}, counts.get(name), partial(read, one)) for name, one in found.items()]
+
+
+def _parquet_splits(builder: Any) -> list[Split]:
+    """Read Parquet without `datasets`, whose scan leaves threads that can abort the process when it ends."""
+    import datasets
+    import pyarrow.parquet as pq
+
+    def read(files: Sequence[str]) -> Iterator[pa.Table]:
+        for file in files:
+            with pq.ParquetFile(file) as parquet:
+                yield from map(builder._cast_table, parquet_tables(parquet))
+
+    listed, counts = builder.config.data_files, _counts(builder)
+    if builder.info.features is None:
+        first = next(str(file) for files in listed.values() for file in files)
+        builder.info.features = datasets.Features.from_arrow_schema(pq.read_schema(first))
+    features = builder.info.features
+    return [
+        Split(str(name), features, counts.get(name), partial(read, list(map(str, files))))
+        for name, files in listed.items()
+    ]
+
+
+def parquet_tables(parquet: pq.ParquetFile) -> Iterator[pa.Table]:
+    """Yield the rows of a file of Parquet, a few at a time, in this thread."""
+    import pyarrow as pa
+
+    for batch in parquet.iter_batches(batch_size=_BATCH, use_threads=False):
+        yield pa.Table.from_batches([batch])
+
+
+def _counts(builder: Any) -> dict[str, int | None]:
+    return {name: info.num_examples or None for name, info in (builder.info.splits or {}).items()}
+
+
+def _kind(builder: Any) -> str:
+    return str(type(builder).__module__.rsplit(".", 1)[-1])
 
 
 def unreadable(error: Exception, where: str) -> PipelineError:
@@ -142,22 +187,13 @@ def unreadable(error: Exception, where: str) -> PipelineError:
 
 
 def _check_files(builder: Any, folder: Path, source: str) -> None:
-    kind = type(builder).__module__.rsplit(".", 1)[-1]
+    kind = _kind(builder)
     if kind not in _KINDS:
         raise PipelineError(f"{source}: is of the kind '{kind}', and {', '.join(_KINDS)} are read; convert it to one")
     files = [str(file) for listed in (builder.config.data_files or {}).values() for file in listed]
     outside = [file for file in files if is_address(file) or not Path(os.path.abspath(file)).is_relative_to(folder)]
     if outside:
         raise PipelineError(f"{source}: its files lie outside {folder}: {shorten(outside, most=2)}; put them there")
-
-
-def _read_little_at_once(builder: Any) -> None:
-    """Keep Arrow from fetching the next row groups of Parquet ahead: each may hold 100 MB of audio."""
-    if hasattr(builder.config, "fragment_scan_options"):
-        from pyarrow.dataset import ParquetFragmentScanOptions
-
-        builder.config.batch_size = _BATCH
-        builder.config.fragment_scan_options = ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
 
 
 def _saved_files(folder: Path) -> dict[str, list[str]] | None:
