@@ -605,7 +605,7 @@ def mixed(tmp_path: Path, path: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("link", "a link leads out of"), ("pipe", "a pipe"), ("none", "No such file")]
+    ("kind", "reason"), [("link", "a link leads out of"), ("pipe", "a named pipe"), ("none", "No such file")]
 )
 def test_what_is_no_recording_of_the_dataset_is_told_and_not_copied(tmp_path: Path, kind: str, reason: str) -> None:
     folder, secret = mixed(tmp_path, "b.wav"), tmp_path / "secret"
@@ -628,7 +628,7 @@ def test_what_is_no_recording_of_the_dataset_is_told_and_not_copied(tmp_path: Pa
 def test_pipes_in_the_place_of_files_of_a_dataset(tmp_path: Path) -> None:
     folder = write(tmp_path, {"dialogue_id": ["a"], "audio": ["zip://a.wav::a.zip"]})
     os.mkfifo(folder / "a.zip")
-    assert "cannot be unpacked (" in refused(tmp_path, folder) and "a pipe" in refused(tmp_path, folder)
+    assert "cannot be unpacked (" in refused(tmp_path, folder) and "a named pipe" in refused(tmp_path, folder)
     os.mkfifo(folder / "README.md")
     assert "README.md is no regular file" in refused(tmp_path, folder)
 
@@ -658,7 +658,7 @@ def test_files_are_those_that_are_read(tmp_path: Path) -> None:
     assert [u.dialogue_id for u in read(tmp_path, folder, files=["test/*"]).utterances] == ["test"]
     assert sources("datasets", str(folder), files=["test/*"]) == [folder / "test" / "0.parquet"]
     assert f"{folder}: none of its files is like dev/*" in refused(tmp_path, folder, files=["dev/*"])
-    with pytest.raises(UsageError, match="corpus.options.revision: is of a dataset of the hub"):
+    with pytest.raises(UsageError, match=r"corpus\.options\.revision: is of a dataset of the hub"):
         read(tmp_path, folder, revision="main")
 
 
@@ -741,7 +741,7 @@ def test_a_missing_id_has_no_name_of_a_split(tmp_path: Path) -> None:
     assert "dialogue_id" in refused(tmp_path, folder)
     for name in ("train.parquet", "test.parquet"):
         write(tmp_path, {"dialogue_id": ["a", "b"], "utterance_id": ["x", None]}, name)
-    assert "None" not in refused(tmp_path, folder)
+    assert "row 1" in (told := refused(tmp_path, folder)) and "utterance_id" in told
 
 
 def test_what_lies_in_the_folder_and_is_not_read_changes_nothing(
