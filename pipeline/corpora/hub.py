@@ -25,7 +25,7 @@ from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shor
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 PUBLISHED_COUNTS: PublishedCounts = {}
 # The beginnings of names of splits, as in `train.clean` and `validation_en`.
 _PARTS = {
