@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,10 +171,12 @@ def _choose(builder: Any, folder: Path, files: Sequence[str] | None, source: str
     """Keep the files that are wanted: the hub's cache holds all that was ever fetched of a commit."""
     if files is None:
         return
-    from huggingface_hub.utils import filter_repo_objects
+    # As the hub's library reads patterns.
+    patterns = [f"{one}*" if one.endswith("/") else one for one in files]
 
-    def wanted(file: object) -> bool:
-        return any(filter_repo_objects([os.path.relpath(str(file), folder)], allow_patterns=list(files)))
+    def wanted(file: str) -> bool:
+        path = Path(os.path.relpath(file, folder)).as_posix()
+        return any(fnmatch(path, pattern) for pattern in patterns)
 
     listed = {name: list(filter(wanted, found)) for name, found in (builder.config.data_files or {}).items()}
     builder.config.data_files = {name: found for name, found in listed.items() if found}
