@@ -10,11 +10,13 @@ from pathlib import Path
 from lpgnet.cache import StatCache
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
+from lpgnet.pipeline.common.files import read_json
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.corpora import (
     CLIPS,
     compare_counts,
+    home,
     known_about,
     read_corpus,
     reader_version,
@@ -32,7 +34,7 @@ from lpgnet.pipeline.corpora.manifest import (
     write_manifest,
 )
 from lpgnet.pipeline.embeddings.equal_clips import equal_clips
-from lpgnet.pipeline.errors import shorten
+from lpgnet.pipeline.errors import PipelineError, shorten
 
 STAMP_FILE = "prepare.json"
 
@@ -63,7 +65,7 @@ def prepare(config: Config) -> None:
 def _inputs(config: Config) -> dict[str, object]:
     files = sources(config.corpus.reader, config.corpus.root, **config.corpus.options)
     if not config.corpus.follow_links:
-        refuse_links(files, config.corpus.root)
+        refuse_links(files, home(config.corpus.reader, config.corpus.root, **config.corpus.options))
     return {
         "corpus": asdict(config.corpus),
         "reader_version": reader_version(config.corpus.reader),
@@ -73,9 +75,17 @@ def _inputs(config: Config) -> dict[str, object]:
 
 
 def _outputs(config: Config) -> dict[str, object]:
-    clips = config.folder / CLIPS
-    written = [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE, *([clips] if clips.is_dir() else [])]
-    return {"outputs": _digests(config, written)}
+    written = [config.folder / MANIFEST_FILE, config.folder / CORPUS_FILE]
+    return {"outputs": _digests(config, [*written, *_clips(written[1], config.corpus.root)])}
+
+
+def _clips(path: Path, root: str) -> list[Path]:
+    """Return the folder of the recordings where it is not the corpus's own: a reader wrote or fetched them."""
+    try:
+        written = read_json(path, Corpus).root
+    except PipelineError:
+        return []
+    return [] if written == root else [Path(written)]
 
 
 def _digests(config: Config, files: Sequence[Path]) -> dict[str, Digest]:
@@ -84,7 +94,13 @@ def _digests(config: Config, files: Sequence[Path]) -> dict[str, Digest]:
 
 def _read(config: Config) -> Manifest:
     clips = config.folder / CLIPS
-    corpus = read_corpus(config.corpus.reader, config.corpus.root, clips=clips, **config.corpus.options)
+    corpus = read_corpus(
+        config.corpus.reader,
+        config.corpus.root,
+        clips=clips,
+        follow_links=config.corpus.follow_links,
+        **config.corpus.options,
+    )
     for warning in [*corpus.warnings, *compare_counts(config.corpus.reader, corpus.utterances)]:
         say(f"warning: {warning}")
     described = Corpus(

@@ -30,6 +30,7 @@ __all__ = [
     "ReadCorpus",
     "Reader",
     "compare_counts",
+    "home",
     "known_about",
     "read_corpus",
     "reader_version",
@@ -39,6 +40,8 @@ __all__ = [
 
 # The folder of such clips, beside the manifest.
 CLIPS = "audio"
+# Arguments of readers that are no options of the config.
+_OURS = ("clips", "follow_links")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class Reader:
         published: how many utterances the corpus is published with; empty where that is not known.
         about: what is known of its speech.
         version: raised whenever the same files give another manifest.
-        writes_clips: `read` also takes `clips`, the folder into which it writes clips that the corpus holds as bytes.
+        writes_clips: `read` also takes `clips`, the folder into which it writes clips that the corpus holds as bytes,
+            and `follow_links`, as it reads recordings for that.
+        home: takes the arguments of `read`; returns the folder that the corpus's files lie in.
     """
 
     read: Callable[..., ReadCorpus]
@@ -60,11 +65,13 @@ class Reader:
     about: About = field(default_factory=About)
     version: int = 1
     writes_clips: bool = False
+    home: Callable[..., str] = lambda root, **_: root
 
 
 def _reader_in(module: ModuleType, *, writes_clips: bool = False) -> Reader:
     about = getattr(module, "ABOUT", About())
-    return Reader(module.read, module.sources, module.PUBLISHED_COUNTS, about, module.VERSION, writes_clips)
+    found = Reader(module.read, module.sources, module.PUBLISHED_COUNTS, about, module.VERSION, writes_clips)
+    return replace(found, home=module.home) if hasattr(module, "home") else found
 
 
 READERS = {
@@ -80,13 +87,16 @@ READERS = {
 }
 
 
-def read_corpus(reader: str, root: str, *, clips: Path = Path(CLIPS), **options: object) -> ReadCorpus:
+def read_corpus(
+    reader: str, root: str, *, clips: Path = Path(CLIPS), follow_links: bool = True, **options: object
+) -> ReadCorpus:
     """Read a corpus with the reader of that name.
 
     Args:
         reader: one of `READERS`.
         root: folder of the corpus.
         clips: folder into which a reader writes clips that the corpus holds as bytes.
+        follow_links: whether recordings that a reader copies may be links out of the corpus.
         options: keyword arguments of that reader's `read`.
 
     Raises:
@@ -94,7 +104,8 @@ def read_corpus(reader: str, root: str, *, clips: Path = Path(CLIPS), **options:
         PipelineError: the corpus cannot be read; names the file and the line.
     """
     known = _reader(reader, options)
-    corpus = known.read(root, **options, **({"clips": clips} if known.writes_clips else {}))
+    copying = {"clips": clips, "follow_links": follow_links} if known.writes_clips else {}
+    corpus = known.read(root, **options, **copying)
     check_utterances(corpus.utterances, source=root)
     check_dimensions(corpus.utterances, corpus.ranges, source=root)
     return corpus
@@ -110,6 +121,11 @@ def sources(reader: str, root: str, **options: object) -> list[Path]:
         PipelineError: the corpus is not there.
     """
     return sorted(_reader(reader, options).sources(root, **options))
+
+
+def home(reader: str, root: str, **options: object) -> str:
+    """Return the folder that the files of a corpus lie in: its root, or that of a download."""
+    return _reader(reader, options).home(root, **options)
 
 
 def compare_counts(reader: str, utterances: Sequence[Utterance]) -> list[str]:
@@ -135,7 +151,7 @@ def known_about(reader: str, given: About) -> About:
 def _reader(name: str, options: Mapping[str, object]) -> Reader:
     if name not in READERS:
         raise UsageError(f"no corpus reader '{name}'{did_you_mean(name, READERS)}; readers: {', '.join(READERS)}")
-    known = [option for option in list(inspect.signature(READERS[name].read).parameters)[1:] if option != "clips"]
+    known = [option for option in list(inspect.signature(READERS[name].read).parameters)[1:] if option not in _OURS]
     for option in options:
         if option not in known:
             raise UsageError(

@@ -6,15 +6,19 @@ import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
-from lpgnet.pipeline.errors import failed_file
+from lpgnet.pipeline.corpora.limits import MAX_CLIP_BYTES
+from lpgnet.pipeline.errors import PipelineError, failed_file
 
 # Of recordings: what a clip's own name may give to that of its file, though readers go by the content.
 SUFFIXES = {
     *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".au", ".w64"),
     *(".mp4", ".m4a", ".mov", ".mkv", ".webm", ".avi"),
 }
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -28,31 +32,50 @@ class Clips:
 
         Args:
             content: of the file.
-            name: that it had; its suffix is kept.
+            name: that it had, if it had one.
 
         Returns:
             Its path.
 
         Raises:
-            PipelineError: it cannot be written.
+            PipelineError: it cannot be written, or is larger than a clip may be.
         """
-        suffix = Path(name or "").suffix.lower()
-        digest = hashlib.sha256(content).hexdigest()[:32]
-        path = self.folder / f"{digest}{suffix if suffix in SUFFIXES else ''}"
-        try:
-            if not path.is_file() or path.stat().st_size != len(content):
-                self._write(path, content)
-        except OSError as error:
-            raise failed_file(error, path) from None
-        return path
+        path = self._path(hashlib.sha256(content).hexdigest(), name)
+        with suppress(OSError):
+            if path.is_file() and path.stat().st_size == len(content):
+                return path
+        return self.keep_stream(BytesIO(content), name)
 
-    def _write(self, path: Path, content: bytes) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    def keep_stream(self, stream: IO[bytes], name: str | None) -> Path:
+        """Write a clip as `keep` does, with one block of it in memory.
+
+        Raises:
+            PipelineError: it cannot be read or written, or is larger than a clip may be.
+        """
+        temporary = self.folder / f".clip.{os.getpid()}"
         try:
-            temporary.write_bytes(content)
+            path = self._path(self._copy(stream, temporary), name)
             os.replace(temporary, path)
-        except OSError:
+        except OSError as error:
+            raise failed_file(error, temporary) from None
+        finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise
+        return path
+
+    def _path(self, digest: str, name: str | None) -> Path:
+        suffix = Path(name or "").suffix.lower()
+        return self.folder / f"{digest[:32]}{suffix if suffix in SUFFIXES else ''}"
+
+    def _copy(self, stream: IO[bytes], path: Path) -> str:
+        """Copy a stream and return its digest; what says that it is small may never end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        digest, size = hashlib.sha256(), 0
+        with path.open("wb") as file:
+            while block := stream.read(_BLOCK):
+                size += len(block)
+                if size > MAX_CLIP_BYTES:
+                    raise PipelineError(f"has more than {MAX_CLIP_BYTES:,} bytes, and no larger clip is unpacked")
+                digest.update(block)
+                file.write(block)
+        return digest.hexdigest()

@@ -6,25 +6,26 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.pipeline.common.console import progress_bar
-from lpgnet.pipeline.common.files import is_address, open_binary
-from lpgnet.pipeline.corpora.audio import open_audio
+from lpgnet.pipeline.common.files import is_address, open_binary, open_regular
+from lpgnet.pipeline.corpora.audio import open_audio, refuse_link
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus
-from lpgnet.pipeline.corpora.clips import SUFFIXES, Clips
+from lpgnet.pipeline.corpora.clips import Clips
 from lpgnet.pipeline.corpora.columns import Columns, read_rows, wanted_columns
 from lpgnet.pipeline.corpora.containers import is_container
-from lpgnet.pipeline.corpora.hub_files import Split, dataset_folder, open_splits, unreadable
+from lpgnet.pipeline.corpora.hub_files import Split, dataset_folder, home_of, open_splits, source_files, unreadable
 from lpgnet.pipeline.corpora.manifest import SPLITS
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 PUBLISHED_COUNTS: PublishedCounts = {}
 # The beginnings of names of splits, as in `train.clean` and `validation_en`.
 _PARTS = {
@@ -65,6 +66,7 @@ def read(
     columns: Mapping[str, str] | None = None,
     ranges: Mapping[str, Sequence[float]] | None = None,
     audio: str | None = None,
+    follow_links: bool = True,
 ) -> ReadCorpus:
     """Read a corpus from a dataset.
 
@@ -79,12 +81,13 @@ def read(
         name: of a dataset of the hub, `owner/dataset`.
         config: name of the dataset's configuration, where it has several.
         revision: the branch, tag or commit of the hub's dataset.
-        files: patterns of the files that are fetched from the hub, such as `en/*`; None: all.
+        files: patterns of the files that are read, and of the hub fetched, such as `en/*`; None: all.
         splits: which of the dataset's splits are read, and as which of ours (train, dev, test or null); None: all of
             them, by their names.
         columns: name of the column for each field of the manifest that has another name in the dataset.
         ranges: the lowest and the highest rating that raters could give, as in `{valence: [1, 5]}`.
         audio: folder for the clips.
+        follow_links: allow links that lead out of the dataset's folder.
 
     Raises:
         PipelineError: the dataset is not there, lacks a column or a split, or a row is wrong; names split and row.
@@ -94,31 +97,44 @@ def read(
     wanted = wanted_columns(columns, ranges)
     source = name or root
     folder = dataset_folder(root, name, revision, files)
-    reading = _Reading(folder, Clips(Path(audio) if audio else clips), wanted, source)
-    rows = reading.rows(_chosen(open_splits(folder, config, source=source), splits, source))
+    reading = _Reading(
+        folder, home_of(folder, name), Clips(Path(audio) if audio else clips), wanted, source, follow_links
+    )
+    rows = reading.rows(_chosen(open_splits(folder, config, files, source=source), splits, source))
     _say_parts(rows, wanted, splits, reading.warnings)
     _name_dialogues(rows, wanted, reading.warnings)
     base = _place_audio(rows, wanted, reading)
     found = read_rows([(row.place, row.cells) for row in rows], wanted, source=source, version=VERSION)
-    own = root if base == folder and name is None else str(base)
+    own = root if base == folder else str(base)
     return replace(found, warnings=[*reading.told(), *found.warnings], root=own)
 
 
 def sources(
-    root: str, *, name: str | None = None, revision: str | None = None, files: Sequence[str] | None = None, **_: object
+    root: str,
+    *,
+    name: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    files: Sequence[str] | None = None,
+    **_: object,
 ) -> list[Path]:
-    """Return the files that the manifest depends on, and their folders; of the hub, the folder of the commit."""
-    _check_options(None, files, {"name": name, "revision": revision})
+    """Return the files that the manifest depends on, and folders of recordings; of the hub, that of the commit."""
+    _check_options(None, files, {"name": name, "config": config, "revision": revision})
     folder = dataset_folder(root, name, revision, files)
-    if name is not None:
-        return [folder]
-    return [folder, *(path for path in folder.rglob("*") if path.suffix.lower() not in SUFFIXES)]
+    return [folder] if name is not None else source_files(folder, config, files)
+
+
+def home(root: str, *, name: str | None = None, revision: str | None = None, files: Any = None, **_: object) -> str:
+    """Return the folder that the files of a dataset lie in: of the hub, that of the repository in the cache."""
+    return root if name is None else str(home_of(dataset_folder(root, name, revision, files), name))
 
 
 def _check_options(splits: object, files: object, texts: Mapping[str, object]) -> None:
     for option, value in texts.items():
         if not isinstance(value, str | None) or value == "":
             raise UsageError(f"corpus.options.{option}: give a name in quotes, not {value!r:.60}")
+    if texts.get("revision") and not texts.get("name"):
+        raise UsageError("corpus.options.revision: is of a dataset of the hub; name it in corpus.options.name")
     if files is not None and not (isinstance(files, list | tuple) and all(isinstance(one, str) for one in files)):
         raise UsageError(f"corpus.options.files: give a list of patterns such as [en/*], not {files!r:.60}")
     if not isinstance(splits, Mapping | None):
@@ -150,9 +166,12 @@ class _Reading:
     """Turns the tables of a dataset into rows, and writes the clips that they hold."""
 
     folder: Path
+    # What its recordings may lie in: of the hub, the folder of the repository, whose snapshots link to its blobs.
+    home: Path
     clips: Clips
     columns: Columns
     source: str
+    follow_links: bool
     warnings: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
@@ -176,13 +195,14 @@ class _Reading:
 
     def _rows(self, split: Split) -> Iterator[_Row]:
         number = 0
-        tables = split.tables()
-        while (table := self._next(tables, split, number)) is not None:
-            column = _audio_column(table, split, self.columns, self.source)
-            for cells, sound in zip(_cells(table, column, split), _sounds(table, column), strict=True):
-                where = f"{self.source}, split {split.name}, row {number}"
-                yield _Row(split.name, number, _named(cells, split, where), self._file(sound, where))
-                number += 1
+        # Files are closed here, whatever is wrong with a row.
+        with closing(split.tables()) as tables:
+            while (table := self._next(tables, split, number)) is not None:
+                column = _audio_column(table, split, self.columns, self.source)
+                for cells, sound in zip(_cells(table, column), _sounds(table, column), strict=True):
+                    where = f"{self.source}, split {split.name}, row {number}"
+                    yield _Row(split.name, number, _named(cells, split, where), self._file(sound, where))
+                    number += 1
         if split.n_rows is not None and split.n_rows != number:
             self.warnings.append(
                 f"{self.source}, split {split.name}: has {number} rows, but its card says {split.n_rows}; fetch it"
@@ -211,10 +231,16 @@ class _Reading:
         return self._in_archive(sound, where) if _IN_ARCHIVE in sound else self._inside(sound, where)
 
     def _kept(self, content: bytes, name: str | None, where: str) -> Path:
-        path = self.clips.keep(content, name)
+        try:
+            path = self.clips.keep(content, name)
+        except PipelineError as error:
+            raise PipelineError(f"{where}: {error}") from None
+        return self._readable(path, where)
+
+    def _readable(self, path: Path, where: str) -> Path:
         try:
             # A video is decoded when it is needed.
-            if not is_container(content[:12]):
+            if not is_container(_head(path)):
                 with open_audio(str(path)):
                     pass
         except PipelineError as error:
@@ -236,11 +262,38 @@ class _Reading:
         if not inner.startswith(_ARCHIVES) or _IN_ARCHIVE in inner:
             raise PipelineError(f"{where}: its audio '{path:.200}' is in no zip or tar archive; unpack it")
         try:
+            self.check(file)
             with open_binary(f"{inner}{_IN_ARCHIVE}{file}") as stream:
-                content = stream.read()
+                return self._readable(self.clips.keep_stream(stream, inner), where)
         except Exception as error:
             raise PipelineError(f"{where}: '{path:.200}' cannot be unpacked ({error})") from None
-        return self._kept(content, inner, where)
+
+    def check(self, file: Path) -> None:
+        """Refuse a file that must not be opened.
+
+        Raises:
+            PipelineError: a link to it leads elsewhere.
+            OSError: there is none, or it is no regular file.
+        """
+        if not self.follow_links:
+            refuse_link(str(file), str(self.home))
+        open_regular(file).close()
+
+    def copied(self, file: Path, where: str) -> Path:
+        """Copy a recording to the clips; one that cannot be copied is told, and has a path at which there is none."""
+        try:
+            self.check(file)
+            with open_regular(file) as stream:
+                return self.clips.keep_stream(stream, file.name)
+        except (PipelineError, OSError) as error:
+            reason = error if isinstance(error, PipelineError) else f"{file}: {error.strerror or error}"
+            self.unreadable.append(f"{where}: {reason}")
+            return self.clips.folder / file.relative_to(self.folder)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(12)
 
 
 def _audio_column(table: pa.Table, split: Split, columns: Columns, source: str) -> str | None:
@@ -265,7 +318,7 @@ def _sounds(table: pa.Table, column: str | None) -> Iterator[object]:
         yield from (cell.as_py() for cell in table.column(column))
 
 
-def _cells(table: pa.Table, column: str | None, split: Split) -> list[dict[str, Any]]:
+def _cells(table: pa.Table, column: str | None) -> list[dict[str, Any]]:
     """The other cells, without those that hold bytes: they are pictures and the like."""
     kept = [one.name for one in table.schema if one.name != column and not _holds_bytes(one.type)]
     rows: list[dict[str, Any]] = table.select(kept).to_pylist()
@@ -340,27 +393,38 @@ def _name_dialogues(rows: Sequence[_Row], columns: Columns, warnings: list[str])
     for column in (dialogue, utterance):
         if _restarts(rows, column):
             for row in rows:
-                row.cells[column] = f"{row.split}_{row.cells.get(column)}"
+                if row.cells.get(column) not in (None, ""):
+                    row.cells[column] = f"{row.split}_{row.cells[column]}"
 
 
 def _restarts(rows: Iterable[_Row], column: str) -> bool:
     """Tell whether two splits have the same id."""
     first: dict[str, str] = {}
-    ids = ((str(row.cells[column]), row.split) for row in rows if row.cells.get(column) is not None)
+    ids = ((str(row.cells[column]), row.split) for row in rows if row.cells.get(column) not in (None, ""))
     return any(first.setdefault(name, split) != split for name, split in ids)
 
 
 def _place_audio(rows: Sequence[_Row], columns: Columns, reading: _Reading) -> Path:
     """Write each row's audio relative to one folder, which is returned: the dataset's, or else that of the clips."""
-    folder, clips = reading.folder, reading.clips
     column = columns.named.get("audio", "audio")
     spoken = [row for row in rows if row.audio is not None]
     if not spoken:
         reading.warnings.append("no column holds audio; name it in corpus.options.columns")
-    base = folder if all(row.audio.is_relative_to(folder) for row in spoken if row.audio) else clips.folder
+    inside = all(row.audio.is_relative_to(reading.folder) for row in spoken if row.audio)
+    base = reading.home if inside else reading.clips.folder
     for row in rows:
-        path = row.audio
-        if path is not None and not path.is_relative_to(base):
-            path = clips.keep(path.read_bytes(), path.name)
+        path = _placed(row, base, reading)
         row.cells[column] = None if path is None else path.relative_to(base).as_posix()
     return base
+
+
+def _placed(row: _Row, base: Path, reading: _Reading) -> Path | None:
+    """Return where the audio of a row lies in a folder: what is elsewhere is copied there."""
+    path = row.audio
+    if path is None or not path.is_relative_to(reading.folder):
+        return path
+    if base == reading.clips.folder:
+        return reading.copied(path, f"{reading.source}, {row.place}")
+    # A snapshot of the hub holds links to the blobs beside it; `predict` follows none that a manifest names.
+    real = Path(os.path.realpath(path)) if base != reading.folder else path
+    return real if real.is_relative_to(base) else path

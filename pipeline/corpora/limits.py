@@ -8,3 +8,6 @@ MAX_RECORDING_HOURS, MAX_RECORDING_BYTES = 48, 2**34
 
 # An utterance is in memory as a whole, a gigabyte at 16 kHz if it is this long.
 MAX_UTTERANCE_HOURS = 4
+
+# A clip that is unpacked from an archive or a table: as much as one cell of Parquet can hold.
+MAX_CLIP_BYTES = 2**31

@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from lpgnet.pipeline.common.files import to_json
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, CorpusConfig, EncodersConfig, FeaturesConfig
 from lpgnet.pipeline.corpora import ReadCorpus, read_corpus, sources
 from lpgnet.pipeline.corpora.manifest import Utterance, read_manifest
@@ -566,3 +569,205 @@ def test_a_damaged_table_of_arrow_is_refused_and_ends_nothing(tmp_path: Path) ->
     damaged = content.replace(length.to_bytes(4, "little"), (10**9).to_bytes(4, "little"), 1)
     (folder / "train.arrow").write_bytes(damaged)
     assert f"{folder}, split train" in refused(tmp_path, folder)
+
+
+ABANDON = """
+import sys
+from pathlib import Path
+from lpgnet.pipeline.corpora import read_corpus
+from lpgnet.pipeline.errors import PipelineError
+try:
+    read_corpus("datasets", sys.argv[1], clips=Path(sys.argv[2]))
+except PipelineError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_process_that_refuses_a_row_ends_as_it_should(tmp_path: Path, form: str) -> None:
+    """Threads of Arrow that still read a Python file ended one process in three by SIGABRT; so often is luck seen."""
+    folder = tmp_path / "dataset"
+    made = datasets.Dataset.from_dict({"dialogue_id": ["a", "a"], "audio": [None, "/etc/passwd"]})
+    if form == "arrow":
+        made.save_to_disk(folder)
+    else:
+        write(tmp_path, {"dialogue_id": ["a", "a"], "audio": [None, "/etc/passwd"]})
+    command = [sys.executable, "-c", ABANDON, str(folder), str(tmp_path / "clips")]
+    for _ in range(10 if form == "parquet" else 1):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert "row 1: its audio '/etc/passwd' lies outside" in done.stderr
+
+
+def mixed(tmp_path: Path, path: str) -> Path:
+    audio = [{"bytes": clip(0), "path": "a.wav"}, {"bytes": None, "path": path}]
+    return write(tmp_path, {"dialogue_id": ["a", "a"], "audio": audio})
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("link", "a link leads out of"), ("pipe", "a named pipe"), ("none", "No such file")]
+)
+def test_what_is_no_recording_of_the_dataset_is_told_and_not_copied(tmp_path: Path, kind: str, reason: str) -> None:
+    folder, secret = mixed(tmp_path, "b.wav"), tmp_path / "secret"
+    secret.write_bytes(clip(1))
+    if kind == "link":
+        (folder / "b.wav").symlink_to(secret)
+    if kind == "pipe":
+        os.mkfifo(folder / "b.wav")
+    found = read(tmp_path, folder, follow_links=False)
+    (warning,) = found.warnings
+    assert f"1 clips cannot be read: {folder}, split train, row 1: " in warning and reason in warning
+    assert [path.read_bytes() for path in (tmp_path / "clips").iterdir()] == [clip(0)]
+    plan = plan_audio(found.utterances, str(found.root), None)
+    assert [one.utterance_id for one in plan.problems] == ["a_002"]
+    if kind == "link":
+        assert len({path.read_bytes() for path in (tmp_path / "clips").iterdir()}) == 1
+        assert read(tmp_path, folder).warnings == []
+
+
+def test_pipes_in_the_place_of_files_of_a_dataset(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"dialogue_id": ["a"], "audio": ["zip://a.wav::a.zip"]})
+    os.mkfifo(folder / "a.zip")
+    assert "cannot be unpacked (" in refused(tmp_path, folder) and "a named pipe" in refused(tmp_path, folder)
+    os.mkfifo(folder / "README.md")
+    assert "README.md is no regular file" in refused(tmp_path, folder)
+
+
+@pytest.mark.parametrize("bound", [100, 2**31])
+def test_a_clip_that_unpacks_without_end(tmp_path: Path, bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lpgnet.pipeline.corpora.clips.MAX_CLIP_BYTES", bound, raising=False)
+    folder = write(tmp_path, {"dialogue_id": ["a"], "audio": ["zip://a.wav::a.zip"]})
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.wav", bytes(200 * 2**20))
+    tracemalloc.start()
+    if bound == 100:
+        told = refused(tmp_path, folder)
+        assert f"{folder}, split train, row 0: " in told and "has more than 100 bytes" in told
+        assert list((tmp_path / "clips").iterdir()) == []
+    else:
+        read(tmp_path, folder)
+    assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    tracemalloc.stop()
+
+
+def test_files_are_those_that_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    for name in ("train", "test"):
+        (folder / name).mkdir(parents=True)
+        datasets.Dataset.from_dict({"dialogue_id": [name]}).to_parquet(folder / name / "0.parquet")
+    assert [u.dialogue_id for u in read(tmp_path, folder, files=["test/*"]).utterances] == ["test"]
+    assert sources("datasets", str(folder), files=["test/*"]) == [folder / "test" / "0.parquet"]
+    assert f"{folder}: none of its files is like dev/*" in refused(tmp_path, folder, files=["dev/*"])
+    with pytest.raises(UsageError, match=r"corpus\.options\.revision: is of a dataset of the hub"):
+        read(tmp_path, folder, revision="main")
+
+
+def test_files_that_are_cached_but_not_asked_for_are_not_read(tmp_path: Path) -> None:
+    folder = in_hub_cache(tmp_path)
+    datasets.Dataset.from_dict({"dialogue_id": ["other"], "emotion": ["ang"], "who": ["x"]}).to_parquet(
+        folder / "test-00000-of-00001.parquet"
+    )
+    for files, rows in (({}, len(ROWS) + 1), ({"files": ["validation*"]}, len(ROWS))):
+        assert told(tmp_path, "owner/talks", files, HF_HUB_OFFLINE="1") == [str(folder), str(rows)]
+
+
+WORDS = [("001", "None"), ("002", "nan"), ("003", "NA"), ("1e5", "null"), ("5", "")]
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "audiofolder"])
+def test_words_and_ids_are_read_as_they_are_written(tmp_path: Path, form: str) -> None:
+    """What `pandas` takes for nothing or for a number is a word or an id here, as in a table."""
+    for folder in ("table", "dataset/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    separator = "\t" if form == "tsv" else ","
+    lines = [separator.join(("file_name", "dialogue_id", "text"))]
+    for number, (dialogue, text) in enumerate(WORDS):
+        (tmp_path / "dataset" / "train" / f"{number}.wav").write_bytes(clip(number))
+        lines.append(separator.join((f"{number}.wav", dialogue, text)))
+    content = "\n".join(lines) + "\n"
+    (tmp_path / "table" / f"t.{'tsv' if form == 'tsv' else 'csv'}").write_text(content)
+    folder = tmp_path / "dataset"
+    if form == "audiofolder":
+        (folder / "train" / "metadata.csv").write_text(content)
+    else:
+        shutil.rmtree(folder / "train")
+        (folder / f"train.{form}").write_text(content)
+    table = read_corpus("table", str(tmp_path / "table")).utterances
+    assert [(u.dialogue_id, u.text) for u in table] == WORDS
+    assert [(u.dialogue_id, u.text) for u in read(tmp_path, folder).utterances] == WORDS
+
+
+def test_a_recording_of_the_hub_is_the_blob_that_its_snapshot_links_to(tmp_path: Path) -> None:
+    kept = in_hub_cache(tmp_path).parent.parent
+    folder = kept / "snapshots" / COMMIT
+    shutil.rmtree(folder)
+    parquet_of_paths(folder)
+    (kept / "blobs").mkdir()
+    for number, path in enumerate(path for path in [*folder.rglob("*")] if path.is_file()):
+        path.rename(kept / "blobs" / f"{number}")
+        path.symlink_to(os.path.relpath(kept / "blobs" / f"{number}", path.parent))
+    config = config_of(tmp_path, "datasets", Path("none"), name="owner/talks")
+    config = replace(config, corpus=replace(config.corpus, follow_links=False))
+    program = "import sys; from lpgnet.pipeline.prepare import main; sys.exit(main(sys.argv[1:]))"
+    written = tmp_path / "config.yaml"
+    written.write_text(json.dumps(to_json(config)))
+    settings = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", program, "--config", str(written)]
+    for _ in range(2):
+        done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "up to date" in done.stderr
+    manifest = read_manifest(config.folder)
+    assert manifest.corpus.root == str(kept)
+    assert not (config.folder / "audio").exists()
+    plan = plan_audio(manifest.utterances, manifest.corpus.root, None, follow_links=False)
+    assert len(plan.requests) == 4 and not plan.problems
+
+
+@pytest.mark.parametrize("audio", [None, "elsewhere"])
+def test_clips_that_are_gone_are_written_again(tmp_path: Path, audio: str | None) -> None:
+    options = {"audio": str(tmp_path / audio)} if audio else {}
+    config = config_of(tmp_path, "datasets", parquet(tmp_path / "dataset"), **options)
+    prepare(config)
+    clips = tmp_path / audio if audio else config.folder / "audio"
+    shutil.rmtree(clips)
+    prepare(config)
+    assert len(list(clips.iterdir())) == 3
+
+
+def test_a_missing_id_has_no_name_of_a_split(tmp_path: Path) -> None:
+    for name in ("train.parquet", "test.parquet"):
+        folder = write(tmp_path, {"dialogue_id": ["a", None]}, name)
+    assert "dialogue_id" in refused(tmp_path, folder)
+    for name in ("train.parquet", "test.parquet"):
+        write(tmp_path, {"dialogue_id": ["a", "b"], "utterance_id": ["x", None]}, name)
+    assert "row 1" in (told := refused(tmp_path, folder)) and "utterance_id" in told
+
+
+def test_what_lies_in_the_folder_and_is_not_read_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = parquet(tmp_path / "dataset")
+    config = config_of(tmp_path, "datasets", root)
+    config = replace(config, work=str(root / "work"), features=replace(config.features, store=str(root / "store")))
+    prepare(config)
+    capsys.readouterr()
+    prepare(config)
+    assert "up to date" in capsys.readouterr().err
+    dataset().to_parquet(root / "test.parquet")
+    with pytest.raises(PipelineError, match="no column"):
+        prepare(replace(config, corpus=replace(config.corpus, options={"columns": {"label": "gone"}})))
+
+
+def test_configurations_that_are_not_there(tmp_path: Path) -> None:
+    test_configurations(tmp_path)
+    folder = tmp_path / "dataset"
+    told = refused(tmp_path, folder, config="dee")
+    assert f"{folder}: has no configuration 'dee'; did you mean 'de'? its configurations are" in told.replace("?;", "?")
+    assert "name one in corpus.options.config" in told and "name one in corpus.options.config" in refused(
+        tmp_path, folder
+    )
+    (tmp_path / "empty").mkdir()
+    assert "it holds none of parquet, arrow, csv, json, audiofolder, videofolder" in refused(
+        tmp_path, tmp_path / "empty"
+    )
