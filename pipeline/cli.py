@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
+from io import StringIO
 
 from lpgnet.pipeline.common.processes import leave_launch
 from lpgnet.pipeline.common.stops import Stop
@@ -67,10 +69,26 @@ def run_stage(stage: str, arguments: Sequence[str]) -> int:
 def _import_and_run(stage: str, arguments: Sequence[str]) -> int:
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'{did_you_mean(stage, STAGES)}; see lpgnet --help")
+    run = import_module(f"lpgnet.pipeline.{stage}").main
     try:
-        return int(import_module(f"lpgnet.pipeline.{stage}").main(list(arguments)) or 0)
+        with _help_written_here(arguments):
+            return int(run(list(arguments)) or 0)
     except SystemExit as exit:  # argparse has said what is wrong, or shown its help
         return int(exit.code or 0)
+
+
+@contextmanager
+def _help_written_here(arguments: Sequence[str]) -> Iterator[None]:
+    """Write argparse's help as everything is written: that of Python 3.11.2 fails where nobody reads on."""
+    if not {"-h", "--help"} & {*arguments}:
+        yield
+        return
+    shown = StringIO()
+    try:
+        with redirect_stdout(shown):
+            yield
+    finally:
+        OUTPUT.write(shown.getvalue())
 
 
 def _guarded(work: Callable[[], int], *, debug: bool = False, keeps_work: bool = True) -> int:
