@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from lpgnet.model.layers import StackedLinear, initialize
 
-# What a moment is the sum of, for a head's rating p and the raters' y.
-MOMENTS = ("1", "p", "y", "p * p", "y * y", "p * y")
 # Keeps the quotient finite where neither p nor y varies.
 _LEAST = 1e-12
 
@@ -68,7 +66,8 @@ class RatingTerms:
     """What the heads of one batch of utterances learn.
 
     Attributes:
-        moments: (H, R, 6) float64, sums over the utterances that are rated and have the head's modality.
+        moments: (H, R, 6) float64 (float32 on Apple's GPUs): of a head's rating p and the raters' y, the sums of 1, p,
+            y, p * p, y * y and p * y over the utterances that are rated and have the head's modality.
         weights: (H,) of each head.
         loss_name: ccc or mse.
     """

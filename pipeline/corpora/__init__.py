@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -62,16 +62,22 @@ class Reader:
     read: Callable[..., ReadCorpus]
     sources: Callable[..., list[Path]]
     published: PublishedCounts
-    about: About = field(default_factory=About)
-    version: int = 1
-    writes_clips: bool = False
-    home: Callable[..., str] = lambda root, **_: root
+    about: About
+    version: int
+    writes_clips: bool
+    home: Callable[..., str]
 
 
 def _reader_in(module: ModuleType, *, writes_clips: bool = False) -> Reader:
-    about = getattr(module, "ABOUT", About())
-    found = Reader(module.read, module.sources, module.PUBLISHED_COUNTS, about, module.VERSION, writes_clips)
-    return replace(found, home=module.home) if hasattr(module, "home") else found
+    return Reader(
+        read=module.read,
+        sources=module.sources,
+        published=module.PUBLISHED_COUNTS,
+        about=getattr(module, "ABOUT", About()),
+        version=module.VERSION,
+        writes_clips=writes_clips,
+        home=getattr(module, "home", lambda root, **_: root),
+    )
 
 
 READERS = {

@@ -44,9 +44,14 @@ def measure_development(
     targets = _targets(dialogues, recipe, len(classes))
     if (loss := development_loss(predictions, targets, scores.get("ccc"), model.config)) is not None:
         scores["loss"] = loss
-    # A calibrated probability is the share of raters who agree, and no rater made the further votes.
-    votes = _targets(dialogues, replace(recipe, vote_smoothing=0.0), len(classes))
-    return Development(scores, partial(fit_temperature, predictions, votes))
+    return Development(scores, partial(_calibrate, predictions, dialogues, recipe, len(classes)))
+
+
+def _calibrate(
+    predictions: Sequence[Prediction], dialogues: Sequence[Dialogue], recipe: TrainingConfig, n_classes: int
+) -> float:
+    """Fit the temperature to what raters said: no rater made the further votes of `vote_smoothing`."""
+    return fit_temperature(predictions, _targets(dialogues, replace(recipe, vote_smoothing=0.0), n_classes))
 
 
 def _targets(dialogues: Sequence[Dialogue], recipe: TrainingConfig, n_classes: int) -> np.ndarray:

@@ -88,17 +88,6 @@ def overall_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values[name] for name in NAMES}
 
 
-def measure(confusion: np.ndarray, classes: Sequence[str]) -> Metrics:
-    """Compute all metrics of one confusion matrix (C, C)."""
-    values = scores(confusion)
-    return Metrics(
-        **{name: float(values[name]) for name in NAMES},
-        f1=dict(zip(classes, values["f1"].tolist(), strict=True)),
-        confusion=confusion.tolist(),
-        n=int(confusion.sum()),
-    )
-
-
 @dataclass(frozen=True)
 class Summary:
     """Scores over several runs on the same dialogues.

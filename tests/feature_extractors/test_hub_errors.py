@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from lpgnet.feature_extractors.hub_errors import hub_error
+from tests.hub_server import Answering
 
 PROGRAM = """
 import sys
@@ -31,7 +32,7 @@ MISSING = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not fo
 COMMIT = {"X-Repo-Commit": "1" * 40, "ETag": '"' + "2" * 40 + '"', "X-Linked-Size": "70000"}
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Answering):
     """Answers as the hub does for a model that is missing, private, gated, broken or whole, by its name."""
 
     def do_GET(self) -> None:
@@ -50,20 +51,6 @@ class Hub(BaseHTTPRequestHandler):
             self.answer(200, json.dumps(TREE).encode())
         else:
             self.answer(200, json.dumps({"id": "owner/x", "sha": "1" * 40, "siblings": []}).encode())
-
-    do_HEAD = do_GET
-
-    def answer(self, code: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> None:
-        self.send_response(code)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

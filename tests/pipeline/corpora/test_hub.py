@@ -13,7 +13,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -34,6 +34,7 @@ from lpgnet.pipeline.embeddings.fill_store import fill_store
 from lpgnet.pipeline.embeddings.plan import plan_audio
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.prepare import prepare
+from tests.hub_server import Answering
 
 ENCODER = Path(__file__).parents[3] / "examples" / "demo" / "encoders" / "audio"
 EMOTIONS = ["ang", "hap", "neu"]
@@ -486,7 +487,7 @@ def test_what_is_cached_needs_no_network(tmp_path: Path) -> None:
     assert line.startswith("owner/talks: is a script that loads a dataset") and "refs/convert/parquet" in line
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Answering):
     """Answers as the hub does for a dataset of one commit, whose files lie in `folder`."""
 
     folder: Path
@@ -511,20 +512,6 @@ class Hub(BaseHTTPRequestHandler):
         else:
             siblings = [{"rfilename": name} for name in files]
             self.answer(200, json.dumps({"id": "owner/talks", "sha": COMMIT, "siblings": siblings}).encode())
-
-    do_HEAD = do_GET
-
-    def answer(self, code: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> None:
-        self.send_response(code)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
