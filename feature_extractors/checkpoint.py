@@ -1,16 +1,16 @@
 """A Hugging Face checkpoint as files: found locally, in the hub's cache or on the hub, read without torch."""
 
-import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as shown
 
-from lpgnet.feature_extractors.errors import EncoderError, one_line
+from lpgnet.feature_extractors.adapters import Adapter, is_tuned, read_adapter
+from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.hub_errors import hub_error, quiet_hub
-from lpgnet.feature_extractors.spec import DigestFile, JsonObject
+from lpgnet.feature_extractors.spec import DigestFile, JsonObject, read_json
 
 # In the order in which transformers looks for them: one file, or an index that names several.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -47,12 +47,13 @@ _COUNTS_BLOCKS = re.compile(r"(?!.*(?:size|dim|width|vocab|channel)).*(?:layer|b
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's folder, what its config says, and the files that its weights are loaded from."""
+    """A checkpoint's folder, what its config says, the files that its weights are loaded from, and what tuning adds."""
 
     name: str
     folder: Path
     config: JsonObject
     weights: tuple[Path, ...]
+    adapter: Adapter | None = None
 
     @property
     def preprocessor(self) -> JsonObject | None:
@@ -109,16 +110,22 @@ class Checkpoint:
         """Describe the model for a fingerprint: its config and the digests of its weights and of its own code."""
         config = {key: value for key, value in self.config.items() if key not in VOLATILE}
         code = sorted(self.folder.glob("*.py")) if "auto_map" in config else []
-        return {
+        content: JsonObject = {
             "config": config,
             "weights": [digest(file) for file in self.weights],
             "code": [digest(file) for file in code],
         }
+        return content | ({"adapter": self.adapter.content(content, digest)} if self.adapter else {})
 
 
 def find_checkpoint(model: str, name: str) -> Checkpoint:
-    """Find the checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet."""
+    """Find the checkpoint of a folder, or of a model of the hub, downloaded when it is not cached yet; tuned or not."""
     folder = Path(os.path.expanduser(model))  # as it is where there is no such user
+    if folder.is_dir() and is_tuned(folder):
+        adapter = read_adapter(folder, name)
+        if is_tuned(Path(adapter.base_folder)):
+            raise EncoderError(f"{name}: {adapter.base} is tuned itself; tune the encoder that it was made from")
+        return replace(find_checkpoint(adapter.base_folder, name), adapter=adapter)
     if not folder.is_dir():
         folder = _hub_folder(model, name)
     config = folder / "config.json"
@@ -146,17 +153,6 @@ def _most(key: str) -> int:
     if key == "num_labels":
         return MOST_LABELS
     return MOST_BLOCKS if _COUNTS_BLOCKS.match(key[:60]) else LARGEST_NUMBER
-
-
-def read_json(name: str, file: Path) -> JsonObject:
-    """Read a JSON object, or raise an `EncoderError` that names the file."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise EncoderError(f"{name}: {file} cannot be read: {one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise EncoderError(f"{name}: {file} holds no JSON object")
-    return content
 
 
 def _existing_files(folder: Path, patterns: Iterable[str]) -> list[Path]:

@@ -23,11 +23,12 @@ class LayerHooks:
     """Hooks on the transformer blocks of a model.
 
     Layer k is what enters block k + 1, the last layer what leaves the last block: thus whatever a model does
-    between two blocks belongs to the layer. Blocks that are never reached are removed from the model.
+    between two blocks belongs to the layer. Blocks that are never reached are removed from the model. `blocks` are
+    those that it has, None where they cannot be told apart.
     """
 
     def __init__(self, blocks: nn.ModuleList | None, layers: Layers, name: str) -> None:
-        self.n_layers = 1
+        self.n_layers, self.blocks = 1, blocks
         self._on_layer: LayerCallback | None = None
         self._reads_output = layers == "last"
         if self._reads_output:

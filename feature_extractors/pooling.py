@@ -45,20 +45,26 @@ def join(parts: Sequence[Part], pooling: str) -> Part:
         return parts[0]
     if pooling == "none":
         return Part(np.concatenate([part.values for part in parts]), n_frames)
-    values = np.stack([part.values for part in parts]).astype(np.float64)  # (parts, layers, width)
-    weights = np.array([part.n_frames for part in parts], dtype=np.float64).reshape(-1, 1, 1) / n_frames
-    return Part(_pool_values(values, weights, pooling).astype(np.float32), n_frames)
+    values = torch.from_numpy(np.stack([part.values for part in parts]).astype(np.float64))  # (parts, layers, width)
+    weights = torch.tensor([part.n_frames for part in parts], dtype=torch.float64) / n_frames
+    return Part(join_values(values, weights, pooling).float().numpy(), n_frames)
 
 
-def _pool_values(values: np.ndarray, weights: np.ndarray, pooling: str) -> np.ndarray:
+def join_values(values: Tensor, weights: Tensor, pooling: str) -> Tensor:
+    """Join what was pooled of an utterance's windows, `(parts, layers, width)`, by their shares `(parts,)` of frames.
+
+    Returns:
+        `(layers, width)`.
+    """
     if pooling == "first":
-        return np.asarray(values[0])
+        return values[0]
     if pooling == "max":
-        return np.asarray(values.max(axis=0))
+        return values.amax(dim=0)
+    weights = weights.view(-1, 1, 1)
     if pooling == "mean":
-        return np.asarray((weights * values).sum(axis=0))
-    means, deviations = np.split(values, 2, axis=-1)
-    mean = (weights * means).sum(axis=0)
+        return (weights * values).sum(dim=0)
+    means, deviations = values.chunk(2, dim=-1)
+    mean = (weights * means).sum(dim=0)
     # The variance of the whole is the mean of the variances plus the variance of the means.
-    variance = (weights * (deviations**2 + (means - mean) ** 2)).sum(axis=0)
-    return np.concatenate([mean, np.sqrt(variance)], axis=-1)
+    variance = (weights * (deviations**2 + (means - mean) ** 2)).sum(dim=0)
+    return torch.cat([mean, variance.sqrt()], dim=-1)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lpgnet.feature_extractors.errors import EncoderError
+from lpgnet.feature_extractors.errors import EncoderError, one_line
 
 # Raised whenever the golden outputs in tests/feature_extractors change; old embeddings are then not found.
 ENCODER_VERSION = 1
@@ -153,6 +153,17 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_json(name: str, file: Path) -> JsonObject:
+    """Read a JSON object, or raise an `EncoderError` that names the encoder and the file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise EncoderError(f"{name}: {file} cannot be read: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise EncoderError(f"{name}: {file} holds no JSON object")
+    return content
+
+
 def resampling() -> dict[str, str]:
     """Describe what turns a recording into the encoder's sampling rate; part of every audio fingerprint."""
     return {"resampler": "soxr", "quality": "HQ", "version": importlib.metadata.version("soxr")}
@@ -206,11 +217,12 @@ def make_spec(
         sampling_rate=sampling_rate,
         max_seconds=float(settings.max_seconds) if audio else None,
         trust_remote_code=settings.trust_remote_code,
-        fingerprint=_digest(digested),
+        fingerprint=digest_json(digested),
         window="tight" if tight else "full",
     )
 
 
-def _digest(content: Mapping[str, object]) -> str:
+def digest_json(content: Mapping[str, object]) -> str:
+    """Digest JSON types to 32 hexadecimal digits, in whatever order they stand."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -14,7 +14,7 @@ from lpgnet.feature_extractors.devices import full_float32
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Embedding, Item
 from lpgnet.feature_extractors.layer_hooks import LayerHooks, cast_to_bfloat16
-from lpgnet.feature_extractors.pooling import Part, join, pool
+from lpgnet.feature_extractors.pooling import Part, join, join_values, pool
 from lpgnet.feature_extractors.spec import EncoderSpec
 from lpgnet.feature_extractors.windows import batches
 
@@ -151,6 +151,31 @@ class TorchEncoder(nn.Module):
             return None
 
     def _pool_batch(self, batch: Sequence[Piece]) -> Pooled:
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        with torch.inference_mode(), full_float32(), autocast:
+            return self._pool(batch)
+
+    def embed(self, items: Sequence[Item]) -> Tensor:
+        """Embed items as `encode` does, but with what a gradient needs, and in the precision that the caller sets.
+
+        Args:
+            items: none of them bad; `pooling` is not none.
+
+        Returns:
+            (N, layers, width) on the encoder's device.
+        """
+        pieces = [piece for cut in self._cut(items) for piece in cut.pieces]
+        groups = batches([piece.size for piece in pieces], self.budget or 0)
+        parts: list[list[tuple[Tensor, int]]] = [[] for _ in items]
+        order = {index: (group, row) for group, own in enumerate(groups) for row, index in enumerate(own)}
+        pooled = [self._pool([pieces[index] for index in group]) for group in groups]
+        for index, piece in enumerate(pieces):
+            group, row = order[index]
+            first, end = pooled[group].spans[row]
+            parts[piece.item].append((pooled[group].values[row], end - first))
+        return torch.stack([_join(own, self.spec.pooling) for own in parts])
+
+    def _pool(self, batch: Sequence[Piece]) -> Pooled:
         layers: list[Tensor] = [torch.empty(0)] * self.n_layers
         spans: list[tuple[int, int]] = []
 
@@ -164,10 +189,17 @@ class TorchEncoder(nn.Module):
             with torch.autocast(self.device.type, enabled=False):
                 layers[index] = pool(hidden, _span_mask(spans, hidden), self.spec.pooling)
 
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
-        with torch.inference_mode(), full_float32(), autocast:
-            self.hooks.run(lambda: self._forward([piece.content for piece in batch]), on_layer)
-            return Pooled(torch.stack(layers, dim=1), spans)
+        self.hooks.run(lambda: self._forward([piece.content for piece in batch]), on_layer)
+        return Pooled(torch.stack(layers, dim=1), spans)
+
+
+def _join(parts: Sequence[tuple[Tensor, int]], pooling: str) -> Tensor:
+    """Join the windows of one item, `(layers, width)` and how many frames each."""
+    if len(parts) == 1:
+        return parts[0][0]
+    values = torch.stack([part for part, _ in parts])
+    counts = values.new_tensor([count for _, count in parts])
+    return join_values(values, counts / counts.sum(), pooling)
 
 
 def last_hidden_state(model: nn.Module, **inputs: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 
+from lpgnet.feature_extractors.adapters import merge
 from lpgnet.feature_extractors.checkpoint import Checkpoint
 from lpgnet.feature_extractors.errors import EncoderError, one_line
 from lpgnet.feature_extractors.padding import fold_weight_norms
@@ -47,6 +48,8 @@ def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool) -> transforme
     encoder: transformers.PreTrainedModel = (
         model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
     )
+    if checkpoint.adapter:
+        merge(encoder, checkpoint.adapter)
     fold_weight_norms(encoder)
     return encoder
 

@@ -16,6 +16,7 @@ from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_
 STAGES = {
     "prepare": "a corpus as distributed -> manifest",
     "features": "manifest -> cached embeddings",
+    "tune": "an encoder -> the same, adapted to the training utterances",
     "train": "embeddings -> model",
     "evaluate": "metrics, intervals and plots of a trained model on its test split",
     "crossval": "a table of results: models x folds x seeds",

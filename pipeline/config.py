@@ -219,6 +219,40 @@ class TrainingConfig:
 
 
 @dataclass
+class TuneConfig:
+    """How an encoder is tuned (LoRA). What is learned, and by which score the epoch is chosen, `training` says.
+
+    Attributes:
+        modality: whose encoder is tuned
+        rank: rank of what is added to each layer's weights
+        alpha: what is added is multiplied by alpha / rank
+        dropout: dropout before the adapters and the heads
+        targets: ends of the names of the linear layers to adapt, such as [q_proj, v_proj]; null takes all those of the
+            transformer blocks
+        epochs: passes over the training utterances (epochs)
+        batch_size: utterances per optimizer step, over all processes and micro-batches (utterances)
+        micro_batches: split each process's batch into this many parts to save memory
+        learning_rate: highest learning rate of the schedule
+        weight_decay: weight decay of AdamW
+        mixed_precision: no, bf16 or fp16 (fp16 needs a CUDA GPU)
+        checkpointing: compute each transformer block twice instead of keeping what it computes, to save memory
+    """
+
+    modality: Literal["audio", "text"] = "audio"
+    rank: Count = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Share = 0.1
+    targets: list[str] | None = None
+    epochs: Count = 10
+    batch_size: Count = 16
+    micro_batches: Count = 1
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.01
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpointing: bool = False
+
+
+@dataclass
 class EvaluationConfig:
     """How a trained model is measured.
 
@@ -373,6 +407,7 @@ class Config:
         splits: which dialogues are for training, development and testing
         model: the network
         training: how a model is trained
+        tune: how an encoder is tuned
         evaluation: how a trained model is measured
         crossval: which runs make up a table
     """
@@ -387,6 +422,7 @@ class Config:
     splits: SplitsConfig = field(default_factory=SplitsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     crossval: CrossvalConfig = field(default_factory=CrossvalConfig)
 

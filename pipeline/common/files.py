@@ -299,9 +299,8 @@ def name_near(name: str, *, beside: Path) -> str:
         The name as it is where no folder is found.
     """
     family, _, model = name.partition(":")
-    # `~somebody` may be nobody, which whoever loads the encoder tells.
-    if family != "hf" or "/" not in model or model.startswith("~") or Path(model).is_dir():
+    if family != "hf":
         return name
-    places = (beside.absolute(), *beside.absolute().parents)
-    found = next((folder for place in places if (folder := place / model).is_dir()), None)
-    return f"hf:{os.path.relpath(found)}" if found else name
+    from lpgnet.feature_extractors.adapters import find_folder
+
+    return f"hf:{find_folder(model, beside=beside)}"

@@ -108,7 +108,7 @@ def _find_stored(spec: EncoderSpec, own: FeatureStore, plan: Plan, stat_cache: S
 
     if not own.missing(request.key for request in plan.requests):
         return StoredRows(own)
-    found = resolve_all_layers(spec, digest_file=_remembered(stat_cache))
+    found = resolve_all_layers(spec, digest_file=remembered(stat_cache))
     if found is None:
         return StoredRows(own)
     whole, layers = found
@@ -163,13 +163,13 @@ def _resolve(config: Config, modality: str, stat_cache: StatCache) -> EncoderSpe
         pooling=settings.pooling,
         precision=_precision(config, modality),
         trust_remote_code=settings.trust_remote_code,
-        digest_file=_remembered(stat_cache),
+        digest_file=remembered(stat_cache),
         max_seconds=config.encoders.audio.max_seconds,
         window=config.encoders.audio.window,
     )
 
 
-def _remembered(stat_cache: StatCache) -> Callable[[Path], str]:
+def remembered(stat_cache: StatCache) -> Callable[[Path], str]:
     """Make a `digest_file` that reads no file again that has not changed."""
     from lpgnet.feature_extractors import digest_file
 

@@ -40,6 +40,7 @@ from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.targets import dimensions_of, inverse_frequency
 from lpgnet.pipeline.training.trained_on import describe_training
+from lpgnet.pipeline.training.tuned import Tuned, find_tuned
 
 INPUTS_FILE = "inputs.json"
 LOG_FILE = "metrics.jsonl"
@@ -72,6 +73,7 @@ class LoadedCorpus:
         lengths: of the utterances whose sound was embedded, by id (seconds).
         silence: what is not speech, by utterance; only of those where that is known.
         ranges: the lowest and the highest rating of each dimension that its raters rated.
+        tuned: what those of the encoders that were tuned have seen.
     """
 
     dialogues: tuple[Dialogue, ...]
@@ -82,6 +84,7 @@ class LoadedCorpus:
     lengths: dict[str, float] = field(default_factory=dict)
     silence: dict[str, Silence] = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict)
+    tuned: Tuned = field(default_factory=Tuned)
 
 
 def load_corpus(config: Config) -> LoadedCorpus:
@@ -115,7 +118,7 @@ def load_corpus(config: Config) -> LoadedCorpus:
     except PipelineError as error:
         raise PipelineError(f"{config.folder / MANIFEST_FILE}: {error}") from None
     corpus = manifest.corpus
-    about = (corpus.name, corpus.about, lengths, silence, corpus.ranges)
+    about = (corpus.name, corpus.about, lengths, silence, corpus.ranges, find_tuned(config, manifest, specs))
     return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), *about)
 
 

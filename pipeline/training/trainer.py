@@ -108,7 +108,7 @@ def train_run(
     check_selection(config.training.select, dimensions_of(config), split.dev)
     if len(split.train) < accelerator.num_processes:
         raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
-    with _locked(folder, accelerator):
+    with locked(folder, accelerator):
         if accelerator.is_main_process:
             open_run(folder, inputs, config)
         accelerator.wait_for_everyone()
@@ -118,7 +118,7 @@ def train_run(
         accelerator.wait_for_everyone()
 
 
-def _locked(folder: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+def locked(folder: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
     """Keep other trainings out of the folder; one process of a launch does that for all."""
     return run_lock(folder) if accelerator.is_main_process else nullcontext()
 

@@ -1,0 +1,33 @@
+"""Stage tune: an encoder -> the same with adapters, which have learned from the training utterances of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lpgnet.pipeline.cli import module_main
+from lpgnet.pipeline.common.console import show
+from lpgnet.pipeline.common.processes import make_accelerator
+from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.evaluation.development import measure_development
+from lpgnet.pipeline.training.runs import load_corpus
+from lpgnet.pipeline.training.splits import make_split
+from lpgnet.pipeline.training.tuned import read_record
+from lpgnet.pipeline.tuning.tuner import TUNED_FOLDER, tune_encoder, tuning_config
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stage from the command line and return the exit code."""
+    config = tuning_config(parse_config("tune", arguments, Config))
+    accelerator = make_accelerator(config.training.device, config.tune.mixed_precision)
+    corpus = load_corpus(config)
+    split = make_split(corpus.dialogues, config.splits)
+    folder = config.folder / TUNED_FOLDER / config.tune.modality
+    tune_encoder(config, corpus, split, folder, accelerator, measure_development)
+    if accelerator.is_main_process:
+        show(read_record(folder).line)
+        show(f"tuned encoder: --encoders.{config.tune.modality}.name hf:{folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    module_main("tune")

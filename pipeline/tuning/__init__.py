@@ -1,0 +1,1 @@
+"""Tuning an encoder on the utterances that train a model."""
