@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
