@@ -65,7 +65,7 @@ def tuning_config(config: Config) -> Config:
     recipe = replace(
         config.training,
         epochs=tune.epochs,
-        patience=tune.epochs,
+        patience=None,
         batch_size=tune.batch_size,
         micro_batches=tune.micro_batches,
         learning_rate=tune.learning_rate,
@@ -249,7 +249,7 @@ class Tuner(Trainer):
             corpus=corpus,
             fold=self.split.name,
             settings=asdict(self.config.tune),
-            epoch=self.progress.best_epoch,
+            epoch=self.best.epoch,
             training=training,
             development=development,
         )
