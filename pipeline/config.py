@@ -293,6 +293,8 @@ class CrossvalConfig:
         overlays: config files, or folders of them; each adds a row with its settings on top of this configuration
             without its preset
         baseline: name of the row that all others are compared with; null is the first
+        tune: modalities, audio or text, whose encoder is tuned once a fold; each row of a model or preset that takes
+            one of them gets a row NAME-tuned beside it
         seeds: runs per row and fold, with the seeds 0, 1, ... (seeds)
         folds: all, or one for only the fold that splits.test names
         refit: once development data has chosen the number of epochs, train as many again on these data too
@@ -304,6 +306,7 @@ class CrossvalConfig:
     presets: list[str] | None = None
     overlays: list[str] = field(default_factory=list)
     baseline: str | None = None
+    tune: list[Literal["text", "audio"]] = field(default_factory=list)
     seeds: Count = 3
     folds: Literal["all", "one"] = "all"
     refit: bool = False

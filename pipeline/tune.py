@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.common.console import show
+from lpgnet.pipeline.common.console import show, show_table
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.evaluation.development import measure_development
+from lpgnet.pipeline.reports.score_tables import tuned_table
 from lpgnet.pipeline.training.runs import load_corpus
 from lpgnet.pipeline.training.splits import make_split
 from lpgnet.pipeline.training.tuned import read_record
-from lpgnet.pipeline.tuning.tuner import TUNED_FOLDER, tune_encoder, tuning_config
+from lpgnet.pipeline.tuning.tuner import tune_encoder, tuned_folder, tuning_config
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,10 +22,12 @@ def main(arguments: Sequence[str]) -> int:
     accelerator = make_accelerator(config.training.device, config.tune.mixed_precision)
     corpus = load_corpus(config)
     split = make_split(corpus.dialogues, config.splits)
-    folder = config.folder / TUNED_FOLDER / config.tune.modality
+    folder = tuned_folder(config, config.tune.modality)
     tune_encoder(config, corpus, split, folder, accelerator, measure_development)
     if accelerator.is_main_process:
-        show(read_record(folder).line)
+        record = read_record(folder)
+        table = tuned_table({f"{record.modality}, epoch {record.epoch}": [record.scores]}, of="tuned encoder")
+        show_table(table.title, table.columns, table.rows)
         show(f"tuned encoder: --encoders.{config.tune.modality}.name hf:{folder}")
     return 0
 

@@ -51,6 +51,7 @@ from lpgnet.pipeline.training.runs import (
 )
 from lpgnet.pipeline.training.splits import Split, overlapping_speakers
 from lpgnet.pipeline.training.trained_on import describe_training, score_held_out
+from lpgnet.pipeline.training.tuned import TuningScores, check_unseen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -76,6 +77,7 @@ class RunResults:
         missing: confusion matrices with utterances lacking a modality, by modality.
         distribution: scores of the fused head against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
+        tuned: scores of the encoders that were tuned, by modality.
     """
 
     fold: str
@@ -94,6 +96,7 @@ class RunResults:
     missing: Missing
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
+    tuned: dict[str, TuningScores] = field(default_factory=dict)
 
     @property
     def fused(self) -> Scores:
@@ -113,8 +116,10 @@ def evaluate_run(
         The results and their folder.
 
     Raises:
-        PipelineError: the run has no trained model, or one trained on different embeddings, labels, splits or data.
+        PipelineError: the run has no trained model, or one trained on different embeddings, labels, splits or data; or
+            an encoder was tuned on what is tested on.
     """
+    check_unseen(corpus.tuned, split)
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
     check_same_protocol(run_folder, run_inputs(config, corpus, split))
     kept = kept_modalities(model, config.evaluation)
@@ -131,7 +136,9 @@ def evaluate_run(
         accelerator=accelerator,
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    tested = MeasuredModel(kept, temperature, parameters, training_cost(run_folder), missing, model.config.rated)
+    tested = MeasuredModel(
+        kept, temperature, parameters, training_cost(run_folder), missing, model.config.rated, _tuned(corpus, kept)
+    )
     results = measure_run(tested, split, outcomes, config.classes, config.evaluation)
     whole = kept == model.config.modality_names
     folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"
@@ -141,6 +148,10 @@ def evaluate_run(
             _tell_score(run_folder, model.config, corpus, split, results)
     accelerator.wait_for_everyone()
     return results, folder
+
+
+def _tuned(corpus: LoadedCorpus, modalities: Sequence[str]) -> dict[str, TuningScores]:
+    return {name: record.scores for name, record in corpus.tuned.records.items() if name in modalities}
 
 
 def _tell_score(
@@ -191,6 +202,7 @@ class MeasuredModel:
     Attributes:
         temperature: the calibration temperature of its predictions.
         ranges: of the dimensions that it predicts.
+        tuned: scores of those of its encoders that were tuned.
     """
 
     modalities: list[str]
@@ -199,6 +211,7 @@ class MeasuredModel:
     training: TrainingCost | None
     missing: Missing
     ranges: Ranges = field(default_factory=dict)
+    tuned: dict[str, TuningScores] = field(default_factory=dict)
 
 
 def measure_run(
@@ -223,6 +236,7 @@ def measure_run(
         missing=model.missing,
         distribution=score_distribution([predictions], settings),
         dimensions=score_dimensions([predictions], model.ranges, settings),
+        tuned=model.tuned,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lpgnet.pipeline.config import Config, CorpusConfig, SplitsConfig, TrainingConfig
@@ -31,6 +31,7 @@ from lpgnet.pipeline.evaluation.missing import Missing, add_missing
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions, words_seen
 from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
 from lpgnet.pipeline.evaluation.tables import Job, Row, baseline_of
+from lpgnet.pipeline.training.tuned import TuningScores
 
 RESULTS_FILE = "results.json"
 
@@ -95,6 +96,7 @@ class TableRow(Scores):
         distribution: scores against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
         refit: whether the models were trained once more, on the development dialogues too.
+        tuned: scores of the encoders that were tuned, by modality, one of each fold.
     """
 
     model: str
@@ -113,6 +115,7 @@ class TableRow(Scores):
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
     refit: bool = False
+    tuned: dict[str, list[TuningScores]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,14 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         distribution=score_distribution(predictions_of(runs), settings),
         dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
         refit=row.config.crossval.refit,
+        tuned=_tuned({job.fold: run for job, run in zip(jobs, measured, strict=True)}),
     )
+
+
+def _tuned(folds: Mapping[str, RunResults]) -> dict[str, list[TuningScores]]:
+    """Return the scores of each modality's tuned encoders, one of each fold: its runs share it."""
+    modalities = {name: None for run in folds.values() for name in run.tuned}
+    return {name: [run.tuned[name] for run in folds.values() if name in run.tuned] for name in modalities}
 
 
 def _ranges(measured: Sequence[RunResults]) -> Ranges:

@@ -15,6 +15,7 @@ from lpgnet.pipeline.config import (
     EvaluationConfig,
     SplitsConfig,
     TrainingConfig,
+    TuneConfig,
     config_from,
     parse_config,
 )
@@ -22,8 +23,10 @@ from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
 from lpgnet.pipeline.model_config import ModelConfig
-from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, run_inputs
+from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, model_modalities, run_inputs
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
+from lpgnet.pipeline.training.tuned import check_unseen
+from lpgnet.pipeline.tuning.tuner import tuned_folder
 
 MEASURED_FILE = "measured.json"
 # Raised whenever the files of a measured run change: the run is then measured again, but not trained again.
@@ -32,10 +35,15 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table."""
+    """A row of the table.
+
+    Attributes:
+        tuned: modalities of which each fold has a tuned encoder of its own.
+    """
 
     name: str
     config: Config
+    tuned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Job:
 
 
 def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
-    """Make a row for each model, then for each preset, then for each overlay.
+    """Make a row for each model, then for each preset, with one beside it by tuned encoders, then for each overlay.
 
     The preset of the configuration is beneath none of the others: rows of models and overlays are made as if it named
     none. An overlay is added to the command as one more `--config`, so it may name a preset for itself.
@@ -70,6 +78,7 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
     presets = own if config.crossval.presets is None else config.crossval.presets
     rows = [Row(name, _of_type(bare, name)) for name in config.crossval.models]
     rows += [_preset_row(name, arguments) for name in presets]
+    rows = [one for row in rows for one in (row, *_tuned_row(row, config.crossval))]
     rows += [
         Row(path.stem, parse_config("crossval", [*without, "--config", str(path)], Config))
         for path in _overlay_files(config.crossval.overlays)
@@ -86,6 +95,12 @@ def _preset_row(name: str, arguments: Sequence[str]) -> Row:
     """Make the row of a preset: its network, as a row of a model is that model, and its values beneath all others."""
     own = parse_config("crossval", ["--preset", name], Config)
     return Row(name, _of_type(parse_config("crossval", [*arguments, "--preset", name], Config), own.model.type))
+
+
+def _tuned_row(row: Row, crossval: CrossvalConfig) -> list[Row]:
+    """Make the row by tuned encoders, of a model that takes what they embed."""
+    taken = tuple(name for name in model_modalities(row.config) if name in crossval.tune)
+    return [replace(row, name=f"{row.name}-tuned", tuned=taken)] if taken else []
 
 
 def _check_rows(rows: Sequence[Row], config: Config) -> None:
@@ -124,11 +139,25 @@ def runs_folder(config: Config) -> Path:
 def make_jobs(rows: Sequence[Row], folder: Path) -> list[Job]:
     """Make a job for every run of the table."""
     return [
-        Job(row.name, split.name, _seeded(row.config, seed), folder / row.name / split.name / f"seed{seed}")
+        Job(row.name, split.name, _seeded(_of_fold(row, split), seed), folder / row.name / split.name / f"seed{seed}")
         for row in rows
         for split in splits_of(row.config)
         for seed in range(row.config.crossval.seeds)
     ]
+
+
+def _of_fold(row: Row, split: Split) -> Config:
+    config = row.config
+    for modality in row.tuned:
+        config = with_tuned(config, modality, split.name)
+    return config
+
+
+def with_tuned(config: Config, modality: str, fold: str) -> Config:
+    """Return a configuration with the encoder that was tuned for a fold."""
+    name = f"hf:{tuned_folder(config, modality, fold)}"
+    encoder = {modality: replace(getattr(config.encoders, modality), name=name)}
+    return replace(config, encoders=replace(config.encoders, **encoder))
 
 
 def _seeded(config: Config, seed: int) -> Config:
@@ -150,6 +179,7 @@ def corpus_of(config: Config) -> LoadedCorpus:
         preset=None,
         splits=SplitsConfig(),
         model=ModelConfig(),
+        tune=TuneConfig(),
         training=TrainingConfig(drop_unlabelled=config.training.drop_unlabelled),
         evaluation=EvaluationConfig(),
         crossval=CrossvalConfig(),
@@ -179,8 +209,14 @@ def stamp_of(job: Job) -> dict[str, object]:
 
 
 def split_of(job: Job) -> Split:
-    """Return the split of a run's fold."""
-    return next(split for split in splits_of(job.config) if split.name == job.fold)
+    """Return the split of a run's fold.
+
+    Raises:
+        PipelineError: an encoder was tuned on what it tests on.
+    """
+    split = next(split for split in splits_of(job.config) if split.name == job.fold)
+    check_unseen(corpus_of(job.config).tuned, split)
+    return split
 
 
 def table_folder(config: Config) -> Path:

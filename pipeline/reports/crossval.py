@@ -18,7 +18,7 @@ from lpgnet.pipeline.evaluation.table_results import TableResults, TableRow
 from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval, with_spread
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
-from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, votes_table
+from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, tuned_table, votes_table
 from lpgnet.pipeline.reports.targets import describe_calibration, describe_choice, describe_targets
 from lpgnet.pipeline.reports.templates import templates
 
@@ -91,9 +91,14 @@ def escape_latex(text: str) -> str:
 
 
 def tables(results: TableResults) -> list[Table]:
-    """Return the table of scores, and those against votes and ratings as far as the corpus has some."""
+    """Return the table of scores, those against votes and ratings as far as there are some, and of tuned encoders."""
     found = (_scores_table(results, with_spread), _votes(results, with_spread), _ratings(results, with_spread))
-    return [table for table in found if table.rows]
+    return [table for table in (*found, _tuned(results)) if table.rows]
+
+
+def _tuned(results: TableResults) -> Table:
+    scores = {f"{row.model}: {name}": scores for row in results.rows for name, scores in row.tuned.items()}
+    return tuned_table(scores, of="model: encoder")
 
 
 def _scores_table(results: TableResults, write: Write) -> Table:
@@ -187,6 +192,7 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         votes=(_votes(results, mean_and_deviation), _votes_by(results, with_interval)),
         most_points=MOST_POINTS,
         ratings=(_ratings(results, mean_and_deviation), _ratings_by(results, with_interval)),
+        tuned=_tuned(results),
         targets=_of_rows(results, lambda row: describe_targets(row.training), separator="; "),
         calibration=_of_rows(results, lambda row: describe_calibration(row.training), separator="; "),
         names=NAMES,

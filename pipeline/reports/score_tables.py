@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
@@ -11,6 +12,7 @@ from lpgnet.pipeline.evaluation.distributions import DistributionScores
 from lpgnet.pipeline.evaluation.inference import FUSED
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import OverRuns, with_interval
+from lpgnet.pipeline.training.tuned import TuningScores
 
 ABOUT_VOTES = (
     "JSD is the Jensen-Shannon divergence between the predicted probabilities and the shares of the raters' votes: "
@@ -25,6 +27,10 @@ ABOUT_RATINGS = (
     "unrelated; higher is better.",
     "Pearson is the correlation whatever the predictions' scale and offset; higher is better.",
     "RMSE is the root of the mean squared error, in the corpus's own units; lower is better.",
+)
+ABOUT_TUNED = (
+    "A tuned encoder's embeddings of utterances that it has learned from tell their labels more readily than those of "
+    "others: the wider the gap, the less of what a model learns from the former holds for new speech.",
 )
 
 # Writes one of the scores as a cell.
@@ -67,11 +73,32 @@ def ratings_table(scores: Mapping[str, DimensionScores], write: Write, *, of: st
     return Table(title, [of, *RATINGS.values(), "n", "range"], rows, ABOUT_RATINGS)
 
 
+def tuned_table(scores: Mapping[str, Sequence[TuningScores]], *, of: str) -> Table:
+    """Return a row for each of `scores`, the means over some tuned encoders; names are under the heading `of`."""
+
+    def mean(values: Iterable[float]) -> str:
+        return f"{fmean(values):.3f}"
+
+    rows = [
+        [
+            name,
+            mean(one.training.weighted_f1 for one in tuned),
+            mean(one.development.weighted_f1 for one in tuned),
+            mean(one.gap for one in tuned),
+            f"{sum(one.training.n for one in tuned)} / {sum(one.development.n for one in tuned)}",
+        ]
+        for name, tuned in scores.items()
+    ]
+    columns = [of, "training", "development", "gap", "n"]
+    return Table("Tuned encoders: weighted F1 of the heads that they were tuned with", columns, rows, ABOUT_TUNED)
+
+
 def run_tables(results: RunResults) -> list[Table]:
-    """Return the tables of a run against votes and ratings, as far as the test split has some."""
+    """Return the tables of a run against votes and ratings, as far as there are some, and of tuned encoders."""
     heads = {FUSED: results.distribution} if results.distribution else {}
     found = [
         votes_table(heads, with_interval, of="head"),
         ratings_table(results.dimensions, with_interval, of="dimension"),
+        tuned_table({modality: [scores] for modality, scores in results.tuned.items()}, of="encoder"),
     ]
     return [table for table in found if table.rows]

@@ -52,6 +52,7 @@ from lpgnet.pipeline.training.selection import Selection, check_selection
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.targets import check_targets, dimensions_of, vote_shares
 from lpgnet.pipeline.training.trained_on import score_held_out
+from lpgnet.pipeline.training.tuned import check_unseen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -120,6 +121,7 @@ def train_run(
         if accelerator.is_main_process:
             say(f"train: up to date ({folder})")
         return
+    check_unseen(corpus.tuned, split)
     check_targets(config, corpus.ranges, split.train)
     check_selection(config.training.select, dimensions_of(config), split.dev)
     if len(split.train) < accelerator.num_processes:

@@ -54,6 +54,19 @@ class TuningScore:
 
 
 @dataclass(frozen=True)
+class TuningScores:
+    """Of a tuned encoder, on what it has learned from and on the development utterances that its epoch was chosen by."""
+
+    training: TuningScore
+    development: TuningScore
+
+    @property
+    def gap(self) -> float:
+        """How much better it is on what it has learned from (weighted F1)."""
+        return float(self.training.weighted_f1 - self.development.weighted_f1)
+
+
+@dataclass(frozen=True)
 class Seen:
     """Some utterances that an encoder was tuned on, or that its epoch was chosen by."""
 
@@ -92,18 +105,9 @@ class TunedRecord:
     development: Seen
 
     @property
-    def gap(self) -> float:
-        """How much better it is on what it has learned from (weighted F1)."""
-        return float(self.training.score.weighted_f1 - self.development.score.weighted_f1)
-
-    @property
-    def line(self) -> str:
-        """Say it in one line."""
-        known, new = self.training.score, self.development.score
-        return (
-            f"tuned {self.modality} encoder: weighted F1 {known.weighted_f1:.3f} on the {known.n} utterances that it has "
-            f"learned from, {new.weighted_f1:.3f} on {new.n} of development (epoch {self.epoch})"
-        )
+    def scores(self) -> TuningScores:
+        """What it scores on both."""
+        return TuningScores(self.training.score, self.development.score)
 
 
 def read_record(folder: Path) -> TunedRecord:
@@ -115,10 +119,11 @@ def read_record(folder: Path) -> TunedRecord:
     return read_json(folder / RECORD_FILE, TunedRecord)
 
 
-def tuned_folder(spec: EncoderSpec) -> Path | None:
+def folder_of(spec: EncoderSpec) -> Path | None:
     """Return the folder of a tuned encoder; None for any other."""
     family, _, model = spec.name.partition(":")
-    return Path(model) if family == "hf" and is_tuned(Path(model).expanduser()) else None
+    folder = Path(model).expanduser() if family == "hf" else None
+    return folder if folder and is_tuned(folder) else None
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Tuned:
 
 def find_tuned(config: Config, manifest: Manifest, specs: Mapping[str, EncoderSpec]) -> Tuned:
     """Find what the encoders of a corpus were tuned on."""
-    folders = {modality: tuned_folder(spec) for modality, spec in specs.items()}
+    folders = {modality: folder_of(spec) for modality, spec in specs.items()}
     records = {modality: read_record(folder) for modality, folder in folders.items() if folder}
     return Tuned(records, contents_of(config, manifest)) if records else Tuned()
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lpgnet.feature_extractors import digest_file, load_encoder
-from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD_FILE
+from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD_FILE, is_tuned
 from lpgnet.feature_extractors.checkpoint import find_checkpoint
 from lpgnet.feature_extractors.spec import digest_json
 from lpgnet.feature_extractors.torch_encoder import TorchEncoder
@@ -51,6 +51,12 @@ TUNED_FOLDER = "tuned"
 PUBLISHED = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD_FILE)
 
 
+def tuned_folder(config: Config, modality: str, fold: str | None = None) -> Path:
+    """Return the folder of an experiment's tuned encoder; each fold of a table has one of its own."""
+    folder = config.folder / TUNED_FOLDER / modality
+    return folder if fold is None else folder / "folds" / fold
+
+
 def tuning_config(config: Config) -> Config:
     """Return the configuration of the run that tunes an encoder: heads on its embeddings alone, by its own recipe.
 
@@ -81,9 +87,14 @@ def tuning_config(config: Config) -> Config:
 
 
 def _check_tunable(name: str, modality: str) -> None:
-    if not name.startswith("hf:"):
+    family, _, model = name.partition(":")
+    if family != "hf":
         raise UsageError(
-            f"key 'encoders.{modality}.name': {name} has no layers that lpgnet tune can adapt; name one of the family hf:"
+            f"key 'encoders.{modality}.name': {name} has no layers that can be adapted; name an encoder of the family hf"
+        )
+    if is_tuned(Path(model).expanduser()):
+        raise UsageError(
+            f"key 'encoders.{modality}.name': {name} is tuned already; name the encoder that it was made of"
         )
 
 
