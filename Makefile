@@ -30,7 +30,7 @@ install = if command -v uv >/dev/null; then \
 stage = $(if $(LAUNCH),$(LAUNCH) -m lpgnet.pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare features train evaluate crossval ablations predict serve export test lint bench docs clean
+.PHONY: help setup demo prepare features tune train evaluate crossval ablations predict serve export test lint bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -64,6 +64,9 @@ prepare: $(READY) ## corpus -> manifest
 
 features: prepare ## manifest -> cached embeddings
 	$(call stage,features)
+
+tune: features ## an encoder adapted to the training utterances (then --encoders.audio.name hf:work/NAME/tuned/audio)
+	$(call stage,tune)
 
 train: features ## embeddings -> model
 	$(call stage,train)

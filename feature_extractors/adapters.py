@@ -22,6 +22,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Says which encoder was tuned, and which utterances it has seen since; `lpgnet tune` writes it last.
 RECORD_FILE = "tuned.json"
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD_FILE)
 # Where an exported adapter has a copy of its encoder.
 BASE_FOLDER = "base"
 # By which peft's names of weights begin.
@@ -67,7 +68,7 @@ class Adapter:
         """
         if digest_json(base) != self.base_content:
             raise EncoderError(
-                f"{self.name}: was tuned from {self.base}, but {self.base_folder} holds other weights or another"
+                f"{self.name}: was made for {self.base}, but {self.base_folder} holds other weights or another"
                 f" config.json now; put the encoder back as it was, or run lpgnet tune again"
             )
         return {"scale": self.scale, "weights": digest(self.folder / ADAPTER_WEIGHTS)}

@@ -122,9 +122,15 @@ def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
 
 
 def _bundle(source: Path, folder: Path) -> None:
+    from lpgnet.feature_extractors.adapters import ADAPTER_FILES, BASE_FOLDER
     from lpgnet.feature_extractors.checkpoint import find_checkpoint
 
     for modality, spec in model_encoders(load_model(source), source).items():
         family, _, name = spec.name.partition(":")
         if family == "hf":
-            shutil.copytree(find_checkpoint(name, spec.name).folder, folder / modality, dirs_exist_ok=True)
+            found, copy = find_checkpoint(name, spec.name), folder / modality
+            if found.adapter:
+                copy.mkdir(parents=True)
+                for file in ADAPTER_FILES:
+                    shutil.copy2(found.adapter.folder / file, copy)
+            shutil.copytree(found.folder, copy / BASE_FOLDER if found.adapter else copy, dirs_exist_ok=True)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from lpgnet.cache import StatCache, text_key
 from lpgnet.feature_extractors.adapters import RECORD_FILE, is_tuned
 from lpgnet.pipeline.common.files import read_json
-from lpgnet.pipeline.common.ranges import Count, Fraction
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
@@ -48,14 +47,14 @@ class TuningScore:
         n: labelled utterances.
     """
 
-    weighted_f1: Fraction
-    ua: Fraction
-    n: Count
+    weighted_f1: float
+    ua: float
+    n: int
 
 
 @dataclass(frozen=True)
 class TuningScores:
-    """Of a tuned encoder, on what it has learned from and on the development utterances that its epoch was chosen by."""
+    """Of a tuned encoder: on what it has learned from, and on what its epoch was chosen by."""
 
     training: TuningScore
     development: TuningScore
@@ -100,7 +99,7 @@ class TunedRecord:
     corpus: str
     fold: str
     settings: dict[str, Any]
-    epoch: Count
+    epoch: int
     training: Seen
     development: Seen
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lpgnet.feature_extractors import digest_file, load_encoder
-from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD_FILE, is_tuned
+from lpgnet.feature_extractors.adapters import ADAPTER_FILES, RECORD_FILE, is_tuned
 from lpgnet.feature_extractors.checkpoint import find_checkpoint
 from lpgnet.feature_extractors.spec import digest_json
 from lpgnet.feature_extractors.torch_encoder import TorchEncoder
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 TUNED_FOLDER = "tuned"
-PUBLISHED = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD_FILE)
 
 
 def tuned_folder(config: Config, modality: str, fold: str | None = None) -> Path:
@@ -90,7 +89,7 @@ def _check_tunable(name: str, modality: str) -> None:
     family, _, model = name.partition(":")
     if family != "hf":
         raise UsageError(
-            f"key 'encoders.{modality}.name': {name} has no layers that can be adapted; name an encoder of the family hf"
+            f"key 'encoders.{modality}.name': {name} has no layers that can be adapted; name one of the family hf"
         )
     if is_tuned(Path(model).expanduser()):
         raise UsageError(
@@ -151,7 +150,7 @@ def _open(folder: Path, inputs: dict[str, object], config: Config) -> None:
 
 
 def _is_published(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in PUBLISHED)
+    return all((folder / name).is_file() for name in ADAPTER_FILES)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def edit(path: Path, **values: object) -> None:
 def test_another_encoder_of_that_name_is_refused(tmp_path: Path) -> None:
     make_adapter(tmp_path, "text")
     edit(tmp_path / RECORD_FILE, base={"name": f"hf:{DEMO / 'audio'}", "content": "0" * 32})
-    with pytest.raises(EncoderError, match="was tuned from hf:.*holds other weights"):
+    with pytest.raises(EncoderError, match="holds other weights"):
         resolve_spec(f"hf:{tmp_path}")
 
 
@@ -169,5 +169,5 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, damage: str) -> Non
     save_file(weights, path)
     if damage == "bytes":
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(EncoderError, match="adapter_model.safetensors"):
+    with pytest.raises(EncoderError, match=r"adapter_model\.safetensors"):
         load_encoder(f"hf:{tmp_path}")

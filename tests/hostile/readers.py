@@ -288,6 +288,36 @@ def _encoder(modality: str, file: str, *, load: bool = False) -> Reader:
     return Reader(file, lambda path: use(f"hf:{path.parent}"), (sample,), others, slow=load)
 
 
+def _tuned(file: str) -> Reader:
+    """A tuned encoder that adds nothing to one layer, and its record."""
+    import torch
+
+    from lpgnet.feature_extractors import digest_file, load_encoder
+    from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, RECORD_FILE
+    from lpgnet.feature_extractors.checkpoint import find_checkpoint
+    from lpgnet.feature_extractors.spec import digest_json
+    from lpgnet.model.weights import write_weights
+    from lpgnet.pipeline.common.files import to_json
+    from lpgnet.pipeline.training.tuned import Base, Content, Seen, TunedRecord, TuningScore, read_record
+
+    name, layer = f"hf:{_ENCODERS / 'text'}", f"{PREFIX}encoder.layer.0.attention.self.query"
+    base = Base(name, digest_json(find_checkpoint(name.removeprefix("hf:"), name).content(digest_file)))
+    seen = Seen([Content(_FINGERPRINT * 2, None), Content(None, _FINGERPRINT * 2)], TuningScore(0.5, 0.5, 2))
+    record = TunedRecord(base, "text", "demo", "3", {"rank": 1}, 1, seen, seen)
+    halves = {f"{layer}.lora_A.weight": torch.ones(1, 128), f"{layer}.lora_B.weight": torch.zeros(128, 1)}
+    files = {
+        RECORD_FILE: json.dumps(to_json(record)).encode(),
+        ADAPTER_CONFIG: json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "use_dora": False}).encode(),
+        ADAPTER_WEIGHTS: _written(ADAPTER_WEIGHTS, lambda folder: write_weights(folder / ADAPTER_WEIGHTS, halves)),
+    }
+
+    def read(path: Path) -> None:
+        read_record(path.parent)
+        load_encoder(f"hf:{path.parent}")
+
+    return Reader(file, read, (files.pop(file),), files, slow=True)
+
+
 def _encoder_index() -> Reader:
     from lpgnet.feature_extractors import resolve_spec
 
@@ -515,6 +545,9 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "encoder-index": _encoder_index,
     "encoder-text": lambda: _encoder("text", "config.json", load=True),
     "encoder-tokenizer": lambda: _encoder("text", "tokenizer_config.json", load=True),
+    "tuned-record": lambda: _tuned("tuned.json"),
+    "tuned-config": lambda: _tuned("adapter_config.json"),
+    "tuned-weights": lambda: _tuned("adapter_model.safetensors"),
     "encoder-audio": lambda: _encoder("audio", "config.json", load=True),
     "yaml": _yaml,
     "yaml-keys": _yaml_keys,
