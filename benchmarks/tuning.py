@@ -1,6 +1,6 @@
 """What tuning an encoder takes: seconds and memory of a step, by precision, and with checkpointing.
 
-Run `python benchmarks/tuning.py`; it prints a Markdown table, and `--write` puts it into docs/benchmarks.md. Each row is
+Run `python benchmarks/tuning.py`; it prints a Markdown table, and `--write` puts it into docs/benchmarks.md. A row is
 a process of its own that takes a few steps on utterances of 3 seconds of noise, by the demo's audio encoder and by a
 wav2vec2 of base size with random weights. Memory is the process's peak during the steps, less what it held before.
 """

@@ -101,8 +101,7 @@ class TorchEncoder(nn.Module):
         """
         cuts = self._cut(items)
         pieces = [piece for cut in cuts for piece in cut.pieces]
-        budget = self.budget if batch_budget is None or self.budget is None else batch_budget
-        groups = batches([piece.size for piece in pieces], budget or 0)
+        groups = self._groups(pieces, batch_budget)
         parts: list[list[Part]] = [[] for _ in items]
         for piece, part in zip(pieces, self._parts(pieces, groups), strict=True):
             parts[piece.item].append(part)
@@ -115,6 +114,10 @@ class TorchEncoder(nn.Module):
             Embedding(part.values, part.n_frames, cut.flags, *cost)
             for part, cut, cost in zip(joined, cuts, costs, strict=True)
         ]
+
+    def _groups(self, pieces: Sequence[Piece], batch_budget: int | None) -> list[list[int]]:
+        budget = self.budget if batch_budget is None or self.budget is None else batch_budget
+        return batches([piece.size for piece in pieces], budget or 0)
 
     def _parts(self, pieces: Sequence[Piece], groups: Sequence[list[int]]) -> list[Part]:
         """Return a part of every piece, in the pieces' order."""
@@ -155,17 +158,18 @@ class TorchEncoder(nn.Module):
         with torch.inference_mode(), full_float32(), autocast:
             return self._pool(batch)
 
-    def embed(self, items: Sequence[Item]) -> Tensor:
+    def embed(self, items: Sequence[Item], batch_budget: int | None = None) -> Tensor:
         """Embed items as `encode` does, but with what a gradient needs, and in the precision that the caller sets.
 
         Args:
             items: none of them bad; `pooling` is not none.
+            batch_budget: as in `encode`.
 
         Returns:
             (N, layers, width) on the encoder's device.
         """
         pieces = [piece for cut in self._cut(items) for piece in cut.pieces]
-        groups = batches([piece.size for piece in pieces], self.budget or 0)
+        groups = self._groups(pieces, batch_budget)
         parts: list[list[tuple[Tensor, int]]] = [[] for _ in items]
         order = {index: (group, row) for group, own in enumerate(groups) for row, index in enumerate(own)}
         pooled = [self._pool([pieces[index] for index in group]) for group in groups]

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from lpgnet.feature_extractors import Item
 
+# Where an encoder takes one waveform at a time, as is best for extraction on a CPU: some ten seconds of sound together
+# are up to 1.7 times faster where gradients are computed too.
+BATCH_SAMPLES = 160_000
+
 
 class TuningModel(nn.Module):
     """Stands for an `EmotionModel` in training: its inputs are the places of utterances, which it embeds itself.
@@ -85,9 +89,8 @@ class TuningModel(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor], *args: Any, **targets: Any) -> EmotionOutput:
         """Embed utterances and predict, as the heads' `forward` does from embeddings."""
         places = inputs[self.modality].flatten().long().tolist()
-        embeddings = self.encoder.embed(
-            [read_item(self.requests[place], self.encoder.sampling_rate) for place in places]
-        )
+        items = [read_item(self.requests[place], self.encoder.sampling_rate) for place in places]
+        embeddings = self.encoder.embed(items, self.encoder.budget or BATCH_SAMPLES)
         output: EmotionOutput = self.head({self.modality: embeddings[:, None]}, *args, **targets)
         return output
 

@@ -123,18 +123,13 @@ def tune_encoder(
     check_targets(config, corpus.ranges, split.train)
     check_selection(config.training.select, dimensions_of(config), split.dev)
     with locked(folder, accelerator):
+        # First, since it refuses what cannot be tuned: another tuning in the folder is then left where it is.
+        material = Material.of(config, corpus, split)
+        model = make_tuning_model(config, corpus, split, material, accelerator)
         if accelerator.is_main_process:
             _open(folder, inputs, config)
         accelerator.wait_for_everyone()
-        material = Material.of(config, corpus, split)
-        tuner = Tuner(
-            config,
-            material,
-            folder,
-            accelerator,
-            make_tuning_model(config, corpus, split, material, accelerator),
-            measure,
-        )
+        tuner = Tuner(config, material, folder, accelerator, model, measure)
         tuner.fit()
         tuner.publish(corpus.name)
         if accelerator.is_main_process:

@@ -96,7 +96,7 @@ def test_a_split_that_develops_on_what_it_has_learned_from_is_refused(made: Work
 
 def test_a_table_of_other_folds_is_refused(made: Workplace, run: Run) -> None:
     arguments = made.arguments("crossval", *using(made), "--crossval.seeds", "1")
-    fails(run, arguments, "was tuned on 20 utterances of the test split 1")
+    fails(run, arguments, "was tuned on", "of the test split 1")
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
