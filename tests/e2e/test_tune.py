@@ -84,7 +84,7 @@ def test_train_evaluate_predict_and_export_take_it(
 
 def test_a_split_that_tests_on_what_it_has_seen_is_refused(made: Workplace, run: Run) -> None:
     for stage in ("train", "evaluate"):
-        arguments = made.arguments(stage, *using(made), "--splits.test", "[1]")
+        arguments = made.arguments(stage, *using(made), "--splits.test", '["1"]')
         err = fails(run, arguments, "was tuned on", "of the test split 1", "encoders.audio.name")
         assert "s1d" in err and "more" in err
 
