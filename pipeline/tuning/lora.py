@@ -93,7 +93,7 @@ def _run(encoder: TorchEncoder, layers: Mapping[str, nn.Module], probe: Item) ->
     return ran
 
 
-def adapter_parts(encoder: TorchEncoder) -> dict[str, nn.Module]:
+def adapter_parts(encoder: TorchEncoder) -> dict[str, nn.Linear]:
     """Return the two halves of every adapter of an encoder, by the name of their weights in peft's format."""
     halves = ("lora_A", "lora_B")
     return {
@@ -107,8 +107,8 @@ def adapter_parts(encoder: TorchEncoder) -> dict[str, nn.Module]:
 def set_dropout(encoder: TorchEncoder, *, on: bool) -> None:
     """Turn the dropout before the adapters on or off; all else of the encoder stays as when it embeds."""
     for module in encoder.model.modules():
-        if hasattr(module, "lora_dropout"):
-            module.lora_dropout.train(on)
+        if isinstance(dropout := getattr(module, "lora_dropout", None), nn.Module):
+            dropout.train(on)
 
 
 def checkpoint_blocks(encoder: TorchEncoder) -> None:
@@ -125,7 +125,8 @@ def write_adapter(folder: Path, encoder: TorchEncoder, config: LoraConfig) -> No
         encoder: has the adapters.
         config: they were made by.
     """
-    values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
+    settings = config.to_dict()  # type: ignore[no-untyped-call]
+    values = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
     described = {"base_model_name_or_path": encoder.spec.name.removeprefix("hf:"), "inference_mode": True}
     write_json(folder / ADAPTER_CONFIG, values | described)
     write_weights(folder / ADAPTER_WEIGHTS, {name: part.weight for name, part in adapter_parts(encoder).items()})
