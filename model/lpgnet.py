@@ -22,7 +22,13 @@ from torch import Tensor, nn
 from lpgnet.model.base import EmotionModel, EmotionOutput, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
 from lpgnet.model.layers import MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
+from lpgnet.model.neighbors import NEIGHBORS, at_neighbors, neighbors, voices
 from lpgnet.model.ratings import RatingHeads
+
+# Utterances that a further local layer sees, this one included.
+LOCAL_REACH = 3
+# Share of the dialogues whose speakers are hidden in training, so that a model can do without them.
+HIDDEN_SPEAKERS = 0.1
 
 
 def attend(
@@ -34,6 +40,8 @@ def attend(
     heads: int,
     causal: bool = False,
     slopes: Tensor | None = None,
+    voice_bias: Tensor | None = None,
+    speakers: Tensor | None = None,
 ) -> Tensor:
     """Attention of every path in one call; a query that has no key left gets a zero context.
 
@@ -43,6 +51,8 @@ def attend(
         heads: h.
         causal: whether a query sees no later key.
         slopes: (P, h), taken off the scores per turn of distance; or None.
+        voice_bias: (P, h, 2), added to the scores of turns of the same voice, and of two voices; or None.
+        speakers: (B, L), negative where the speaker is not told, for `voice_bias`.
 
     Returns:
         (P, B, L, d).
@@ -54,8 +64,11 @@ def attend(
     has_key = allowed.any(-1, keepdim=True)  # (P, B, 1, 1 or L, 1)
     # A softmax over no key is NaN, its gradient too: such a query looks at everything and is zeroed below.
     mask = allowed | ~has_key
-    if slopes is not None:
-        mask = _distance_bias(slopes, length)[:, None].to(queries.dtype).masked_fill(~mask, -torch.inf)
+    biases = [] if slopes is None else [_distance_bias(slopes, length)[:, None]]  # (P, 1, h, L, L)
+    if voice_bias is not None and speakers is not None:
+        biases.append(_voice_bias(voice_bias, speakers))  # (P, B, h, L, L)
+    if biases:
+        mask = sum(biases[1:], biases[0]).to(queries.dtype).masked_fill(~mask, -torch.inf)
 
     def split(x: Tensor) -> Tensor:
         by_head: Tensor = x.unflatten(-1, (heads, -1))  # (P, B, L, h, d / h)
@@ -70,6 +83,13 @@ def _distance_bias(slopes: Tensor, length: int) -> Tensor:
     """Minus slope times distance in turns, (P, h) -> (P, h, L, L)."""
     turns = torch.arange(length, device=slopes.device)
     return -slopes[..., None, None] * (turns[:, None] - turns).abs()
+
+
+def _voice_bias(bias: Tensor, speakers: Tensor) -> Tensor:
+    """The biases of turns of the same voice and of two voices, (P, h, 2) and (B, L) -> (P, B, h, L, L)."""
+    same, other = voices(speakers, torch.ones_like(speakers, dtype=torch.bool))
+    of_same, of_other = bias[:, None, ..., None, None].unbind(3)  # (P, 1, h, 1, 1)
+    return of_same * same[:, None] + of_other * other[:, None]
 
 
 def fuse(refined: Tensor, scores: Tensor | None, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +136,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         self.key_value = StackedLinear(projections, d, 2 * d)
         self.raw_slopes = _raw_slopes(paths, config.num_attention_heads) if config.distance_bias else None
         self.context = StackedLinear(paths, d, d)
-        self.context_norm = MaskedBatchNorm(paths, d)
+        self.context_norm = MaskedBatchNorm(paths, d) if config.context_norm == "batch" else StackedLayerNorm(paths, d)
         self.feed_norm = StackedLayerNorm(paths, d)
         self.feed_in = StackedLinear(paths, d, d)
         self.feed_out = StackedLinear(paths, d, d)
@@ -130,6 +150,18 @@ class LPGNetForEmotionRecognition(EmotionModel):
         self.fused_head = nn.Linear(d, classes).apply(initialize)
         self.branch_heads = StackedLinear(modalities, d, classes).apply(initialize)
         self.rating_heads = RatingHeads(d, modalities, len(config.dimensions)) if config.dimensions else None
+        # Last, so that a seed gives the other weights as it does without them.
+        self.further_local = nn.ModuleList(
+            StackedLinear(modalities, LOCAL_REACH * d, d) for _ in range(config.local_layers - 1)
+        ).apply(initialize)
+        self.neighbors = (
+            StackedLinear(modalities, len(NEIGHBORS) * d, d, bias=False) if config.voice_neighbours else None
+        )
+        self.voice_bias = (
+            nn.Parameter(torch.zeros(paths, config.num_attention_heads, 2)) if config.speaker_turn_bias else None
+        )
+        if self.neighbors is not None:
+            self.neighbors.apply(initialize)
         self.register_load_state_dict_pre_hook(_rename_old_weights)  # type: ignore[no-untyped-call]
 
     def forward(
@@ -151,7 +183,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
             masks: (B, L) bool by modality, true where the utterance has it.
             mask: (B, L) bool, true for a real utterance.
             labels: (B, L) class numbers, -100 where there is none; with any target the output has a loss.
-            speakers: ignored: LPGNet knows no speakers.
+            speakers: (B, L), any number per voice of a dialogue, negative where the speaker is not told; None: nowhere.
+                Only `voice_neighbours` and `speaker_turn_bias` look at them, and at nothing but which are equal.
             return_gates: whether the output has both gates in full.
             votes: (B, L, C), shares of the raters' votes, learned instead of the label; zeros where there are none.
             ratings: (B, L) by dimension, in the units of `config.ranges`, NaN where there is none.
@@ -162,8 +195,10 @@ class LPGNetForEmotionRecognition(EmotionModel):
         present = self.present(inputs, masks, mask)
         real = torch.stack(list(present.values()))  # (M, B, L)
         mixed = self.mix_inputs(inputs, present)  # 0, (B, L, D_m) by modality
-        local = self._encode(mixed, real)  # 1, (M, B, L, d)
-        context = self._attend(local, real)  # 2 and 3, (P, B, L, d)
+        speakers = self._told(speakers, mask)  # (B, L)
+        places = None if self.neighbors is None else neighbors(speakers, mask, causal=self.config.causal)
+        local = self._encode(mixed, real, places)  # 1, (M, B, L, d)
+        context = self._attend(local, real, speakers)  # 2 and 3, (P, B, L, d)
         enhanced = self._enhance(local[self.path_query], context, real[self.path_query])  # 4, (P, B, L, d)
         gates, refined = self._refine(enhanced)  # 5, (P, B, L, d) and (M, B, L, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
@@ -174,18 +209,44 @@ class LPGNetForEmotionRecognition(EmotionModel):
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
         return self.output(logits, by_name(names, branches), rated, targets, mask, present, **described)  # 8
 
-    def _encode(self, mixed: Mapping[str, Tensor], real: Tensor) -> Tensor:
-        """1. X_m = Dropout(Conv1d_k(U_m)); what is padded or missing is zero before and after."""
-        reach = self.config.kernel_size - 1
-        left = reach if self.config.causal else reach // 2
+    def _told(self, speakers: Tensor | None, mask: Tensor) -> Tensor:
+        """The speakers, -1 where they are not told; in training those of some dialogues are hidden."""
+        if speakers is None or (self.neighbors is None and self.voice_bias is None):
+            return torch.full(mask.shape, -1, device=mask.device)
+        told = mask & (speakers >= 0)
+        if self.training:
+            told = told & (torch.rand(len(mask), 1, device=mask.device) >= HIDDEN_SPEAKERS)
+        return speakers.masked_fill(~told, -1)
+
+    def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, places: Tensor | None) -> Tensor:
+        """1. X_m = Dropout(Conv1d_k(U_m)); what is padded or missing is zero before and after every layer.
+
+        Args:
+            mixed: U_m, (B, L, D_m) by modality.
+            real: (M, B, L) bool.
+            places: of the neighbors of each turn, (B, L, 4), for `voice_neighbours`.
+        """
         encoded = []
         for name, values in mixed.items():
-            padded = F.pad(values.transpose(1, 2), (left, reach - left))  # (B, D_m, L + k - 1)
+            padded = F.pad(values.transpose(1, 2), self._around(self.config.kernel_size))  # (B, D_m, L + k - 1)
             encoded.append(self.local[name](padded).transpose(1, 2))  # (B, L, d)
-        local: Tensor = self.dropout(torch.stack(encoded))
-        return local.masked_fill(~real[..., None], 0.0)
+        local = torch.stack(encoded)
+        if self.neighbors is not None and places is not None:
+            around = at_neighbors(local.masked_fill(~real[..., None], 0.0), places)  # (M, B, L, 4, d)
+            local = local + self.neighbors(around.flatten(-2))
+        local = self.dropout(local).masked_fill(~real[..., None], 0.0)
+        for layer in self.further_local:
+            windows = F.pad(local, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, B, L, d, 3)
+            further = self.dropout(F.gelu(layer(windows.flatten(-2))))
+            local = (local + further).masked_fill(~real[..., None], 0.0)
+        return local
 
-    def _attend(self, local: Tensor, real: Tensor) -> Tensor:
+    def _around(self, reach: int) -> tuple[int, int]:
+        """How many turns before the first and after the last a convolution over `reach` turns needs."""
+        left = reach - 1 if self.config.causal else (reach - 1) // 2
+        return left, reach - 1 - left
+
+    def _attend(self, local: Tensor, real: Tensor, speakers: Tensor) -> Tensor:
         """2 and 3. Every path's attention: (M, B, L, d) -> (P, B, L, d)."""
         queries = self._project(self.query, local, self.path_query)
         keys, values = self._project(self.key_value, local, self.path_source).chunk(2, dim=-1)
@@ -197,6 +258,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
             heads=self.config.num_attention_heads,
             causal=self.config.causal,
             slopes=None if self.raw_slopes is None else F.softplus(self.raw_slopes),
+            voice_bias=self.voice_bias,
+            speakers=speakers,
         )
 
     def _project(self, layer: StackedLinear, local: Tensor, modality_of_path: list[int]) -> Tensor:
@@ -206,7 +269,9 @@ class LPGNetForEmotionRecognition(EmotionModel):
 
     def _enhance(self, local: Tensor, context: Tensor, real: Tensor) -> Tensor:
         """4. Z = X_q + Dropout(LeakyReLU(BatchNorm(Conv1x1(context)))), H = Z + FFN(LayerNorm(Z))."""
-        normed = self.context_norm(self.context(context), real)
+        projected = self.context(context)
+        by_batch = isinstance(self.context_norm, MaskedBatchNorm)
+        normed = self.context_norm(projected, real) if by_batch else self.context_norm(projected)
         z = local + self.dropout(F.leaky_relu(normed))
         enhanced: Tensor = z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z))))
         return enhanced
