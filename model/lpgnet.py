@@ -195,7 +195,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         present = self.present(inputs, masks, mask)
         real = torch.stack(list(present.values()))  # (M, B, L)
         mixed = self.mix_inputs(inputs, present)  # 0, (B, L, D_m) by modality
-        speakers = self._told(speakers, mask)  # (B, L)
+        speakers = self.told(speakers, mask)  # (B, L)
         places = None if self.neighbors is None else neighbors(speakers, mask, causal=self.config.causal)
         local = self._encode(mixed, real, places)  # 1, (M, B, L, d)
         context = self._attend(local, real, speakers)  # 2 and 3, (P, B, L, d)
@@ -209,7 +209,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
         return self.output(logits, by_name(names, branches), rated, targets, mask, present, **described)  # 8
 
-    def _told(self, speakers: Tensor | None, mask: Tensor) -> Tensor:
+    def told(self, speakers: Tensor | None, mask: Tensor) -> Tensor:
         """The speakers, -1 where they are not told; in training those of some dialogues are hidden."""
         if speakers is None or (self.neighbors is None and self.voice_bias is None):
             return torch.full(mask.shape, -1, device=mask.device)
