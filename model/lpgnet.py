@@ -215,7 +215,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         return speakers.masked_fill(~told, -1)
 
     def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, places: Tensor | None) -> Tensor:
-        """1. X_m = Dropout(Conv1d_k(U_m)); what is padded or missing is zero before and after every layer.
+        """1. X_m = Dropout(Conv1d_k(U_m)), and its variants; the padded and the missing are zero around every layer.
 
         Args:
             mixed: U_m, (B, L, D_m) by modality.
