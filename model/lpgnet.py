@@ -226,7 +226,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         for name, values in mixed.items():
             padded = F.pad(values.transpose(1, 2), self._around(self.config.kernel_size))  # (B, D_m, L + k - 1)
             encoded.append(self.local[name](padded).transpose(1, 2))  # (B, L, d)
-        local = torch.stack(encoded)
+        local: Tensor = torch.stack(encoded)
         if self.neighbors is not None:
             local = local + self.neighbors(mixed, real, places)
         local = self.dropout(local).masked_fill(~real[..., None], 0.0)

@@ -79,7 +79,7 @@ def at_neighbors(x: Tensor, places: Tensor) -> Tensor:
     """
     first = torch.arange(x.shape[1], device=x.device)[:, None, None] * x.shape[2]  # the first turn of each row
     rows = (first + places.clamp_min(0)).flatten()
-    found = x.flatten(1, 2).index_select(1, rows).unflatten(1, places.shape)
+    found: Tensor = x.flatten(1, 2).index_select(1, rows).unflatten(1, places.shape)
     return found.masked_fill((places < 0)[..., None], 0.0)
 
 

@@ -108,8 +108,8 @@ class SDTForEmotionRecognition(EmotionModel):
 
         Args:
             inputs, masks, mask, labels, return_gates, votes, ratings: as in `LPGNetForEmotionRecognition.forward`.
-            speakers: (B, L), numbered by first appearance in the dialogue, negative where the speaker is not told. These,
-                those beyond the table, and all of them when None, are unknown and have no speaker embedding.
+            speakers: (B, L), numbered by first appearance in the dialogue, negative where the speaker is not told. Such
+                speakers, those beyond the table, and all when None, are unknown and have no speaker embedding.
 
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
