@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Targets, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
 from lpgnet.model.layers import MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.neighbors import VoiceNeighbors, neighbors, voices
+from lpgnet.model.packing import Layout
 from lpgnet.model.ratings import RatingHeads
 
 # Utterances that a further local layer sees, this one included.
@@ -77,6 +78,30 @@ def attend(
     context: Tensor = F.scaled_dot_product_attention(split(queries), split(keys), split(values), mask.flatten(0, 1))
     context = context.unflatten(0, (paths, batch)).masked_fill(~has_key, 0.0)  # (P, B, h, L, d / h)
     return context.transpose(2, 3).flatten(-2)  # (P, B, L, d)
+
+
+def attend_in_dialogues(
+    layout: Layout,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    key_mask: Tensor,
+    *,
+    speakers: Tensor | None = None,
+    **settings: Any,
+) -> Tensor:
+    """`attend` within each dialogue of a row, a group of dialogues at once: (P, 1, T, d) -> the same.
+
+    Args:
+        layout: of the row.
+        queries, keys, values: (P, 1, T, d).
+        key_mask: (P, 1, T) bool.
+        speakers: (1, T).
+        settings: of `attend`.
+    """
+    parts = zip(*(layout.split(x) for x in (queries, keys, values, key_mask)), strict=True)
+    voices = [None] * len(layout.groups) if speakers is None else [part[0] for part in layout.split(speakers[None])]
+    return layout.join([attend(*part, speakers=who, **settings) for part, who in zip(parts, voices, strict=True)])
 
 
 def _distance_bias(slopes: Tensor, length: int) -> Tensor:
@@ -188,22 +213,26 @@ class LPGNetForEmotionRecognition(EmotionModel):
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
         """
-        present = self.present(inputs, masks, mask)
-        real = torch.stack(list(present.values()))  # (M, B, L)
-        mixed = self.mix_inputs(inputs, present)  # 0, (B, L, D_m) by modality
         speakers = self.told(speakers, mask)  # (B, L)
         places = None if self.neighbors is None else neighbors(speakers, mask, causal=self.config.causal)
-        local = self._encode(mixed, real, places)  # 1, (M, B, L, d)
-        context = self._attend(local, real, speakers)  # 2 and 3, (P, B, L, d)
-        enhanced = self._enhance(local[self.path_query], context, real[self.path_query])  # 4, (P, B, L, d)
-        gates, refined = self._refine(enhanced)  # 5, (P, B, L, d) and (M, B, L, d)
+        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))  # 0
+        layout, real = packed.layout, packed.real  # (M, 1, T)
+        local = self._encode(packed, None if places is None else layout.pack_places(places))  # 1, (M, 1, T, d)
+        context = self._attend(layout, local, real, layout.pack(speakers))  # 2 and 3, (P, 1, T, d)
+        enhanced = self._enhance(local[self.path_query], context, real[self.path_query])  # 4, (P, 1, T, d)
+        gates, refined = self._refine(enhanced)  # 5, (P, 1, T, d) and (M, 1, T, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
-        fused, alpha = fuse(refined, scores, real)  # 6, (B, L, d) and (M, B, L, d)
-        logits, branches, rated = self._classify(fused, refined)  # 7, (B, L, C), (M, B, L, C), (1 + M, B, L, R)
-        targets = Targets(labels=labels, votes=votes, ratings=ratings)
+        fused, alpha = fuse(refined, scores, real)  # 6, (1, T, d) and (M, 1, T, d)
+        logits, branches, rated = self._classify(fused, refined)  # 7, (1, T, C), (M, 1, T, C), (1 + M, 1, T, R)
         names = self.config.modality_names
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
-        return self.output(logits, by_name(names, branches), rated, targets, mask, present, **described)  # 8
+        return self.output(packed, logits, by_name(names, branches), rated, **described)  # 8
+
+    @property
+    def reach(self) -> int:
+        """How many turns before or after a turn the widest convolution looks at."""
+        widest = max(self.config.kernel_size, LOCAL_REACH if len(self.further_local) else 1)
+        return max(self._around(widest))
 
     def told(self, speakers: Tensor | None, mask: Tensor) -> Tensor:
         """The speakers, -1 where they are not told; in training those of some dialogues are hidden."""
@@ -214,24 +243,23 @@ class LPGNetForEmotionRecognition(EmotionModel):
             told = told & (torch.rand(len(mask), 1, device=mask.device) >= HIDDEN_SPEAKERS)
         return speakers.masked_fill(~told, -1)
 
-    def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, places: Tensor | None) -> Tensor:
-        """1. X_m = Dropout(Conv1d_k(U_m)), and its variants; the padded and the missing are zero around every layer.
+    def _encode(self, packed: Packed, places: Tensor | None) -> Tensor:
+        """1. X_m = Dropout(Conv1d_k(U_m)), and its variants; the empty and the missing are zero around every layer.
 
         Args:
-            mixed: U_m, (B, L, D_m) by modality.
-            real: (M, B, L) bool.
-            places: of the neighbors of each turn, (B, L, 4), for `voice_neighbours`.
+            packed: with U_m, (1, T, D_m) by modality.
+            places: of the neighbors of each turn, (1, T, 4), for `voice_neighbours`.
         """
-        encoded = []
-        for name, values in mixed.items():
-            padded = F.pad(values.transpose(1, 2), self._around(self.config.kernel_size))  # (B, D_m, L + k - 1)
-            encoded.append(self.local[name](padded).transpose(1, 2))  # (B, L, d)
+        real, encoded = packed.real, []
+        for name, values in packed.inputs.items():
+            padded = F.pad(values.transpose(1, 2), self._around(self.config.kernel_size))  # (1, D_m, T + k - 1)
+            encoded.append(self.local[name](padded).transpose(1, 2))  # (1, T, d)
         local: Tensor = torch.stack(encoded)
         if self.neighbors is not None:
-            local = local + self.neighbors(mixed, real, places)
+            local = local + self.neighbors(packed.inputs, real, places)
         local = self.dropout(local).masked_fill(~real[..., None], 0.0)
         for layer in self.further_local:
-            windows = F.pad(local, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, B, L, d, 3)
+            windows = F.pad(local, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, 1, T, d, 3)
             further = self.dropout(F.gelu(layer(windows.flatten(-2))))
             local = (local + further).masked_fill(~real[..., None], 0.0)
         return local
@@ -241,11 +269,12 @@ class LPGNetForEmotionRecognition(EmotionModel):
         left = reach - 1 if self.config.causal else (reach - 1) // 2
         return left, reach - 1 - left
 
-    def _attend(self, local: Tensor, real: Tensor, speakers: Tensor) -> Tensor:
-        """2 and 3. Every path's attention: (M, B, L, d) -> (P, B, L, d)."""
+    def _attend(self, layout: Layout, local: Tensor, real: Tensor, speakers: Tensor) -> Tensor:
+        """2 and 3. Every path's attention: (M, 1, T, d) -> (P, 1, T, d)."""
         queries = self._project(self.query, local, self.path_query)
         keys, values = self._project(self.key_value, local, self.path_source).chunk(2, dim=-1)
-        return attend(
+        return attend_in_dialogues(
+            layout,
             queries,
             keys,
             values,
@@ -275,8 +304,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
         """5. G = sigmoid(W H) * H per path, H_m = W_m [G of the paths into m] + b."""
         gates = torch.ones_like(enhanced) if self.path_gate is None else self.path_gate(enhanced).sigmoid()
         modalities = len(self.mixes)
-        grouped = (gates * enhanced).unflatten(0, (modalities, -1))  # (M, S, B, L, d)
-        joined = grouped.movedim(1, 3).flatten(-2)  # (M, B, L, S * d)
+        grouped = (gates * enhanced).unflatten(0, (modalities, -1))  # (M, S, 1, T, d)
+        joined = grouped.movedim(1, 3).flatten(-2)  # (M, 1, T, S * d)
         return gates, self.refine(joined)
 
     def _classify(self, fused: Tensor, refined: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

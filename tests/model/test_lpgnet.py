@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lpgnet.model import LPGNetConfig, LPGNetForEmotionRecognition, ModelError, build_model
+from lpgnet.model.base import SPARE
 from lpgnet.model.layers import MaskedBatchNorm
 from lpgnet.model.lpgnet import attend
+from lpgnet.model.packing import lay_out
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
 EVERY_VARIANT: dict[str, Any] = {
@@ -286,8 +288,9 @@ def test_a_paths_statistics_are_those_of_its_query(make_batch: Any, randomized: 
     before, seen = norm.running_mean.clone(), []
     norm.register_forward_hook(lambda module, arguments, result: seen.append(arguments[0]))
     model(**batch.arguments())
+    layout = lay_out(batch.mask, gap=model.reach, spare=SPARE["cpu"])
     for number, (query, _) in enumerate(model.config.paths):
-        rows = seen[0][number][batch.masks[model.config.modality_names[query]]]
+        rows = layout.unpack(seen[0][number])[batch.masks[model.config.modality_names[query]]]
         expected = 0.9 * before[number].flatten() + 0.1 * rows.mean(0)
         torch.testing.assert_close(norm.running_mean[number].flatten(), expected)
 
@@ -326,7 +329,7 @@ def test_missing_modality_weighs_nothing_and_its_content_does_not_matter(
     text, audio = batch.masks["text"], batch.masks["audio"]
     assert (output.modality_gates["text"][audio & ~text] == 0).all()
     assert (output.modality_gates["audio"][text & ~audio] == 0).all()
-    assert (output.modality_gates["text"][~text & ~audio] == 0.5).all()
+    assert (output.modality_gates["text"][batch.mask & ~text & ~audio] == 0.5).all()
     changed = {m: x.masked_fill(~batch.masks[m][..., None, None], 1e4) for m, x in batch.inputs.items()}
     again = model(changed, batch.masks, batch.mask, speakers=batch.speakers)
     torch.testing.assert_close(output.logits, again.logits)
