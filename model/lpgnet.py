@@ -259,7 +259,9 @@ class LPGNetForEmotionRecognition(EmotionModel):
             local = local + self.neighbors(packed.inputs, real, places)
         local = self.dropout(local).masked_fill(~real[..., None], 0.0)
         for layer in self.further_local:
-            windows = F.pad(local, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, 1, T, d, 3)
+            # Without a shift of its own, so that zero stays zero.
+            normed = F.layer_norm(local, local.shape[-1:])
+            windows = F.pad(normed, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, 1, T, d, 3)
             further = self.dropout(F.gelu(layer(windows.flatten(-2))))
             local = (local + further).masked_fill(~real[..., None], 0.0)
         return local

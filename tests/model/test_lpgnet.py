@@ -107,7 +107,7 @@ class PlainLPGNet:
                         out[i] = out[i] + project(mixed[turn]) @ part
         for layer in self.parts.further_local:
             parts = layer.weight[modality].unflatten(0, (d, 3)).unbind(1)  # a turn's numbers lie 3 apart
-            further = self.convolution(parts, layer.bias[modality, 0], out, real)
+            further = self.convolution(parts, layer.bias[modality, 0], F.layer_norm(out, (d,)), real)
             out = out + F.gelu(further) * real[:, None]
         return out
 
