@@ -54,8 +54,7 @@ class ConcatForEmotionRecognition(EmotionModel):
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
         """
-        present = self.present(inputs, masks, mask)
-        joined = self.dropout(torch.cat(list(self.mix_inputs(inputs, present).values()), dim=-1))  # (B, L, sum of D_m)
-        rated = None if self.rating_heads is None else self.rating_heads(joined)  # (1, B, L, R)
-        targets = Targets(labels=labels, votes=votes, ratings=ratings)
-        return self.output(self.fused_head(joined), {}, rated, targets, mask, present)
+        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))
+        joined = self.dropout(torch.cat(list(packed.inputs.values()), dim=-1))  # (1, T, sum of D_m)
+        rated = None if self.rating_heads is None else self.rating_heads(joined)  # (1, 1, T, R)
+        return self.output(packed, self.fused_head(joined), {}, rated)

@@ -43,6 +43,8 @@ MOST_CLASSES = 1024
 # Turns: few dialogues have more.
 LONGEST_CONTEXT = 1000
 MOST_SPEAKERS = 1024
+MOST_LOCAL_LAYERS = 16
+CONTEXT_NORMS = ("batch", "layer")
 # Four hours, in seconds.
 LONGEST_UTTERANCE = 14_400
 AUDIO_TRIMS = ("none", "speech")
@@ -88,6 +90,7 @@ Width = Annotated[int, _up_to(LARGEST_WIDTH)]
 Turns = Annotated[int, _up_to(LONGEST_CONTEXT, least=0)]
 KernelSize = Annotated[int, _up_to(LONGEST_CONTEXT)]
 Speakers = Annotated[int, _up_to(MOST_SPEAKERS)]
+LocalLayers = Annotated[int, _up_to(MOST_LOCAL_LAYERS)]
 Probability = Annotated[float, Range(needs="a number from 0 up to, not including, 1", least=0, below=1)]
 Seconds = Annotated[float, Range(needs=f"a number from 0 to {LONGEST_UTTERANCE}", least=0, most=LONGEST_UTTERANCE)]
 Weight = Annotated[float, Range(needs="a number of at least 0", least=0)]
@@ -271,14 +274,21 @@ class EmotionConfig(LossConfig):
 
 @dataclass(kw_only=True)
 class LPGNetConfig(EmotionConfig):
-    """LPGNet and its ablations.
+    """LPGNet, its ablations and its variants.
 
     Attributes:
         hidden_size: d, the width after the convolution.
         num_attention_heads: h; it divides `hidden_size`.
         kernel_size: utterances that the local encoding sees, this one included.
+        local_layers: layers of the local encoding; those after the first are residual convolutions over 3 utterances.
+        voice_neighbours: the local encoding also sees the turn before and after of the same voice and of another one,
+            where speakers are told; who they are is never known.
         causal: no result depends on a later utterance of the dialogue.
         distance_bias: take a learned non-negative slope times the distance in turns off each attention score.
+        speaker_turn_bias: add a learned number to each attention score between turns of the same voice, and another
+            one between those of two, where speakers are told.
+        context_norm: what normalizes the attended context, batch (over the utterances of a step) or layer (each
+            utterance by itself).
         intra_modal, cross_modal: keep the paths within, and between, the modalities.
         path_gate: gate 1; without it G = H.
         modality_gate: gate 2; without it the present modalities weigh the same.
@@ -290,8 +300,12 @@ class LPGNetConfig(EmotionConfig):
     hidden_size: HiddenSize = 256
     num_attention_heads: HiddenSize = 4
     kernel_size: KernelSize = 3
+    local_layers: LocalLayers = 1
+    voice_neighbours: bool = False
     causal: bool = False
     distance_bias: bool = False
+    speaker_turn_bias: bool = False
+    context_norm: str = "batch"
     intra_modal: bool = True
     cross_modal: bool = True
     path_gate: bool = True
@@ -306,6 +320,8 @@ class LPGNetConfig(EmotionConfig):
             bool(self.paths),
             "no path is left: set intra_modal to true, or cross_modal with two modalities or more",
         )
+        norm = self.context_norm
+        _require(norm in CONTEXT_NORMS, f"context_norm is {shown(norm)}: give one of {', '.join(CONTEXT_NORMS)}")
 
     @property
     def paths(self) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ import torch
 
 from lpgnet.model import EmotionModel
 from lpgnet.pipeline.errors import NotFiniteError
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, collate
+from lpgnet.pipeline.training.dialogues import NO_LABEL, NOT_TOLD, Dialogue, by_appearance, collate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -160,8 +160,7 @@ def predict_in_windows(
 
 def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
     """Cut successive utterances out of a dialogue; speakers are renumbered by first appearance."""
-    indices: dict[int, int] = {}
-    speakers = [indices.setdefault(int(speaker), len(indices)) for speaker in dialogue.speakers[start:end]]
+    speakers = [None if speaker == NOT_TOLD else speaker for speaker in dialogue.speakers[start:end].tolist()]
     return replace(
         dialogue,
         utterances=dialogue.utterances[start:end],
@@ -170,7 +169,7 @@ def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
         labels=dialogue.labels[start:end],
         votes=dialogue.votes[start:end],
         ratings={name: values[start:end] for name, values in dialogue.ratings.items()},
-        speakers=torch.tensor(speakers),
+        speakers=by_appearance(speakers),
     )
 
 

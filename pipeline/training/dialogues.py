@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
 NO_LABEL = -100
+# The speaker of a turn whose speaker nobody knows.
+NOT_TOLD = -1
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Dialogue:
         inputs: (L, K_m, D_m) float32 by modality; zero where an utterance lacks it.
         present: (L,) bool by modality.
         labels: (L,) class indices, -100 for none.
-        speakers: (L,) numbered by first appearance in the dialogue.
+        speakers: (L,) numbered by first appearance in the dialogue, -1 where the speaker is not told.
         votes: (L, C), the raters' votes for each class; zeros where nobody voted for one.
         ratings: (L,) by dimension, in the corpus's units, NaN for none; only of the dimensions that it rates.
     """
@@ -61,7 +63,7 @@ class DialogueBatch:
         labels: (B, L) class indices, -100 for none.
         votes: (B, L, C), shares of the raters' votes that are learned instead of the labels, zeros for none; or None.
         ratings: (B, L) by dimension, in the corpus's units, NaN for none.
-        speakers: (B, L), numbered by first appearance in the dialogue.
+        speakers: (B, L), numbered by first appearance in the dialogue, -1 where the speaker is not told.
         utterance_ids: of each dialogue, without padding.
     """
 
@@ -188,7 +190,6 @@ def make_dialogue(
         votes: (L, C); None where nobody voted.
         ratings: (L,) by dimension; None where nobody rated.
     """
-    speakers: dict[str | None, int] = {}
     return Dialogue(
         dialogue_id=dialogue_id,
         utterances=tuple(utterances),
@@ -199,8 +200,14 @@ def make_dialogue(
         labels=torch.tensor(labels, dtype=torch.long),
         votes=torch.zeros(len(utterances), 0) if votes is None else votes,
         ratings=dict(ratings or {}),
-        speakers=torch.tensor([speakers.setdefault(u.speaker, len(speakers)) for u in utterances]),
+        speakers=by_appearance(u.speaker for u in utterances),
     )
+
+
+def by_appearance(speakers: Iterable[str | int | None]) -> Tensor:
+    """Number speakers by their first appearance, (L,); -1 where the speaker is not told (None)."""
+    numbers: dict[str | int | None, int] = {None: NOT_TOLD}
+    return torch.tensor([numbers.setdefault(speaker, len(numbers) - 1) for speaker in speakers])
 
 
 def _rows(utterances: Sequence[Utterance], source: Embeddings) -> Tensor:
@@ -234,7 +241,7 @@ def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
         labels=pad([d.labels for d in dialogues], NO_LABEL),
         votes=None,
         ratings={name: pad([d.ratings[name] for d in dialogues], torch.nan) for name in dialogues[0].ratings},
-        speakers=pad([d.speakers for d in dialogues], 0),
+        speakers=pad([d.speakers for d in dialogues], NOT_TOLD),
         utterance_ids=tuple(tuple(u.utterance_id for u in d.utterances) for d in dialogues),
     )
 
