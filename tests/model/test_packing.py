@@ -10,10 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
 
 from lpgnet.model import EmotionModel, EmotionOutput, build_model
-from lpgnet.model.layers import ROWS_IN_CACHE, InputMix
+from lpgnet.model.layers import ROWS_IN_CACHE, Dropout, InputMix
 from lpgnet.model.packing import lay_out
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
@@ -78,7 +77,9 @@ def make_targets(batch: Any, loss: str) -> Any:
     generator = torch.Generator().manual_seed(5)
     shape = batch.mask.shape
     if "dimensions" in LOSSES[loss]:
-        ratings = {name: torch.rand(shape, generator=generator) * (high - low) + low for name, (low, high) in RANGES.items()}
+        ratings = {
+            name: torch.rand(shape, generator=generator) * (high - low) + low for name, (low, high) in RANGES.items()
+        }
         unrated = torch.rand(shape, generator=generator) < 0.3
         batch = replace(batch, ratings={name: x.masked_fill(unrated, torch.nan) for name, x in ratings.items()})
     if loss in ("votes", "all"):
@@ -174,12 +175,12 @@ def test_autocast_runs_in_a_row(make_batch: Callable[..., Any]) -> None:
     torch.testing.assert_close(rounded.loss, plain.loss, atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["lpgnet", "lpgnet, every variant", "sdt", "concat"])
+@pytest.mark.parametrize("name", ["lpgnet, every variant", "sdt"])
 def test_a_compiled_model_gives_the_same(name: str, make_batch: Callable[..., Any]) -> None:
     """Traced as `torch.compile` does it, without the compiler that it hands the trace to."""
     model, compiled = make_model(name), make_model(name)
     compiled.compile(backend="eager")
-    for lengths in (LENGTHS, [7, 3], [4], [9, 8, 2, 2, 1]):
+    for lengths in (LENGTHS, [7, 3], [9, 8, 2, 2, 1]):
         batch = make_batch(lengths)
         (expected, gradients), (found, others) = run(model, batch, None), run(compiled, batch, None)
         torch.testing.assert_close(found.loss, expected.loss)
@@ -250,3 +251,17 @@ def test_the_mix_of_layers_has_the_gradients_of_its_formula(kind: torch.dtype) -
     of_expected = torch.autograd.grad(expected, (x, mix.layer_weights), outward)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(of_found, of_expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_keeps_the_mean(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = Dropout(0.25), torch.full((400, 500), 3.0, dtype=kind, requires_grad=True)
+    found = layer.train()(x)
+    kept = found != 0
+    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.005)
+    assert kept.float().mean(0).std().item() == pytest.approx((0.25 * 0.75 / 400) ** 0.5, rel=0.2)
+    assert found.dtype == kind and (found[kept] == torch.tensor(3 / 0.75).to(kind)).all()
+    found.sum().backward()
+    torch.testing.assert_close(x.grad, torch.where(kept, torch.tensor(1 / 0.75).to(kind), 0.0))
+    assert not torch.equal(layer(x), found) and torch.equal(layer.eval()(x), x)
