@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
 from lpgnet.model.layers import Dropout, MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
-from lpgnet.model.neighbors import NEIGHBORS, at_neighbors, neighbors, voices
+from lpgnet.model.neighbors import VoiceNeighbors, neighbors, voices
 from lpgnet.model.packing import Layout
 from lpgnet.model.ratings import RatingHeads
 
@@ -179,14 +179,10 @@ class LPGNetForEmotionRecognition(EmotionModel):
         self.further_local = nn.ModuleList(
             StackedLinear(modalities, LOCAL_REACH * d, d) for _ in range(config.local_layers - 1)
         ).apply(initialize)
-        self.neighbors = (
-            StackedLinear(modalities, len(NEIGHBORS) * d, d, bias=False) if config.voice_neighbours else None
-        )
-        self.voice_bias = (
-            nn.Parameter(torch.zeros(paths, config.num_attention_heads, 2)) if config.speaker_turn_bias else None
-        )
-        if self.neighbors is not None:
-            self.neighbors.apply(initialize)
+        widths = {m: sizes[m][1] for m in names}
+        self.neighbors = VoiceNeighbors(widths, d).apply(initialize) if config.voice_neighbours else None
+        biases = torch.zeros(paths, config.num_attention_heads, 2)
+        self.voice_bias = nn.Parameter(biases) if config.speaker_turn_bias else None
         self.register_load_state_dict_pre_hook(_rename_old_weights)  # type: ignore[no-untyped-call]
 
     def forward(
@@ -248,7 +244,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         return speakers.masked_fill(~told, -1)
 
     def _encode(self, packed: Packed, places: Tensor | None) -> Tensor:
-        """1. X_m = Dropout(Conv1d_k(U_m)); what is empty or missing is zero before and after every layer.
+        """1. X_m = Dropout(Conv1d_k(U_m)), and its variants; the empty and the missing are zero around every layer.
 
         Args:
             packed: with U_m, (1, T, D_m) by modality.
@@ -258,13 +254,14 @@ class LPGNetForEmotionRecognition(EmotionModel):
         for name, values in packed.inputs.items():
             padded = F.pad(values.transpose(1, 2), self._around(self.config.kernel_size))  # (1, D_m, T + k - 1)
             encoded.append(self.local[name](padded).transpose(1, 2))  # (1, T, d)
-        local = torch.stack(encoded)
-        if self.neighbors is not None and places is not None:
-            around = at_neighbors(local.masked_fill(~real[..., None], 0.0), places)  # (M, B, L, 4, d)
-            local = local + self.neighbors(around.flatten(-2))
+        local: Tensor = torch.stack(encoded)
+        if self.neighbors is not None:
+            local = local + self.neighbors(packed.inputs, real, places)
         local = self.dropout(local).masked_fill(~real[..., None], 0.0)
         for layer in self.further_local:
-            windows = F.pad(local, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, 1, T, d, 3)
+            # Without a shift of its own, so that zero stays zero.
+            normed = F.layer_norm(local, local.shape[-1:])
+            windows = F.pad(normed, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, 1, T, d, 3)
             further = self.dropout(F.gelu(layer(windows.flatten(-2))))
             local = (local + further).masked_fill(~real[..., None], 0.0)
         return local

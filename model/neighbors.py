@@ -1,10 +1,39 @@
 """Who speaks around a turn: its neighbors of the same voice and of another, of which no name is ever known."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from lpgnet.model.layers import StackedLinear
 
 # Columns of `neighbors`.
 NEIGHBORS = ("previous of the same voice", "next of it", "previous of another voice", "next of one")
+
+
+class VoiceNeighbors(nn.Module):
+    """What a turn's neighbors say, for its local encoding.
+
+    Every turn is projected once, to a quarter of the width, and fetched where it is a neighbor: at D = 768 and d = 128
+    a tenth of what four projections of the embeddings would cost.
+
+    Args:
+        widths: D_m by modality.
+        size: d.
+    """
+
+    def __init__(self, widths: Mapping[str, int], size: int) -> None:
+        super().__init__()
+        narrow = -(-size // len(NEIGHBORS))
+        self.project = nn.ModuleDict({name: nn.Linear(width, narrow) for name, width in widths.items()})
+        self.join = StackedLinear(len(widths), len(NEIGHBORS) * narrow, size, bias=False)
+
+    def forward(self, mixed: Mapping[str, Tensor], real: Tensor, places: Tensor) -> Tensor:
+        """Embeddings (B, L, D_m) by modality, `real` (M, B, L) and `places` (B, L, 4) -> (M, B, L, d)."""
+        projected = torch.stack([self.project[name](values) for name, values in mixed.items()])
+        around = at_neighbors(projected.masked_fill(~real[..., None], 0.0), places)  # (M, B, L, 4, d / 4)
+        joined: Tensor = self.join(around.flatten(-2))
+        return joined
 
 
 def neighbors(speakers: Tensor, mask: Tensor, *, causal: bool = False) -> Tensor:
@@ -50,7 +79,7 @@ def at_neighbors(x: Tensor, places: Tensor) -> Tensor:
     """
     first = torch.arange(x.shape[1], device=x.device)[:, None, None] * x.shape[2]  # the first turn of each row
     rows = (first + places.clamp_min(0)).flatten()
-    found = x.flatten(1, 2).index_select(1, rows).unflatten(1, places.shape)
+    found: Tensor = x.flatten(1, 2).index_select(1, rows).unflatten(1, places.shape)
     return found.masked_fill((places < 0)[..., None], 0.0)
 
 

@@ -28,7 +28,7 @@ def sinusoidal_positions(length: int, size: int, device: torch.device) -> Tensor
 
 
 class SpeakerEmbedding(nn.Module):
-    """A row per speaker and a zero row for who has none: padding, and speakers beyond the table."""
+    """A row per speaker and a zero row for who has none: padding, speakers not told, and those beyond the table."""
 
     def __init__(self, speakers: int, size: int) -> None:
         super().__init__()
@@ -110,8 +110,8 @@ class SDTForEmotionRecognition(EmotionModel):
 
         Args:
             inputs, masks, mask, labels, return_gates, votes, ratings: as in `LPGNetForEmotionRecognition.forward`.
-            speakers: (B, L), numbered by first appearance in the dialogue. Those beyond the table, and all of them
-                when None, are unknown and have no speaker embedding.
+            speakers: (B, L), numbered by first appearance in the dialogue, negative where the speaker is not told. Such
+                speakers, those beyond the table, and all when None, are unknown and have no speaker embedding.
 
         Raises:
             ModelError: an embedding has not the sizes in the configuration.

@@ -91,6 +91,8 @@ def test_speakers_matter_unless_they_are_beyond_the_table(make_batch: Any) -> No
     unknown = model(batch.inputs, batch.masks, batch.mask).logits
     assert not torch.allclose(logits[0], logits[1])
     assert torch.equal(logits[2], unknown) and torch.equal(logits[3], unknown)
+    not_told = model(batch.inputs, batch.masks, batch.mask, speakers=torch.full((2, 6), -1)).logits
+    assert torch.equal(not_told, unknown)
 
 
 def test_without_speaker_embedding_speakers_do_not_matter(make_batch: Any) -> None:

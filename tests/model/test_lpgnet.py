@@ -99,15 +99,15 @@ class PlainLPGNet:
         modality, d = self.config.modality_names.index(name), self.config.hidden_size
         out = self.convolution([conv.weight[:, :, j].T for j in range(k)], conv.bias, mixed, real)
         if self.config.voice_neighbours:
-            parts = self.parts.neighbors.weight[modality].split(d)
-            first = out.clone()
+            project, join = self.parts.neighbors.project[name], self.parts.neighbors.join.weight[modality]
+            parts = join.unflatten(0, (4, -1))
             for i in range(len(values)):
                 for part, turn in zip(parts, self.neighbors(i), strict=True):
-                    if real[i] and turn is not None:
-                        out[i] = out[i] + first[turn] @ part
+                    if real[i] and turn is not None and real[turn]:
+                        out[i] = out[i] + project(mixed[turn]) @ part
         for layer in self.parts.further_local:
             parts = layer.weight[modality].unflatten(0, (d, 3)).unbind(1)  # a turn's numbers lie 3 apart
-            further = self.convolution(parts, layer.bias[modality, 0], out, real)
+            further = self.convolution(parts, layer.bias[modality, 0], F.layer_norm(out, (d,)), real)
             out = out + F.gelu(further) * real[:, None]
         return out
 
@@ -437,7 +437,7 @@ def test_parameter_counts() -> None:
     assert parameters(cross_modal=False) == parameters(intra_modal=False) == 2_961_932 - half
     assert parameters(projections_per_path=True) == 2_961_932 + 2 * 3 * (d * d + d)
     assert parameters(context_norm="layer") == 2_961_932
-    assert parameters(voice_neighbours=True) == 2_961_932 + 2 * 4 * d * d
+    assert parameters(voice_neighbours=True) == 2_961_932 + 2 * (768 * d // 4 + d // 4 + d * d)
     assert parameters(speaker_turn_bias=True) == 2_961_932 + 4 * 4 * 2
     assert parameters(local_layers=3) == 2_961_932 + 2 * 2 * (3 * d * d + d)
 

@@ -120,8 +120,10 @@ def test_which_turns_have_one_voice_does_matter(field: str, make_batch: Callable
 def test_speakers_that_are_not_told_are_as_if_the_model_had_no_such_part(
     field: str, make_batch: Callable[..., Any], randomized: Any
 ) -> None:
-    voiced, batch = randomized(make_model(**{field: True})).eval(), make_batch([6, 4])
-    plain = make_model().eval()
+    # A width that the four neighbors do not divide.
+    width = {"hidden_size": 6}
+    voiced, batch = randomized(make_model(**{field: True}, **width)).eval(), make_batch([6, 4])
+    plain = make_model(**width).eval()
     plain.load_state_dict(voiced.state_dict(), strict=False)
     expected = plain(**batch.arguments()).logits
     untold = replace(batch, speakers=torch.full_like(batch.speakers, -1))
@@ -146,7 +148,11 @@ def test_a_seed_gives_the_weights_and_draws_that_it_gave(make_batch: Callable[..
     """The parts of the variants are drawn after the others."""
     plain, voiced = make_model().state_dict(), make_model(**VOICED).state_dict()
     added = voiced.keys() - plain.keys()
-    assert added == {"further_local.0.weight", "further_local.0.bias", "neighbors.weight", "voice_bias"}
+    of_neighbors = {f"project.{m}.{part}" for m in SIZES for part in ("weight", "bias")} | {"join.weight"}
+    assert added == {
+        *("further_local.0.weight", "further_local.0.bias", "voice_bias"),
+        *(f"neighbors.{name}" for name in of_neighbors),
+    }
     assert all(torch.equal(voiced[name], values) for name, values in plain.items())
 
 
