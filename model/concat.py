@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lpgnet.model.base import EmotionModel, EmotionOutput, Targets
 from lpgnet.model.configuration import ConcatConfig
-from lpgnet.model.layers import initialize
+from lpgnet.model.layers import Dropout, initialize
 from lpgnet.model.ratings import RatingHeads
 
 
@@ -24,7 +24,7 @@ class ConcatForEmotionRecognition(EmotionModel):
         super().__init__(config)
         config = self.config
         width = sum(config.input_sizes[m][1] for m in config.modality_names)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fused_head = nn.Linear(width, config.num_classes)
         self.apply(initialize)
         self.rating_heads = RatingHeads(width, 0, len(config.dimensions)) if config.dimensions else None

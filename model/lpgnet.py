@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
-from lpgnet.model.layers import MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
+from lpgnet.model.layers import Dropout, MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.neighbors import VoiceNeighbors, neighbors, voices
 from lpgnet.model.packing import Layout
 from lpgnet.model.ratings import RatingHeads
@@ -169,7 +169,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         self.refine = StackedLinear(modalities, paths // modalities * d, d)
         gated = config.modality_gate and modalities > 1
         self.modality_gate = nn.Linear(d, d, bias=False) if gated else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # Before the heads are there, so that a seed gives the weights that it gave in version 0.1.0.
         self.apply(initialize)
         self.fused_head = nn.Linear(d, classes).apply(initialize)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import SDTConfig
-from lpgnet.model.layers import StackedLayerNorm, StackedLinear, initialize
+from lpgnet.model.layers import Dropout, StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.lpgnet import attend_in_dialogues, fuse
 from lpgnet.model.packing import Layout
 from lpgnet.model.ratings import RatingHeads
@@ -61,7 +61,7 @@ class PathEncoders(nn.Module):
         # Each of the authors' layers owns it, the first skips it and there is no second: it counts as parameters
         # and never learns.
         self.skipped_norm = StackedLayerNorm(paths, d).requires_grad_(False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, layout: Layout, queries: Tensor, sources: Tensor, key_mask: Tensor) -> Tensor:
         """X_q and X_s (P, 1, T, d) with the sources' mask (P, 1, T) -> (P, 1, T, d)."""
@@ -89,7 +89,7 @@ class SDTForEmotionRecognition(EmotionModel):
         self.path_gate = StackedLinear(len(config.paths), d, d, bias=False)
         self.refine = StackedLinear(len(names), len(names) * d, d)
         self.modality_gate = nn.Linear(d, d, bias=False) if len(names) > 1 else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fused_head = nn.Linear(d, config.num_classes)
         self.branch_heads = StackedLinear(len(names), d, config.num_classes)
         self.apply(initialize)

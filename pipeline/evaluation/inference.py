@@ -104,28 +104,29 @@ def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperatu
     batch = collate(dialogues).to(model.device)
     output = model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers)
     heads = {FUSED: output.logits, **output.branch_logits}
-    probabilities = {name: (logits.float() / temperature).softmax(-1).cpu() for name, logits in heads.items()}
-    weights = {name: values.float().cpu() for name, values in output.modality_weights.items()}
-    dimensions = {name: values.cpu() for name, values in output.dimensions.items()}
+    # As lists: to take single numbers out of tensors takes longer than the model does.
+    probabilities = {name: (logits.float() / temperature).softmax(-1).tolist() for name, logits in heads.items()}
+    weights = {name: values.float().tolist() for name, values in output.modality_weights.items()}
+    dimensions = {name: values.tolist() for name, values in output.dimensions.items()}
     for row, dialogue in enumerate(dialogues):
+        labels, shares = dialogue.labels.tolist(), [_shares(votes) for votes in dialogue.votes.tolist()]
+        ratings = {name: values.tolist() for name, values in dialogue.ratings.items()}
         for column, utterance in enumerate(dialogue.utterances):
             yield Prediction(
                 utterance_id=utterance.utterance_id,
                 dialogue_id=dialogue.dialogue_id,
-                label=int(dialogue.labels[column]),
-                probabilities={name: values[row, column].tolist() for name, values in probabilities.items()},
-                weights={name: float(values[row, column]) for name, values in weights.items()},
-                dimensions={name: float(values[row, column]) for name, values in dimensions.items()},
-                shares=_shares(dialogue.votes[column]),
-                ratings={
-                    name: value for name, values in dialogue.ratings.items() if isfinite(value := float(values[column]))
-                },
+                label=labels[column],
+                probabilities={name: values[row][column] for name, values in probabilities.items()},
+                weights={name: values[row][column] for name, values in weights.items()},
+                dimensions={name: values[row][column] for name, values in dimensions.items()},
+                shares=shares[column],
+                ratings={name: values[column] for name, values in ratings.items() if isfinite(values[column])},
             )
 
 
-def _shares(votes: torch.Tensor) -> tuple[float, ...]:
-    total = float(votes.sum())
-    return tuple((votes / total).tolist()) if total else ()
+def _shares(votes: Sequence[float]) -> tuple[float, ...]:
+    total = sum(votes)
+    return tuple(vote / total for vote in votes) if total else ()
 
 
 def predict_in_windows(

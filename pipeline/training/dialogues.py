@@ -248,7 +248,14 @@ def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
 
 def pad(rows: Sequence[Tensor], value: float) -> Tensor:
     """Stack the rows of several dialogues, (L, ...) -> (B, L, ...)."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+    if value or rows[0].dim() < 3:
+        return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+    # Embeddings are large. Of numpy's zeros the system makes the pages that are written to alone.
+    shape = (len(rows), max(map(len, rows)), *rows[0].shape[1:])
+    padded = torch.from_numpy(np.zeros(shape, rows[0].numpy().dtype))
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded
 
 
 def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tensor, Tensor]:
