@@ -24,7 +24,7 @@ from lpgnet.pipeline.training.targets import learned_shares
 from lpgnet.pipeline.training.trainer import Development, Trainer
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train
 
-CONSTANT = {"schedule": "constant"}
+CONSTANT: dict[str, Any] = {"schedule": "constant"}
 SCORES = {"wa": 0.5, "ua": 0.5, "weighted_f1": 0.5, "macro_f1": 0.5}
 
 
@@ -115,7 +115,7 @@ def _rate(dialogue: Dialogue) -> Dialogue:
 @pytest.mark.parametrize("select", ["ccc", "loss"])
 def test_a_run_on_votes_and_ratings(select: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = make_config(
-        select=select, epochs=3, target="distribution", unagreed="use", model={"dimensions": ["valence"]}
+        select=select, epochs=3, target="distribution", unagreed="use", model={"dimensions": ["valence"]}, **CONSTANT
     )
     train(rated_corpus(), config, tmp_path)
     log = read_log(tmp_path)
