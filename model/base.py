@@ -245,6 +245,8 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         logits: Tensor,
         branch_logits: dict[str, Tensor],
         rated: Tensor | None,
+        *,
+        hidden: Tensor,
         **gates: dict[str, Tensor],
     ) -> EmotionOutput:
         """Collect the output, with the loss when there are targets.
@@ -253,6 +255,7 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
             packed: what `pack` made.
             logits, branch_logits: (1, T, C) of the fused head and of the branch heads.
             rated: (H, 1, T, R), of the heads for the dimensions.
+            hidden: (1, T, d), what the fused head is given.
             gates: further fields of the output, in the row too.
         """
         row = EmotionOutput(logits=logits, branch_logits=branch_logits, **gates)  # type: ignore[arg-type]
@@ -260,13 +263,14 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
             row.dimensions = restore_units(rated[0], self.config.rated)
         output = row.map(packed.layout.unpack)
         if packed.targets:
-            output.loss_terms = self._loss_terms(row, rated, packed.targets, packed.mask, packed.present)
+            output.loss_terms = self._loss_terms(row, hidden, rated, packed.targets, packed.mask, packed.present)
             output.loss = output.loss_terms.normalize()
         return output
 
     def _loss_terms(
         self,
         output: EmotionOutput,
+        hidden: Tensor,
         rated: Tensor | None,
         targets: Targets,
         mask: Tensor,
@@ -276,10 +280,8 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         if labels is None:
             labels = torch.full_like(mask, IGNORED_LABEL, dtype=torch.long)
         ratings = None if rated is None else self._rating_terms(rated, targets.ratings or {}, mask, present)
-        branches, votes = output.branch_logits, targets.votes
-        return self_distillation(
-            output.logits, branches, labels, mask, present, self.config, votes=votes, ratings=ratings
-        )
+        further: dict[str, Any] = {"votes": targets.votes, "ratings": ratings, "hidden": hidden}
+        return self_distillation(output.logits, output.branch_logits, labels, mask, present, self.config, **further)
 
     def _rating_terms(
         self, rated: Tensor, ratings: Mapping[str, Tensor], mask: Tensor, present: Mapping[str, Tensor]

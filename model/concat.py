@@ -14,7 +14,8 @@ from lpgnet.model.ratings import RatingHeads
 class ConcatForEmotionRecognition(EmotionModel):
     """Step 0 of LPGNet, then one linear layer; a missing modality is zero, which is its mean.
 
-    It has no branch heads and no gates: `branch_logits` and `modality_weights` are empty.
+    It has no branch heads and no gates: `branch_logits` and `modality_weights` are empty. A contrast is of the
+    concatenated embeddings, and only the weights that mix their layers can learn from it.
     """
 
     config_class = ConcatConfig
@@ -57,4 +58,4 @@ class ConcatForEmotionRecognition(EmotionModel):
         packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))
         joined = self.dropout(torch.cat(list(packed.inputs.values()), dim=-1))  # (1, T, sum of D_m)
         rated = None if self.rating_heads is None else self.rating_heads(joined)  # (1, 1, T, R)
-        return self.output(packed, self.fused_head(joined), {}, rated)
+        return self.output(packed, self.fused_head(joined), {}, rated, hidden=joined)

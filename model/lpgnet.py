@@ -226,7 +226,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
         logits, branches, rated = self._classify(fused, refined)  # 7, (1, T, C), (M, 1, T, C), (1 + M, 1, T, R)
         names = self.config.modality_names
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
-        return self.output(packed, logits, by_name(names, branches), rated, **described)  # 8
+        branch_logits = by_name(names, branches)
+        return self.output(packed, logits, branch_logits, rated, hidden=fused, **described)  # 8
 
     @property
     def reach(self) -> int:

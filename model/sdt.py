@@ -130,7 +130,7 @@ class SDTForEmotionRecognition(EmotionModel):
         branches = by_name(self.config.modality_names, self.branch_heads(hidden))  # (1, T, C) by modality
         rated = None if self.rating_heads is None else self.rating_heads(fused, hidden)  # (1 + M, 1, T, R)
         described = describe_gates(list(branches), self.config.paths, alpha, gates, in_full=return_gates)
-        return self.output(packed, self.fused_head(fused), branches, rated, **described)
+        return self.output(packed, self.fused_head(fused), branches, rated, hidden=fused, **described)
 
     def _encode(self, packed: Packed, speakers: Tensor | None) -> Tensor:
         """Project to d (a convolution of kernel 1), then add positions and speakers: (M, 1, T, d)."""
