@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lpgnet.model import EmotionModel, LossConfig, build_model, loss_counts, self_distillation
+from lpgnet.model.base import Targets
 from lpgnet.model.contrast import contrast_count, contrast_sum
 from tests.model.conftest import SIZES, random_batch
 
@@ -136,7 +137,8 @@ def test_it_is_one_more_term_of_labelled_turns(kind: str, class_weights: Any) ->
     known = batch.mask & (batch.labels != -100)
     labels = batch.labels[known]
     weights = torch.ones(len(labels)) if class_weights is None else WEIGHTS[labels]
-    total, count = by_loop(fused[0][known], labels, weights, 0.5)
+    layout = model.pack(batch.inputs, batch.masks, batch.mask, Targets()).layout
+    total, count = by_loop(layout.unpack(fused[0])[known], labels, weights, 0.5)
     assert terms.names == (*plain.names, "contrast")
     assert torch.equal(terms.sums[:-1], plain.sums) and torch.equal(terms.counts[:-1], plain.counts)
     assert terms.sums[-1].item() == pytest.approx(total, rel=1e-4)
