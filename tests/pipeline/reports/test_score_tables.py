@@ -163,6 +163,21 @@ def test_a_table_tells_what_each_row_learned_and_chose_by(measured: tuple[TableR
     assert f"Targets: the corpus's labels (lpgnet); {describe_targets(votes)} ({HOSTILE})." in words
 
 
+def test_a_table_tells_what_it_developed_on_and_what_was_refitted(
+    measured: tuple[TableResults, dict[str, Runs]],
+) -> None:
+    results, _ = measured
+    first, second = results.rows[:2]
+    splits = replace(results.protocol.splits, dev="session")
+    mixed = replace(
+        results, rows=[first, replace(second, refit=True)], protocol=replace(results.protocol, splits=splits)
+    )
+    chosen = "epoch chosen by weighted F1 on development dialogues of whole sessions only"
+    assert f"; {chosen} (lpgnet), {chosen}, then trained anew for as many epochs on these too (refitted) (" in caption(
+        mixed
+    )
+
+
 def test_rows_keep_how_they_were_trained(measured: tuple[TableResults, dict[str, Runs]]) -> None:
     results, _ = measured
     votes = replace(CONFIG, training=TrainingConfig(target="distribution", unagreed="use"))
@@ -279,6 +294,8 @@ def test_the_plot_of_training_shows_the_score_that_the_epoch_was_chosen_by(tmp_p
 
 def test_how_the_epoch_was_chosen_is_told() -> None:
     assert describe_choice(TrainingConfig()) == "epoch chosen by weighted F1 on development dialogues"
+    assert describe_choice(TrainingConfig(), "session").endswith("on development dialogues of whole sessions")
+    assert describe_choice(TrainingConfig(), "speaker").endswith("turns of speakers who are not in training")
     assert [describe_choice(TrainingConfig(select=name)) for name in get_args(get_type_hints(TrainingConfig)["select"])]  # type: ignore[arg-type]
 
 
@@ -316,7 +333,7 @@ def test_the_card_tells_how_the_run_was_trained_not_how_it_is_evaluated(run: Run
 
 def test_a_recipe_has_the_settings_that_inputs_leave_out(tmp_path: Path) -> None:
     trained(tmp_path, seed=3, epochs=2)
-    assert recipe_of(tmp_path) == TrainingConfig(seed=3, epochs=2)
+    assert recipe_of(tmp_path) == TrainingConfig(seed=3, epochs=2, layer_rate=1.0), "as before there was that setting"
     for broken in ("votes", 1, None):
         write_json(tmp_path / INPUTS_FILE, {"training": {"target": broken}})
         with pytest.raises(PipelineError, match=r"inputs\.json: key 'training'.*target"):

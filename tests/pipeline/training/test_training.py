@@ -147,10 +147,10 @@ def test_micro_batches_are_contrasted_one_by_one(tmp_path: Path) -> None:
     trainer = make_trainer(make_config(**settings), tmp_path / "one")
     trainer.raw_model.train().context_norm.eval()  # type: ignore[operator, union-attr]
     step = next(trainer.steps(1))
-    parts = [collate(step[: len(step) // 2]), collate(step[len(step) // 2 :])]
+    parts = [collate(part) for part in (step[: -(-len(step) // 2)], step[-(-len(step) // 2) :])]
     terms = [trainer.raw_model(one.inputs, one.masks, one.mask, labels=one.labels).loss_terms for one in parts]
     expected = sum(one.sums[-1] for one in terms) / sum(one.counts[-1] for one in terms)
-    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_first_look_at_a_step_draws_no_dropout_and_moves_no_statistics(tmp_path: Path) -> None:
