@@ -257,6 +257,35 @@ class CrossvalConfig:
 
 
 @dataclass
+class SearchConfig:
+    """Which settings are searched, by their scores on the development dialogues alone.
+
+    Attributes:
+        space: by dotted key of model or training, such as training.learning_rate, a list of values or the ends of a
+            range, {low: 1e-4, high: 3e-3, log: true}; whole numbers may have a step
+        study: name of the search; its files go to work/NAME/search/STUDY, where it goes on another time
+        trials: settings to try, those of earlier times included (trials)
+        folds: all, or one for only the fold that splits.test names, whose test split then stays unseen
+        seeds: runs per trial and fold, with the seeds 0, 1, ... (seeds)
+        at_once: trials chosen before the first of them is measured, so that the workers have work; workers change no
+            result, this does (trials)
+        workers: runs in parallel, each with the corpus in memory; null means one per GPU, or one per CPU core
+        seed: random seed of what is tried
+        show_test: measure the best trial on the test split, which a study does once, and its report tells from then on
+    """
+
+    space: dict[str, Any] = field(default_factory=dict)
+    study: str = "default"
+    trials: Count = 30
+    folds: Literal["all", "one"] = "one"
+    seeds: Count = 2
+    at_once: Count = 4
+    workers: Count | None = None
+    seed: NonNegativeInt = 0
+    show_test: bool = False
+
+
+@dataclass
 class PredictionConfig:
     """How new recordings are labelled; everything else comes from the model's folder.
 
@@ -375,6 +404,7 @@ class Config:
         training: how a model is trained
         evaluation: how a trained model is measured
         crossval: which runs make up a table
+        search: which settings are searched
     """
 
     name: str = "experiment"
@@ -389,6 +419,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     crossval: CrossvalConfig = field(default_factory=CrossvalConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     @property
     def folder(self) -> Path:
@@ -647,10 +678,15 @@ def _check_ranges(section: DataclassInstance, prefix: str = "") -> None:
             _check_ranges(value, f"{key}.")
         for kind in (hint, *get_args(hint)):
             if value is not None and isinstance(kind, type) and issubclass(kind, int | float) and kind is not bool:
-                _check_number(kind, value, key)
+                check_number(kind, value, key)
 
 
-def _check_number(kind: type, value: object, key: str) -> None:
+def check_number(kind: type, value: object, key: str) -> None:
+    """Check a number against the range in its type.
+
+    Raises:
+        UsageError: names the key and the range.
+    """
     try:
         kind(value)
     except ValueError as error:

@@ -55,14 +55,21 @@ def run_side_by_side(work: Callable[[Item], None], items: Sequence[Item], *, wor
     Yields:
         Each item when it is done.
     """
-    slots = multiprocessing.get_context("spawn").SimpleQueue()
-    for slot in range(workers):
-        slots.put(slot)
-    with Workers(workers, _set_up, slots) as pool:
+    with side_by_side(workers) as pool:
         futures = {pool.submit(work, item): item for item in items}
         for future in as_completed(futures):
             future.result()
             yield futures[future]
+
+
+@contextmanager
+def side_by_side(workers: int) -> Iterator[Workers]:
+    """Give processes of one thread each, every one with a GPU of its own where there are enough."""
+    slots = multiprocessing.get_context("spawn").SimpleQueue()
+    for slot in range(workers):
+        slots.put(slot)
+    with Workers(workers, _set_up, slots) as pool:
+        yield pool
 
 
 def _set_up(slots: SimpleQueue[int]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 
@@ -16,7 +14,14 @@ from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.evaluation.table_results import TableResults, TableRow
 from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval, with_spread
-from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
+from lpgnet.pipeline.reports.plots import (
+    MOST_POINTS,
+    image_address,
+    plot_confusion,
+    plot_missing,
+    plot_ratings,
+    plot_reliability,
+)
 from lpgnet.pipeline.reports.published import PUBLISHED
 from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, votes_table
 from lpgnet.pipeline.reports.targets import describe_calibration, describe_choice, describe_targets
@@ -204,18 +209,14 @@ def draw_plots(results: TableResults, runs: Mapping[str, Runs]) -> dict[str, dic
     curves = {row.model: missing_curves(row.missing, row.confusion) for row in rows if row.missing}
     return {
         "confusion": {
-            row.model: _image(partial(plot_confusion, row.confusion, classes, title=row.model)) for row in rows
+            row.model: image_address(partial(plot_confusion, row.confusion, classes, title=row.model)) for row in rows
         },
-        "reliability": {row.model: _image(partial(plot_reliability, row.calibration)) for row in rows},
+        "reliability": {row.model: image_address(partial(plot_reliability, row.calibration)) for row in rows},
         "ratings": {
-            f"{row.model}: {name}": _image(partial(plot_ratings, chain(*runs[row.model]), name, row.dimensions[name]))
+            f"{row.model}: {name}": image_address(
+                partial(plot_ratings, chain(*runs[row.model]), name, row.dimensions[name])
+            )
             for row, name in _rated(results)
         },
-        "missing": {"all": _image(partial(plot_missing, curves))} if curves else {},
+        "missing": {"all": image_address(partial(plot_missing, curves))} if curves else {},
     }
-
-
-def _image(draw: Callable[[BytesIO], None]) -> str:
-    file = BytesIO()
-    draw(file)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

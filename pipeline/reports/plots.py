@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import random
-from collections.abc import Iterable, Sequence
-from itertools import cycle
+from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
+from itertools import accumulate, cycle
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import matplotlib
 
@@ -18,10 +20,24 @@ from lpgnet.pipeline.evaluation.dimensions import DimensionScores, is_rated
 from lpgnet.pipeline.evaluation.predictions import Outcome
 from lpgnet.pipeline.evaluation.table_results import TableCalibration
 from lpgnet.pipeline.reports.cells import with_interval
+from lpgnet.pipeline.searching.space import Choices, Interval, Space, shown_value
+from lpgnet.pipeline.searching.trials import SearchResults
 from lpgnet.pipeline.training.checkpoints import EpochLog
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Panels of fields beside each other.
+PANELS = 3
 # More points than this would hide each other; a fixed sample of them is drawn.
 MOST_POINTS = 3000
+
+
+def image_address(draw: Callable[[BytesIO], None]) -> str:
+    """Return an image as an address that holds all of it."""
+    file = BytesIO()
+    draw(file)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def plot_training(log: Sequence[EpochLog], path: Path, *, chosen_by: str, best_epoch: int) -> None:
@@ -135,3 +151,70 @@ def plot_ratings(outcomes: Iterable[Outcome], name: str, scores: DimensionScores
     axes.legend(loc="upper left", fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def plot_trials(results: SearchResults, path: Path | BinaryIO, *, score: str) -> None:
+    """Draw the score of each trial in the order in which they were tried, and the best one so far.
+
+    Args:
+        results: with a trial that has a score.
+        path: of the image.
+        score: what its axis is called.
+    """
+    points = [(trial.number, trial.score) for trial in results.trials if trial.score is not None]
+    numbers, scores = zip(*points, strict=True)
+    better = min if results.lower_is_better else max
+    figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    axes.plot(numbers, scores, "o", markersize=4, label="trial")
+    axes.step(
+        numbers, list(accumulate(scores, better)), where="post", color="tab:red", linewidth=1, label="best so far"
+    )
+    if results.test is not None and results.test.trials <= numbers[-1]:
+        axes.axvline(results.test.trials - 0.5, color="black", linestyle=":", linewidth=1, label="test looked at")
+    axes.set(xlabel="trial", ylabel=score)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_fields(results: SearchResults, space: Space, path: Path | BinaryIO, *, score: str) -> None:
+    """Draw the score of each trial against the value of each field, in a panel per field, the best trial marked.
+
+    Args:
+        results: with a trial that has a score.
+        space: that was searched.
+        path: of the image.
+        score: what the axis of the scores is called.
+    """
+    rows = -(-len(space) // PANELS)
+    columns = min(PANELS, len(space))
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(3.4 * columns, 2.8 * rows), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel, (key, allowed) in zip(panels.flat, space.items(), strict=False):
+        points = [(_position(t.settings[key], allowed), t.score) for t in results.ranked()]
+        panel.plot(*zip(*points, strict=True), "o", markersize=4, alpha=0.6)
+        panel.plot(*points[0], "*", color="tab:red", markersize=11)
+        _set_axis(panel, key, allowed)
+    for panel in panels.flat[len(space) :]:
+        panel.set_visible(False)
+    for line in panels:
+        line[0].set(ylabel=score)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _position(value: object, allowed: Choices | Interval) -> Any:
+    """Where a value is on its axis: a number, or its place among the choices."""
+    return allowed.index(value) if isinstance(allowed, Choices) else value
+
+
+def _set_axis(panel: Axes, key: str, allowed: Choices | Interval) -> None:
+    panel.set(xlabel=key)
+    if isinstance(allowed, Interval):
+        panel.set_xscale("log" if allowed.log else "linear")
+        return
+    slant = {"rotation": 30, "ha": "right"} if len(allowed.values) > 4 else {}
+    panel.set_xticks(range(len(allowed.values)), map(shown_value, allowed.values), **slant)
+    panel.set_xlim(-0.5, len(allowed.values) - 0.5)

@@ -27,7 +27,12 @@ def _votes(training: TrainingConfig) -> str:
 
 def describe_choice(training: TrainingConfig) -> str:
     """Say how the epoch was chosen, as in `epoch chosen by weighted F1 on development dialogues`."""
-    return f"epoch chosen by {_SELECT[training.select]} on development dialogues"
+    return f"epoch chosen by {score_name(training.select)} on development dialogues"
+
+
+def score_name(select: str) -> str:
+    """Name the development score of `training.select` in words."""
+    return _SELECT[select]
 
 
 def describe_calibration(training: TrainingConfig) -> str:
