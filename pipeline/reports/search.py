@@ -15,7 +15,7 @@ from lpgnet.pipeline.reports.targets import score_name
 from lpgnet.pipeline.reports.templates import templates
 from lpgnet.pipeline.searching.space import describe_space, shown_value
 from lpgnet.pipeline.searching.study import Study
-from lpgnet.pipeline.searching.trials import SearchResults, Trial, chance, spread
+from lpgnet.pipeline.searching.trials import Look, SearchResults, Trial, chance, spread
 
 TEMPLATE = "search.html"
 # Marks what was chosen when the test data had been looked at.
@@ -151,17 +151,18 @@ def about_test(results: SearchResults) -> str:
     seen = f"The test data were looked at once, on {when}, after {counted(look.trials, 'trial')}"
     if look.scores is None:
         return f"{seen}; the scores of trial {look.trial} are not there yet."
+    known = f"{score_label(results)} {score_cell(results.trials[look.trial])} on development"
     scores = ", ".join(f"{words} {with_spread(look.scores, name)}" for name, words in NAMES.items())
-    return f"{seen}: trial {look.trial} has {scores} on {look.scores.n} labelled test utterances.{_later(results)}"
+    tested = f"has {scores} on {look.scores.n} labelled test utterances"
+    return f"{seen}: trial {look.trial} ({known}) {tested}.{_later(results, look)}"
 
 
-def _later(results: SearchResults) -> str:
+def _later(results: SearchResults, look: Look) -> str:
     """Say what became of a study after it looked at the test data."""
-    look, best = results.test, results.best
-    assert look is not None and best is not None
-    later = len(results.trials) - look.trials
+    later, best = len(results.trials) - look.trials, results.best
     if not later:
         return ""
     are = "1 later trial was" if later == 1 else f"{later} later trials were"
-    now = "" if best.number == look.trial else f" The best is now trial {best.number}, whose test score is not shown."
+    newer = best if best and best.number != look.trial else None
+    now = f" The best is now trial {newer.number}, whose test score is not shown." if newer else ""
     return f" {are} chosen with that knowledge ({AFTER_TEST}).{now}"

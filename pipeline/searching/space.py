@@ -98,7 +98,8 @@ def parse_space(given: Mapping[str, Any], select: str) -> Space:
     """
     if not given:
         raise UsageError(f"key '{KEY}': name what to search, such as {EXAMPLE}")
-    return {key: _parse(key, value, select) for key, value in given.items()}
+    # In one order, whichever they are written in: it decides what is tried.
+    return {key: _parse(key, given[key], select) for key in sorted(given)}
 
 
 def _parse(key: str, value: object, select: str) -> Choices | Interval:

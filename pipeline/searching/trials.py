@@ -123,8 +123,12 @@ def check_trials(results: SearchResults, space: Space, path: Path) -> None:
             raise PipelineError(f"{path}: trials[{number}]: {wrong}; {anew}")
     if results.configured not in (None, 0):
         raise PipelineError(f"{path}: configured is {results.configured}, not 0; {anew}")
-    if (look := results.test) and not 0 <= look.trial < look.trials <= len(results.trials):
-        raise PipelineError(f"{path}: test: trial {look.trial} of {look.trials} is not one of the trials; {anew}")
+    if (look := results.test) and not _is_possible(look, results.trials):
+        raise PipelineError(f"{path}: test: trial {look.trial} of {look.trials} is none that has a score; {anew}")
+
+
+def _is_possible(look: Look, trials: Sequence[Trial]) -> bool:
+    return 0 <= look.trial < look.trials <= len(trials) and trials[look.trial].score is not None
 
 
 def _wrong(number: int, trial: Trial, space: Space) -> str | None:
