@@ -14,6 +14,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from lpgnet.pipeline.evaluation.calibration import Calibration
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, is_rated
@@ -172,7 +173,7 @@ def plot_trials(results: SearchResults, path: Path | BinaryIO, *, score: str) ->
     if results.test is not None and results.test.trials <= numbers[-1]:
         axes.axvline(results.test.trials - 0.5, color="black", linestyle=":", linewidth=1, label="test looked at")
     axes.set(xlabel="trial", ylabel=score)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -215,6 +216,6 @@ def _set_axis(panel: Axes, key: str, allowed: Choices | Interval) -> None:
     if isinstance(allowed, Interval):
         panel.set_xscale("log" if allowed.log else "linear")
         return
-    slant = {"rotation": 30, "ha": "right"} if len(allowed.values) > 4 else {}
-    panel.set_xticks(range(len(allowed.values)), map(shown_value, allowed.values), **slant)
+    panel.set_xticks(range(len(allowed.values)), list(map(shown_value, allowed.values)))
+    panel.tick_params(axis="x", rotation=30 if len(allowed.values) > 4 else 0)
     panel.set_xlim(-0.5, len(allowed.values) - 0.5)

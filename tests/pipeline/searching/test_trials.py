@@ -1,4 +1,4 @@
-"""What a search keeps of its trials: which is best, what chance makes of scores, and files that no search has written."""
+"""What a search keeps of its trials: which is best, what chance makes of scores, and files that no search wrote."""
 
 import json
 import math
