@@ -94,6 +94,7 @@ class TableRow(Scores):
         differences: this row − the first row, by metric, see `analysis.compare_runs`; empty in the first row.
         distribution: scores against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
+        refit: whether the models were trained once more, on the development dialogues too.
     """
 
     model: str
@@ -111,6 +112,7 @@ class TableRow(Scores):
     differences: dict[str, Difference]
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
+    refit: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         differences=gaps,
         distribution=score_distribution(predictions_of(runs), settings),
         dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
+        refit=row.config.crossval.refit,
     )
 
 

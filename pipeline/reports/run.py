@@ -34,8 +34,8 @@ def write_training_plot(folder: Path) -> None:
     """Draw the loss and scores of a run's training, unless the plot exists."""
     path = folder / "training.png"
     if not path.exists():
-        log, selection = read_log(folder), Selection(recipe_of(folder).select)
-        if any(selection.key not in entry.dev for entry in log):
+        log, selection = read_log(folder), Selection.by(recipe_of(folder))
+        if any(selection.key not in entry.dev for entry in log if selection.name != "last"):
             raise PipelineError(
                 f"{folder / LOG_FILE}: an epoch has no dev.{selection.key}; delete the folder and train again"
             )

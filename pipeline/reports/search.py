@@ -11,13 +11,13 @@ from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.reports.cells import with_spread
 from lpgnet.pipeline.reports.plots import image_address, plot_fields, plot_trials
 from lpgnet.pipeline.reports.score_tables import Table
-from lpgnet.pipeline.reports.targets import score_name
 from lpgnet.pipeline.reports.templates import templates
 from lpgnet.pipeline.searching.space import describe_space, shown_value
 from lpgnet.pipeline.searching.study import Study
 from lpgnet.pipeline.searching.trials import Look, SearchResults, Trial, chance, spread
 
 TEMPLATE = "search.html"
+SCORES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UA", "ccc": "mean CCC", "loss": "loss"}
 # Marks what was chosen when the test data had been looked at.
 AFTER_TEST = "†"
 
@@ -54,7 +54,7 @@ def to_html(study: Study) -> str:
 
 def score_label(results: SearchResults) -> str:
     """Name the score that trials are compared by, and say where lower is better."""
-    return score_name(results.select) + (" (lower is better)" if results.lower_is_better else "")
+    return SCORES[results.select] + (" (lower is better)" if results.lower_is_better else "")
 
 
 def caption(results: SearchResults) -> str:

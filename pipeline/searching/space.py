@@ -91,7 +91,7 @@ def parse_space(given: Mapping[str, Any], select: str) -> Space:
 
     Args:
         given: `search.space`: a list of values, or {low, high, log, step}, by dotted key.
-        select: the development score that trials are compared by, as in `training.select`.
+        select: the development score that trials are compared by, such as `ccc`.
 
     Raises:
         UsageError: names the key and what is wrong.
@@ -119,7 +119,7 @@ def _kind_of(key: str, select: str) -> Any:
     if key in FIXED:
         raise UsageError(f"{key} {FIXED[key]}; leave it out")
     if key in DECIDES_SCORE.get(select, ()):
-        raise UsageError(f"{key} decides what training.select {select} measures; leave it out, or select another score")
+        raise UsageError(f"{key} decides what {select} measures; leave it out, or compare by another training.select")
     if key in kinds:
         return kinds[key]
     if key in SECTIONS:

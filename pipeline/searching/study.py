@@ -37,7 +37,7 @@ from lpgnet.pipeline.searching.space import (
     parse_space,
     with_settings,
 )
-from lpgnet.pipeline.searching.trials import RESULTS_FILE, Look, SearchResults, Trial, check_trials
+from lpgnet.pipeline.searching.trials import RESULTS_FILE, Look, SearchResults, Trial, check_trials, compared_by
 from lpgnet.pipeline.training.runs import read_log, run_inputs, training_cost
 from lpgnet.pipeline.training.selection import Selection
 from lpgnet.pipeline.training.trainer import train_run
@@ -96,7 +96,7 @@ class Study:
 
     def __init__(self, config: Config) -> None:
         _check(config)
-        self.space = parse_space(config.search.space, config.training.select)
+        self.space = parse_space(config.search.space, compared_by(config.training.select))
         self.folder = study_folder(config)
         runs = replace(config.crossval, folds=config.search.folds, seeds=config.search.seeds)
         # Of the one look at the test data, the scores alone are told.
@@ -107,7 +107,7 @@ class Study:
     def _begin(self) -> SearchResults:
         config = self.config
         configured = 0 if own_settings(config, self.space) is not None else None
-        select = config.training.select
+        select = compared_by(config.training.select)
         return SearchResults(config.name, config.search.study, select, sampler_name(), self._inputs(), configured)
 
     def _read(self) -> SearchResults | None:
@@ -316,10 +316,10 @@ def _develop(job: Job) -> Developed:
     accelerator = make_accelerator(job.config.training.device, job.config.training.mixed_precision)
     split = replace(split_of(job), test=())
     train_run(job.config, corpus_of(job.config), split, job.folder, accelerator, measure_development)
-    selection = Selection(job.config.training.select)
-    cost = training_cost(job.folder)
+    recipe, cost = job.config.training, training_cost(job.folder)
     seconds = cost.epochs * cost.seconds_per_epoch if cost else 0.0
-    return Developed(selection.of(selection.best(read_log(job.folder)).dev), seconds)
+    chosen = Selection.by(recipe).best(read_log(job.folder))
+    return Developed(Selection(compared_by(recipe.select)).of(chosen.dev), seconds)
 
 
 def measure(job: Job) -> None:

@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from lpgnet.pipeline.config import Select
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import Scores
 from lpgnet.pipeline.searching.space import Settings, Space
-from lpgnet.pipeline.training.selection import Selection
 
 RESULTS_FILE = "results.json"
+
+Score: TypeAlias = Literal["weighted_f1", "macro_f1", "uar", "ccc", "loss"]
+
+
+def compared_by(select: Select) -> Score:
+    """Return the score that trials are compared by: that which the epoch is chosen by, or weighted F1 if none is."""
+    return "weighted_f1" if select == "last" else select
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class SearchResults:
     Attributes:
         name: of the experiment.
         study: of the search.
-        select: the development score that trials are compared by, as in `training.select`.
+        select: the development score that trials are compared by, see `compared_by`.
         sampler: what chose the settings, with its version.
         inputs: all that decides what a trial scores, see `study.study_inputs`: a study goes on with the same alone.
         configured: number of the trial with the configuration's own values, None where the space has not all of them.
@@ -78,7 +85,7 @@ class SearchResults:
 
     name: str
     study: str
-    select: str
+    select: Score
     sampler: str
     inputs: dict[str, Any]
     configured: int | None = None
@@ -88,7 +95,7 @@ class SearchResults:
     @property
     def lower_is_better(self) -> bool:
         """Whether the score is one of which less is better."""
-        return Selection(self.select).is_better(0, than=1)
+        return self.select == "loss"
 
     def ranked(self) -> list[Trial]:
         """Return the trials that have a score, the best first; of equal ones the first that was tried."""

@@ -16,7 +16,10 @@ from lpgnet.pipeline import cli
 from lpgnet.pipeline.config import Config, parse_config
 from tests.e2e.workplace import Run, Workplace, fails, read_table, write_config, write_table
 
-SPACE = "{training.learning_rate: {low: 1e-3, high: 1e-1, log: true}, model.hidden_size: [8, 16], model.kernel_size: [1, 3]}"
+SPACE = (
+    "{training.learning_rate: {low: 1e-3, high: 1e-1, log: true}, "
+    "model.hidden_size: [8, 16], model.kernel_size: [1, 3]}"
+)
 OPTIONS = ["--search.space", SPACE, "--search.trials", "5", "--search.seeds", "2", "--search.at_once", "2"]
 STUDY = Path("work/small/search/default")
 
@@ -105,7 +108,7 @@ def test_killed_and_with_another_number_of_workers_it_is_the_same_search(
 def test_the_labels_of_the_test_split_change_nothing(
     searched: Workplace, extracted: Workplace, tmp_path: Path, tiny_encoders: Path
 ) -> None:
-    """Those of the session that is tested on say something else, and its ratings too: the same trials, the same scores."""
+    """Those of the session that is tested on say something else, and its ratings too: trials and scores are the same."""
     place = copy_of(extracted, tmp_path, tiny_encoders)
     rows = read_table(place.corpus / "utterances.csv")
     turned = {"ang": "hap", "hap": "neu", "neu": "sad", "sad": "ang"}

@@ -208,3 +208,17 @@ def test_python_code_is_held_to_the_same_ranges(settings: dict[str, Any], messag
     check_prediction(PredictionConfig())
     with pytest.raises(UsageError, match=re.escape(message)):
         check_prediction(PredictionConfig(**settings))
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_patience_would_cut_a_schedule_short(schedule: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"training: {{patience: 10, schedule: {schedule}}}")
+    told = rf"x\.yaml: key 'training\.patience': .*training\.schedule {schedule} .*leave patience out, or set"
+    with pytest.raises(UsageError, match=told):
+        parse_config("train", ["--config", str(path)], Config)
+    constant = ["--config", str(path), "--training.schedule", "constant"]
+    assert parse_config("train", constant, Config).training.patience == 10
+    assert (
+        parse_config("train", ["--config", str(path), "--training.patience", "null"], Config).training.patience is None
+    )

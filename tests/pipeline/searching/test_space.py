@@ -132,7 +132,7 @@ def test_what_decides_the_score_is_not_searched() -> None:
         ("loss", "model.dimension_weight", 0.1),
         ("ccc", "model.dimensions", ["valence"]),
     ):
-        with pytest.raises(UsageError, match=f"decides what training.select {select} measures"):
+        with pytest.raises(UsageError, match=f"decides what {select} measures"):
             parse_space({key: [value]}, select)
         assert parse_space({key: [value]}, "uar")
 
