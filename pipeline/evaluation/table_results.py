@@ -12,7 +12,7 @@ from lpgnet.pipeline.evaluation.analysis import (
     ConditionScores,
     Runs,
     Scores,
-    SpeakerGap,
+    SeenGap,
     SpeakerScores,
     compare_runs,
     labelled_only,
@@ -21,8 +21,11 @@ from lpgnet.pipeline.evaluation.analysis import (
     score_conditions,
     score_speakers,
     speaker_gap,
+    text_gap,
 )
 from lpgnet.pipeline.evaluation.calibration import Calibration, Reliability, add_up
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.evaluation.class_shares import ClassShare, class_shares
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
 from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.inference import FUSED
@@ -62,13 +65,23 @@ class Protocol:
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Mean scores of one fold over the seeds."""
+    """Mean scores of one fold over the seeds, and how often each class is true and predicted there."""
 
     wa: float
     ua: float
     weighted_f1: float
     macro_f1: float
     n: float
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowRun:
+    """The epoch that one run of a row chose; None if the run's folder does not say."""
+
+    fold: str
+    seed: int
+    chosen: ChosenEpoch | None
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,10 @@ class TableRow(Scores):
         differences: this row − the first row, by metric, see `analysis.compare_runs`; empty in the first row.
         distribution: scores against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
+        runs: the epoch that each run chose.
+        dropout: of its models.
+        class_shares: how often each class is true and predicted, over the test utterances of all folds.
+        text_gap: None unless some utterances have the text of one in training and others have not.
     """
 
     model: str
@@ -104,13 +121,17 @@ class TableRow(Scores):
     folds: dict[str, FoldScores]
     conditions: dict[str, ConditionScores]
     speakers: dict[str, SpeakerScores]
-    speaker_gap: SpeakerGap | None
+    speaker_gap: SeenGap | None
     calibration: TableCalibration
     missing: Missing
     seconds_per_epoch: list[float]
     differences: dict[str, Difference]
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
+    runs: list[RowRun] = field(default_factory=list)
+    dropout: float | None = None
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
+    text_gap: SeenGap | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +221,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         training=row.config.training,
         parameters=measured[0].parameters,
         heads={head: score(runs, classes, settings, head=head) for head in measured[0].heads if head != FUSED},
-        folds=_score_folds(jobs, measured),
+        folds=_score_folds(jobs, measured, row.config),
         conditions=score_conditions(runs, classes, settings),
         speakers=score_speakers(runs, classes, settings),
         speaker_gap=speaker_gap(runs, classes, settings),
@@ -210,6 +231,10 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         differences=gaps,
         distribution=score_distribution(predictions_of(runs), settings),
         dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
+        runs=[RowRun(job.fold, job.config.training.seed, run.chosen) for job, run in zip(jobs, measured, strict=True)],
+        dropout=measured[0].dropout,
+        class_shares=class_shares(runs, classes, settings),
+        text_gap=text_gap(runs, classes, settings),
     )
 
 
@@ -218,15 +243,17 @@ def _ranges(measured: Sequence[RunResults]) -> Ranges:
     return {name: (scores.low, scores.high) for run in measured for name, scores in run.dimensions.items()}
 
 
-def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults]) -> dict[str, FoldScores]:
-    folds: dict[str, list[Scores]] = {}
+def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults], config: Config) -> dict[str, FoldScores]:
+    folds: dict[str, list[tuple[Job, Scores]]] = {}
     for job, run in zip(jobs, measured, strict=True):
-        folds.setdefault(job.fold, []).append(run.fused)
-    return {fold: _mean(runs) for fold, runs in folds.items()}
-
-
-def _mean(runs: Sequence[Scores]) -> FoldScores:
-    return FoldScores(**{name: sum(getattr(run, name) for run in runs) / len(runs) for name in (*NAMES, "n")})
+        folds.setdefault(job.fold, []).append((job, run.fused))
+    return {
+        fold: FoldScores(
+            **{name: sum(getattr(scores, name) for _, scores in runs) / len(runs) for name in (*NAMES, "n")},
+            class_shares=class_shares(read_runs([job for job, _ in runs]), config.classes, config.evaluation),
+        )
+        for fold, runs in folds.items()
+    }
 
 
 def _add_calibrations(measured: Sequence[Calibration]) -> TableCalibration:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.evaluation.chosen_epochs import read_choice
 from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.card import write_card
 from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_ratings, plot_reliability, plot_training
-from lpgnet.pipeline.training.runs import BEST_FOLDER, LOG_FILE, best_folder, read_log, recipe_of
-from lpgnet.pipeline.training.selection import Selection
+from lpgnet.pipeline.training.runs import BEST_FOLDER, best_folder
 
 
 def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
@@ -34,9 +33,5 @@ def write_training_plot(folder: Path) -> None:
     """Draw the loss and scores of a run's training, unless the plot exists."""
     path = folder / "training.png"
     if not path.exists():
-        log, selection = read_log(folder), Selection(recipe_of(folder).select)
-        if any(selection.key not in entry.dev for entry in log):
-            raise PipelineError(
-                f"{folder / LOG_FILE}: an epoch has no dev.{selection.key}; delete the folder and train again"
-            )
-        plot_training(log, path, chosen_by=selection.key, best_epoch=selection.best(log).epoch)
+        log, best, selection = read_choice(folder)
+        plot_training(log, path, chosen_by=selection.key, best_epoch=best.epoch)

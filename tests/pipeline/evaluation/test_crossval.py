@@ -14,6 +14,7 @@ from lpgnet.pipeline.common.side_by_side import run_side_by_side
 from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import MissingPoint
 from lpgnet.pipeline.evaluation.predictions import Outcome
@@ -33,6 +34,7 @@ from tests.pipeline.predicted import outcome
 from tests.pipeline.work import fail_on_two
 
 HOSTILE = "a&b_<script>alert(1)</script>"
+CHOSEN = ChosenEpoch(epoch=2, trained=3, score="weighted_f1", development=0.95, test=0.75)
 
 
 def write_overlay(folder: Path, name: str, text: str) -> str:
@@ -78,7 +80,14 @@ def runs(seed: int, fold: str, accuracy: float) -> list[Outcome]:
     truth = np.random.default_rng(int(fold)).integers(0, 2, 24)
     guess = np.where(rng.random(24) < accuracy, truth, 1 - truth)
     return [
-        outcome(f"s{fold}d{n // 4}.{n}", int(truth[n]), int(guess[n]), speaker=f"{fold}{'FM'[n % 2]}", condition=kind)
+        outcome(
+            f"s{fold}d{n // 4}.{n}",
+            int(truth[n]),
+            int(guess[n]),
+            speaker=f"{fold}{'FM'[n % 2]}",
+            condition=kind,
+            text_seen=n < 6,
+        )
         for n in range(24)
         for kind in ["scripted" if n < 12 else "improvised"]
     ]
@@ -120,6 +129,8 @@ def write_made_up(job: Job, outcomes: list[Outcome], ranges: Ranges | None = Non
         training=TrainingCost(3, 0.5, "cpu", 1, 1),
         missing={"text": curve, "audio": curve},
         ranges=ranges or {},
+        chosen=CHOSEN,
+        dropout=0.3,
     )
     split = Split(job.fold, (), (), ())
     measured = measure_run(model, split, outcomes, job.config.classes, job.config.evaluation)
@@ -138,6 +149,18 @@ def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
     assert sum(row.calibration.after.counts) == 96
     assert row.calibration.temperatures == [1.5] * 4
     assert row.missing["text"][0].confusion == [[24, 24], [24, 24]]
+    assert [(run.fold, run.seed, run.chosen) for run in row.runs] == [
+        (fold, seed, CHOSEN) for fold in "12" for seed in range(2)
+    ]
+    assert row.dropout == 0.3
+    true, predicted = np.sum(row.confusion, 1) / 96, np.sum(row.confusion, 0) / 96
+    assert [share.true for share in row.class_shares.values()] == pytest.approx(list(true))
+    assert [share.predicted for share in row.class_shares.values()] == pytest.approx(list(predicted))
+    for name, share in row.class_shares.items():
+        folds = [fold.class_shares[name] for fold in row.folds.values()]
+        assert share.predicted == pytest.approx(np.mean([fold.predicted for fold in folds]))
+        assert all(fold.interval is not None for fold in folds)
+    assert row.text_gap is not None and row.text_gap.seen.n + row.text_gap.unseen.n == 48
     assert row.differences == {}
     gap = results.rows[1].differences["wa"]
     assert gap.value == pytest.approx(results.rows[1].wa - row.wa)
@@ -195,8 +218,12 @@ def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
     file = job.folder / METRICS_FILE
     values = json.loads(file.read_text())
     assert (values.pop("distribution"), values.pop("dimensions")) == (None, {})
+    for name in ("chosen", "dropout", "class_shares", "text_gap"):
+        assert values.pop(name)
     file.write_text(json.dumps(values))
-    assert (read_results(job.folder).distribution, read_results(job.folder).dimensions) == (None, {})
+    found = read_results(job.folder)
+    assert (found.distribution, found.dimensions) == (None, {})
+    assert (found.chosen, found.dropout, found.class_shares, found.text_gap) == (None, None, {}, None)
 
 
 def test_markdown_and_latex_print_names_as_they_are(results: TableResults) -> None:
