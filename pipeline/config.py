@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -464,7 +465,14 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
         raise UsageError(f"{shorten(paths) or 'command line'}: {error}") from None
     for path in paths:
         _find_encoders(config, beside=path.parent)
+    _expand_home(config)
     return config
+
+
+def _expand_home(config: DataclassInstance) -> None:
+    """Take `~` for the home folder where no shell did, as in a file."""
+    if isinstance(config, Config):
+        config.work, config.features.store = map(os.path.expanduser, (config.work, config.features.store))
 
 
 def _find_encoders(config: DataclassInstance, *, beside: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lpgnet.pipeline.common.shared_names import rename_all, shown
 from lpgnet.pipeline.config import Config, CorpusConfig, SplitsConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
@@ -188,8 +189,8 @@ def _check_same_test(first: Row, reference: Runs, row: Row, runs: Runs) -> None:
 def _protocol(config: Config, jobs: Sequence[Job], runs: Runs) -> Protocol:
     named = {"text": config.encoders.text.name, "audio": config.encoders.audio.name}
     return Protocol(
-        corpus=config.corpus,
-        encoders={modality: name for modality, name in named.items() if name},
+        corpus=CorpusConfig(**rename_all(vars(config.corpus), shown)),
+        encoders={modality: shown(name) for modality, name in named.items() if name},
         labels=config.labels,
         splits=config.splits,
         folds=list(dict.fromkeys(job.fold for job in jobs)),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.common.shared_names import shown
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
@@ -49,6 +50,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             total=f"{results.parameters:,}",
             with_interval=with_interval,
             percent=percent,
+            shown=shown,
         )
     )
     write_atomically(folder / BEST_FOLDER / "README.md", text)
