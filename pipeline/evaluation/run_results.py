@@ -11,7 +11,7 @@ from lpgnet.model import EmotionConfig, EmotionModel, load_model
 from lpgnet.model.base import CONFIG_FILE
 from lpgnet.model.configuration import write_config
 from lpgnet.pipeline.common.files import read_json, to_json, write_json
-from lpgnet.pipeline.config import Config, EvaluationConfig
+from lpgnet.pipeline.config import Config, EvaluationConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import (
@@ -81,6 +81,7 @@ class RunResults:
         distribution: scores of the fused head against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
         chosen: the epoch of the model; None if the run's folder does not say, or the model lacks some of its inputs.
+        recipe: how it was trained.
         dropout: of the model.
         class_shares: how often each class is true and predicted.
         text_gap: None unless some utterances have the text of one in training and others have not.
@@ -103,6 +104,7 @@ class RunResults:
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
     chosen: ChosenEpoch | None = None
+    recipe: TrainingConfig | None = None
     dropout: float | None = None
     class_shares: dict[str, ClassShare] = field(default_factory=dict)
     text_gap: SeenGap | None = None
@@ -152,6 +154,7 @@ def evaluate_run(
         missing,
         model.config.rated,
         chosen=chosen_epoch(run_folder, score_known(predictions, config.classes)) if whole else None,
+        recipe=recipe_of(run_folder),
         dropout=getattr(model.config, "dropout", None),
     )
     results = measure_run(tested, split, outcomes, config.classes, config.evaluation)
@@ -221,6 +224,7 @@ class MeasuredModel:
     missing: Missing
     ranges: Ranges = field(default_factory=dict)
     chosen: ChosenEpoch | None = None
+    recipe: TrainingConfig | None = None
     dropout: float | None = None
 
 
@@ -247,6 +251,7 @@ def measure_run(
         distribution=score_distribution([predictions], settings),
         dimensions=score_dimensions([predictions], model.ranges, settings),
         chosen=model.chosen,
+        recipe=model.recipe,
         dropout=model.dropout,
         class_shares=class_shares([outcomes], classes, settings),
         text_gap=text_gap([outcomes], classes, settings),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import TrainingConfig
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 
 _UNAGREED = {"use": "also", "drop": "but not"}
 _SELECT = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UA", "ccc": "mean CCC", "loss": "loss"}
+_SCORES = _SELECT | {"ua": "UA"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
 
 
@@ -28,6 +30,37 @@ def _votes(training: TrainingConfig) -> str:
 def describe_choice(training: TrainingConfig) -> str:
     """Say how the epoch was chosen, as in `epoch chosen by weighted F1 on development dialogues`."""
     return f"epoch chosen by {_SELECT[training.select]} on development dialogues"
+
+
+def describe_score(name: str) -> str:
+    """Return the words for the development score of that name, such as `ua`."""
+    return _SCORES.get(name, name)
+
+
+def describe_epoch(chosen: ChosenEpoch) -> str:
+    """Say which epoch was chosen and what it scored, as in `epoch 7 of 23; weighted F1 0.794 on development ...`."""
+    name, test = describe_score(chosen.score), "-" if chosen.test is None else f"{chosen.test:.3f}"
+    return (
+        f"epoch {chosen.epoch} of {chosen.trained}; {name} {chosen.development:.3f} on development dialogues, "
+        f"{test} on the test split"
+    )
+
+
+def describe_recipe(training: TrainingConfig, dropout: float | None) -> str:
+    """Say by which recipe a model was trained, but for what it learned and its seed."""
+    never = training.patience is None or training.patience >= training.epochs
+    parts = [
+        f"at most {training.epochs} epochs",
+        "no early stop" if never else f"stopped after {training.patience} without a better development score",
+        f"{training.batch_size} dialogues per step",
+        f"learning rate {training.learning_rate:g} ({training.schedule})",
+        *([] if dropout is None else [f"dropout {dropout:g}"]),
+        f"weight decay {training.weight_decay:g}",
+        f"moving average of the weights with decay {training.ema_decay:g}"
+        if training.ema_decay
+        else "no moving average of the weights",
+    ]
+    return ", ".join(parts)
 
 
 def describe_calibration(training: TrainingConfig) -> str:
