@@ -168,6 +168,8 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         targets: Targets,
         mask: Tensor,
         present: Mapping[str, Tensor],
+        *,
+        hidden: Tensor,
         **gates: dict[str, Tensor],
     ) -> EmotionOutput:
         """Collect the output, with the loss when there are targets.
@@ -177,19 +179,21 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
             rated: (H, B, L, R), of the heads for the dimensions.
             targets: what is learned.
             mask, present: (B, L) bool, of real utterances, and of those that have a modality.
+            hidden: (B, L, d), what the fused head is given.
             gates: further fields of the output.
         """
         output = EmotionOutput(logits=logits, branch_logits=branch_logits, **gates)  # type: ignore[arg-type]
         if rated is not None:
             output.dimensions = restore_units(rated[0], self.config.rated)
         if targets:
-            output.loss_terms = self._loss_terms(output, rated, targets, mask, present)
+            output.loss_terms = self._loss_terms(output, hidden, rated, targets, mask, present)
             output.loss = output.loss_terms.normalize()
         return output
 
     def _loss_terms(
         self,
         output: EmotionOutput,
+        hidden: Tensor,
         rated: Tensor | None,
         targets: Targets,
         mask: Tensor,
@@ -199,10 +203,8 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         if labels is None:
             labels = torch.full_like(mask, IGNORED_LABEL, dtype=torch.long)
         ratings = None if rated is None else self._rating_terms(rated, targets.ratings or {}, mask, present)
-        branches, votes = output.branch_logits, targets.votes
-        return self_distillation(
-            output.logits, branches, labels, mask, present, self.config, votes=votes, ratings=ratings
-        )
+        further: dict[str, Any] = {"votes": targets.votes, "ratings": ratings, "hidden": hidden}
+        return self_distillation(output.logits, output.branch_logits, labels, mask, present, self.config, **further)
 
     def _rating_terms(
         self, rated: Tensor, ratings: Mapping[str, Tensor], mask: Tensor, present: Mapping[str, Tensor]

@@ -14,7 +14,8 @@ from lpgnet.model.ratings import RatingHeads
 class ConcatForEmotionRecognition(EmotionModel):
     """Step 0 of LPGNet, then one linear layer; a missing modality is zero, which is its mean.
 
-    It has no branch heads and no gates: `branch_logits` and `modality_weights` are empty.
+    It has no branch heads and no gates: `branch_logits` and `modality_weights` are empty. A contrast is of the
+    concatenated embeddings, and only the weights that mix their layers can learn from it.
     """
 
     config_class = ConcatConfig
@@ -58,4 +59,4 @@ class ConcatForEmotionRecognition(EmotionModel):
         joined = self.dropout(torch.cat(list(self.mix_inputs(inputs, present).values()), dim=-1))  # (B, L, sum of D_m)
         rated = None if self.rating_heads is None else self.rating_heads(joined)  # (1, B, L, R)
         targets = Targets(labels=labels, votes=votes, ratings=ratings)
-        return self.output(self.fused_head(joined), {}, rated, targets, mask, present)
+        return self.output(self.fused_head(joined), {}, rated, targets, mask, present, hidden=joined)

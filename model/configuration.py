@@ -106,8 +106,10 @@ class LossConfig:
         temperature: T of the distillation.
         detach_teacher: whether the fused head learns nothing from the distillation.
         temperature_squared: whether the distillation is multiplied by T^2.
-        class_weights: weight of each class in the cross-entropies, by class number; null: all equal.
+        class_weights: weight of each class in the cross-entropies and the contrast, by class number; null: all equal.
         label_smoothing: share of each target that is spread over all classes alike.
+        contrast_weight: weight of the supervised contrast of the fused representation; 0: there is none.
+        contrast_temperature: what the cosines of the contrast are divided by.
         dimension_weight: weight of what the heads for `dimensions` learn, beside that of the emotions.
         dimension_loss: ccc (1 - the concordance correlation coefficient) or mse (mean squared error), of ratings from
             -1 to 1.
@@ -124,6 +126,8 @@ class LossConfig:
     temperature_squared: bool = True
     class_weights: list[Weight] | None = None
     label_smoothing: Probability = 0.0
+    contrast_weight: Weight = 0.0
+    contrast_temperature: Temperature = 0.1
     dimension_weight: Weight = 0.5
     dimension_loss: str = "ccc"
 

@@ -1,10 +1,12 @@
 """The self-distillation loss (step 8) as sums and counts, so that a step of several batches divides exactly.
 
 The terms stand in one order everywhere: "fused", then "branch.<modality>" for each modality, then
-"distillation.<modality>" for each. A cross-entropy's count is the sum of its targets' class weights (the number of
-targets when all classes weigh the same), which makes the term the weighted mean of `torch.nn.CrossEntropyLoss`;
-a distillation's count is the number of its utterances, since class weights do not enter it. What the heads for
-valence, arousal and dominance learn is not a sum over utterances; `ratings.py` has it.
+"distillation.<modality>" for each, then "contrast" where it has a weight. A cross-entropy's count is the sum of its
+targets' class weights (the number of targets when all classes weigh the same), which makes the term the weighted mean
+of `torch.nn.CrossEntropyLoss`; a distillation's count is the number of its utterances, since class weights do not enter
+it; a contrast's is the sum of its anchors' class weights, and each batch of a step is contrasted by itself
+(`contrast.py`). What the heads for valence, arousal and dominance learn is not a sum over utterances; `ratings.py` has
+it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lpgnet.model.configuration import LossConfig
+from lpgnet.model.contrast import contrast_count, contrast_sum
 from lpgnet.model.ratings import RatingTerms
 
 IGNORED_LABEL = -100
@@ -26,7 +29,7 @@ class LossTerms:
 
     Attributes:
         names: the terms.
-        weights: g1, g2 or g3 of each term, (terms,).
+        weights: g1, g2 or g3 of each term, or the contrast's, (terms,).
         sums: (terms,) float32, before any division.
         counts: (terms,) float32, of this batch alone.
         ratings: what the heads for valence, arousal and dominance learn; None without such heads.
@@ -70,6 +73,7 @@ def self_distillation(
     *,
     votes: Tensor | None = None,
     ratings: RatingTerms | None = None,
+    hidden: Tensor | None = None,
 ) -> LossTerms:
     """Compute L = g1 CE(y, z) + sum_m [g2 CE(y, z_m) + g3 T^2 KL(p_T(z) || p_T(z_m))] as terms.
 
@@ -83,19 +87,24 @@ def self_distillation(
         votes: (B, L, C), shares of the raters' votes that sum to 1, or zeros: where there are some they are y, and
             elsewhere the label is. An utterance without either is in no term.
         ratings: what the heads for valence, arousal and dominance learn.
+        hidden: H, (B, L, d), of which z is a linear function; needed where the contrast has a weight.
     """
     modalities, branches = list(branch_logits), list(branch_logits.values())
     valid = _valid(labels, votes, mask, masks, modalities)
-    shares = _smooth(_shares(labels, votes, logits.shape[-1]), config.label_smoothing)
+    shares = _smooth(target_shares(labels, votes, logits.shape[-1]), config.label_smoothing)
     hard = [_cross_entropy(z, shares, real, config) for z, real in zip([logits, *branches], valid, strict=True)]
     soft = [_divergence(logits, z, real, config) for z, real in zip(branches, valid[1:], strict=True)]
-    sums = torch.stack([*hard, *soft])
+    names = ["fused", *(f"branch.{name}" for name in modalities), *(f"distillation.{name}" for name in modalities)]
     weights = [config.branch_weight] * len(branches) + [config.distillation_weight] * len(branches)
+    sums = [*hard, *soft]
+    if config.contrast_weight:
+        names, weights = [*names, "contrast"], [*weights, config.contrast_weight]
+        sums.append(_contrast(hidden, labels, mask, config))
     return LossTerms(
-        names=("fused", *(f"branch.{name}" for name in modalities), *(f"distillation.{name}" for name in modalities)),
-        weights=sums.new_tensor([config.fused_weight, *weights]),
-        sums=sums,
-        counts=_counts(labels, votes, valid, config),
+        names=tuple(names),
+        weights=sums[0].new_tensor([config.fused_weight, *weights]),
+        sums=torch.stack(sums),
+        counts=_counts(labels, votes, valid, mask, config),
         ratings=ratings,
     )
 
@@ -114,12 +123,12 @@ def loss_counts(
     Args:
         labels, mask, masks, votes: as in `self_distillation`; a modality without a mask is missing.
         modalities: those with a branch head.
-        config: the class weights.
+        config: the class weights, and whether there is a contrast.
 
     Returns:
         (terms,) float32.
     """
-    return _counts(labels, votes, _valid(labels, votes, mask, masks, modalities), config)
+    return _counts(labels, votes, _valid(labels, votes, mask, masks, modalities), mask, config)
 
 
 def _valid(
@@ -135,9 +144,15 @@ def _voted(votes: Tensor) -> Tensor:
     return votes.sum(-1) > 0
 
 
-def _shares(labels: Tensor, votes: Tensor | None, classes: int) -> Tensor:
-    """The target's share of each class, (B, L, C): 1 for the label where nobody voted."""
-    by_label = F.one_hot(labels.clamp_min(0), classes).float()
+def target_shares(labels: Tensor, votes: Tensor | None, classes: int) -> Tensor:
+    """The target's share of each class, (..., C): 1 for the label where nobody voted, zeros where there is neither.
+
+    Args:
+        labels: (...) class numbers, -100 where there is none.
+        votes: (..., C) shares of the raters' votes, or zeros.
+        classes: C.
+    """
+    by_label = F.one_hot(labels.clamp_min(0), classes) * (labels != IGNORED_LABEL)[..., None].float()
     return by_label if votes is None else torch.where(_voted(votes)[..., None], votes.float(), by_label)
 
 
@@ -146,14 +161,18 @@ def _smooth(shares: Tensor, smoothing: float) -> Tensor:
     return (1 - smoothing) * shares + smoothing / shares.shape[-1] if smoothing else shares
 
 
-def _counts(labels: Tensor, votes: Tensor | None, valid: list[Tensor], config: LossConfig) -> Tensor:
+def _counts(labels: Tensor, votes: Tensor | None, valid: list[Tensor], mask: Tensor, config: LossConfig) -> Tensor:
     weight: Tensor | float = 1.0
     if (by_class := _class_weights(config, labels)) is not None:
         weight = by_class[labels.clamp_min(0)]  # (B, L)
         # Smoothing does not enter it, as it does not in torch's own mean.
         weight = weight if votes is None else torch.where(_voted(votes), votes.float() @ by_class, weight)
     hard = [(weight * real.float()).sum() for real in valid]
-    return torch.stack([*hard, *(real.sum().float() for real in valid[1:])])
+    counts = [*hard, *(real.sum().float() for real in valid[1:])]
+    if config.contrast_weight:
+        known = labels[mask & (labels != IGNORED_LABEL)]
+        counts.append(contrast_count(known, _weights_of(known, config)))
+    return torch.stack(counts)
 
 
 def _cross_entropy(logits: Tensor, shares: Tensor, valid: Tensor, config: LossConfig) -> Tensor:
@@ -172,6 +191,21 @@ def _divergence(teacher: Tensor, student: Tensor, valid: Tensor, config: LossCon
     divergence = F.kl_div(guess, target, log_target=True, reduction="none").sum(-1)  # (B, L)
     scale = config.temperature**2 if config.temperature_squared else 1.0
     return scale * (divergence * valid).sum()
+
+
+def _contrast(hidden: Tensor | None, labels: Tensor, mask: Tensor, config: LossConfig) -> Tensor:
+    """Sum the contrast over the labelled utterances, whatever was voted for them."""
+    if hidden is None:
+        raise ValueError("a loss with a contrast_weight needs the fused representation")
+    known = mask & (labels != IGNORED_LABEL)
+    weights = _weights_of(labels[known], config)
+    return contrast_sum(hidden[known], labels[known], weights, config.contrast_temperature)
+
+
+def _weights_of(labels: Tensor, config: LossConfig) -> Tensor:
+    """The class weight of each of N labels, (N,)."""
+    by_class = _class_weights(config, labels)
+    return torch.ones(labels.shape, device=labels.device) if by_class is None else by_class[labels]
 
 
 def _class_weights(config: LossConfig, like: Tensor) -> Tensor | None:

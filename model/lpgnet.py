@@ -172,7 +172,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
         targets = Targets(labels=labels, votes=votes, ratings=ratings)
         names = self.config.modality_names
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
-        return self.output(logits, by_name(names, branches), rated, targets, mask, present, **described)  # 8
+        branch_logits = by_name(names, branches)
+        return self.output(logits, branch_logits, rated, targets, mask, present, hidden=fused, **described)  # 8
 
     def _encode(self, mixed: Mapping[str, Tensor], real: Tensor) -> Tensor:
         """1. X_m = Dropout(Conv1d_k(U_m)); what is padded or missing is zero before and after."""

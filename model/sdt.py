@@ -129,7 +129,8 @@ class SDTForEmotionRecognition(EmotionModel):
         rated = None if self.rating_heads is None else self.rating_heads(fused, hidden)  # (1 + M, B, L, R)
         targets = Targets(labels=labels, votes=votes, ratings=ratings)
         described = describe_gates(list(branches), self.config.paths, alpha, gates, in_full=return_gates)
-        return self.output(self.fused_head(fused), branches, rated, targets, mask, present, **described)
+        logits = self.fused_head(fused)
+        return self.output(logits, branches, rated, targets, mask, present, hidden=fused, **described)
 
     def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, speakers: Tensor | None, mask: Tensor) -> Tensor:
         """Project to d (a convolution of kernel 1), then add positions and speakers: (M, B, L, d)."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -39,6 +39,9 @@ from lpgnet.pipeline.reports.config import PageConfig
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from jsonargparse import ArgumentParser
+
+
+Select: TypeAlias = Literal["weighted_f1", "macro_f1", "uar", "ccc", "loss", "last"]
 
 
 @dataclass
@@ -150,14 +153,16 @@ class SplitsConfig:
         test: sessions or speakers to hold out for testing; null takes the last one
         folds: number of folds in the dialogue scheme (folds)
         dev_share: share of the training dialogues used for development, unless the manifest names some
+        dev: what development is made of: dialogues, or whole sessions or speakers, whom training then never meets
         allow_speaker_overlap: allow speakers of the test split in the other splits (as in MELD's official split)
-        seed: random seed for choosing the development dialogues
+        seed: random seed for choosing the development data
     """
 
     scheme: Literal["manifest", "session", "speaker", "dialogue"] = "session"
     test: list[str] | None = None
     folds: Folds = 5
     dev_share: Share = 0.125
+    dev: Literal["dialogues", "session", "speaker"] = "dialogues"
     allow_speaker_overlap: bool = False
     seed: NonNegativeInt = 0
 
@@ -169,15 +174,18 @@ class TrainingConfig:
     Attributes:
         seed: random seed for the weights, the dropout and the order of dialogues
         epochs: largest number of passes over the training dialogues (epochs)
-        patience: stop after this many epochs without a better development score (epochs)
-        select: development score that the epoch is chosen by; ccc is the mean over model.dimensions, and loss is
-            measured without class_weights and label_smoothing
+        patience: stop after this many epochs without a better development score, where the schedule is constant; null
+            goes on to the last epoch (epochs)
+        select: development score that the epoch is chosen by, among the last quarter of them unless the schedule is
+            constant; ccc is the mean over model.dimensions, loss is measured without class_weights and label_smoothing,
+            and last keeps the last epoch, whatever it scores
         batch_size: dialogues per optimizer step, over all processes and micro-batches (dialogues)
         micro_batches: split each process's batch into this many parts to save memory
         learning_rate: highest learning rate of the schedule
+        layer_rate: how many times as fast the weights learn by which the layers of an encoder are mixed
         schedule: one_cycle or cosine (both have a warm-up and a cosine decay), or constant
         warmup_share: share of all steps during which the learning rate rises
-        weight_decay: weight decay of AdamW
+        weight_decay: weight decay of AdamW, of the matrices alone
         max_gradient_norm: gradients are clipped to this norm
         ema_decay: decay per step of the moving average of the weights, which is evaluated and saved; 0 turns it off
         target: majority (the label), or distribution (the shares of the raters' votes, where there are votes)
@@ -185,6 +193,7 @@ class TrainingConfig:
         unagreed: drop, or use utterances without a majority too (with the distribution as target)
         label_smoothing: share of each target that is spread over all classes alike
         class_weights: none, or inverse to weight classes by their inverse frequency in the training split
+        contrast: weight of the supervised contrast, which draws turns of one class together; 0 turns it off
         modality_dropout: probability that an utterance loses one of its modalities in a training step
         mixed_precision: no, bf16 or fp16 (fp16 needs a CUDA GPU)
         device: auto, cpu, cuda, or mps (Apple's GPU)
@@ -192,15 +201,17 @@ class TrainingConfig:
             as context
         tracker: none, tensorboard, wandb or trackio; a JSON Lines log is always written as well
         compile: compile the model with torch.compile
+        keep_checkpoints: keep the checkpoints of a finished run, which nothing needs any more
     """
 
     seed: NonNegativeInt = 0
     epochs: Count = 40
-    patience: Count = 10
-    select: Literal["weighted_f1", "macro_f1", "uar", "ccc", "loss"] = "weighted_f1"
+    patience: Count | None = None
+    select: Select = "weighted_f1"
     batch_size: Count = 16
     micro_batches: Count = 1
     learning_rate: PositiveFloat = 1e-3
+    layer_rate: PositiveFloat = 30.0
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     warmup_share: Share = 0.1
     weight_decay: NonNegativeFloat = 0.01
@@ -211,12 +222,14 @@ class TrainingConfig:
     unagreed: Literal["drop", "use"] = "drop"
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "inverse"] = "none"
+    contrast: NonNegativeFloat = 0.0
     modality_dropout: Share = 0.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     drop_unlabelled: bool = False
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     compile: bool = False
+    keep_checkpoints: bool = False
 
 
 @dataclass
@@ -245,6 +258,7 @@ class CrossvalConfig:
         overlays: config files, or folders of them; each adds a row with its settings on top of this configuration
         seeds: runs per row and fold, with the seeds 0, 1, ... (seeds)
         folds: all, or one for only the fold that splits.test names
+        refit: once development data has chosen the number of epochs, train as many again on these data too
         workers: runs in parallel, each with the corpus in memory; null means one per GPU, or one per CPU core
         table: name of the table; its files go to work/NAME/TABLE, its runs to work/NAME/crossval
     """
@@ -253,6 +267,7 @@ class CrossvalConfig:
     overlays: list[str] = field(default_factory=list)
     seeds: Count = 3
     folds: Literal["all", "one"] = "all"
+    refit: bool = False
     workers: Count | None = None
     table: str = "crossval"
 
@@ -622,6 +637,14 @@ def _check_targets(training: TrainingConfig) -> None:
         )
 
 
+def _check_schedule(training: TrainingConfig) -> None:
+    if training.patience is not None and training.schedule != "constant":
+        raise UsageError(
+            f"key 'training.patience': would stop before training.schedule {training.schedule} has ended; "
+            "leave patience out, or set the schedule to constant"
+        )
+
+
 def check_experiment(config: Config) -> None:
     """Check that names are no paths, and that the network can be built.
 
@@ -634,6 +657,7 @@ def check_experiment(config: Config) -> None:
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
     _check_targets(config.training)
+    _check_schedule(config.training)
     settings = config.model.settings()
     for name in settings.get("dimensions", []):
         if name not in DIMENSIONS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import progress_bar, show, show_table
@@ -29,7 +30,14 @@ from lpgnet.pipeline.evaluation.tables import (
 )
 from lpgnet.pipeline.reports.crossval import tables, write_reports
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
+from lpgnet.pipeline.training.refit import first_folder, refit_run, with_development
 from lpgnet.pipeline.training.trainer import train_run
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from lpgnet.pipeline.training.runs import LoadedCorpus
+    from lpgnet.pipeline.training.splits import Split
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -73,13 +81,24 @@ def run_job(job: Job) -> None:
     """Train one run, resuming where it stopped, and measure it."""
     corpus, split = corpus_of(job.config), split_of(job)
     accelerator = make_accelerator(job.config.training.device, job.config.training.mixed_precision)
-    train_run(job.config, corpus, split, job.folder, accelerator, measure_development)
+    split = _train(job, corpus, split, accelerator)
     results, _ = evaluate_run(job.config, corpus, split, job.folder, accelerator)
     if accelerator.is_main_process:
         write_training_plot(job.folder)
         write_run_report(results, job.folder, job.config)
         write_stamp(job.folder / MEASURED_FILE, stamp_of(job))
     accelerator.wait_for_everyone()
+
+
+def _train(job: Job, corpus: LoadedCorpus, split: Split, accelerator: Accelerator) -> Split:
+    """Train a run, twice if it is to be refitted; return the split that its model has learned from."""
+    if not job.config.crossval.refit:
+        train_run(job.config, corpus, split, job.folder, accelerator, measure_development)
+        return split
+    first = first_folder(job.folder)
+    train_run(job.config, corpus, split, first, accelerator, measure_development)
+    refit_run(job.config, corpus, split, first, job.folder, accelerator)
+    return with_development(split)
 
 
 def print_table(results: TableResults) -> None:

@@ -13,7 +13,7 @@ FILLED_IN = frozenset(
     {
         *("input_sizes", "modalities", "id2label", "label_map", "encoders", "text_context_turns"),
         *("audio_trim", "audio_silence", "calibration_temperature", "class_weights", "trained_on", "distances"),
-        *("label_smoothing", "ranges"),
+        *("label_smoothing", "contrast_weight", "ranges"),
     }
 )
 # `name, other: what it is`, with the lines that go on with it.

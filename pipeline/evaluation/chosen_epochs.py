@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.checkpoints import EpochLog
-from lpgnet.pipeline.training.runs import LOG_FILE, read_log, recipe_of
+from lpgnet.pipeline.training.refit import first_folder
+from lpgnet.pipeline.training.runs import LOG_FILE, read_log, recipe_of, refit_of
 from lpgnet.pipeline.training.selection import Selection
 
 
@@ -19,9 +20,9 @@ class ChosenEpoch:
     Attributes:
         epoch: its number, from 1.
         trained: how many epochs the run was trained for.
-        score: name of the two scores: what the epoch was chosen by or, where that is not measured on test utterances
-            (`loss`), weighted F1.
-        development: on the development dialogues.
+        score: name of the two scores: what the epoch was chosen by or, where nothing was (`last`) or that is not
+            measured on test utterances (`loss`), weighted F1.
+        development: on the development dialogues; of a model that learned from these too, that of its first run.
         test: on the test split; None where it has nothing to measure that by.
     """
 
@@ -44,8 +45,10 @@ def chosen_epoch(folder: Path, test: Mapping[str, float]) -> ChosenEpoch | None:
     """
     if not (folder / LOG_FILE).exists():
         return None
-    log, best, selection = read_choice(folder)
-    score = "weighted_f1" if selection.name == "loss" else selection.key
+    log, best, selection = read_choice(folder if refit_of(folder) is None else first_folder(folder))
+    score = selection.key if selection.key in test and selection.key in best.dev else "weighted_f1"
+    if score not in best.dev:
+        raise _lacks(folder, score)
     return ChosenEpoch(best.epoch, len(log), score, best.dev[score], test.get(score))
 
 
@@ -55,8 +58,11 @@ def read_choice(folder: Path) -> tuple[Sequence[EpochLog], EpochLog, Selection]:
     Raises:
         PipelineError: the log is missing or damaged, or lacks the score.
     """
-    log, selection = read_log(folder), Selection(recipe_of(folder).select)
-    needed = {selection.key, "weighted_f1"}
-    if lacking := sorted(needed - set.intersection(*(set(entry.dev) for entry in log))):
-        raise PipelineError(f"{folder / LOG_FILE}: an epoch has no dev.{lacking[0]}; delete the folder and train again")
+    log, selection = read_log(folder), Selection.by(recipe_of(folder))
+    if selection.name != "last" and any(selection.key not in entry.dev for entry in log):
+        raise _lacks(folder, selection.key)
     return log, selection.best(log), selection
+
+
+def _lacks(folder: Path, score: str) -> PipelineError:
+    return PipelineError(f"{folder / LOG_FILE}: an epoch has no dev.{score}; delete the folder and train again")

@@ -108,6 +108,7 @@ class TableRow(Scores):
         differences: this row − the first row, by metric, see `analysis.compare_runs`; empty in the first row.
         distribution: scores against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
+        refit: whether the models were trained once more, on the development dialogues too.
         runs: the epoch that each run chose.
         dropout: of its models.
         class_shares: how often each class is true and predicted, over the test utterances of all folds.
@@ -129,6 +130,7 @@ class TableRow(Scores):
     differences: dict[str, Difference]
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
+    refit: bool = False
     runs: list[RowRun] = field(default_factory=list)
     dropout: float | None = None
     class_shares: dict[str, ClassShare] = field(default_factory=dict)
@@ -232,6 +234,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         differences=gaps,
         distribution=score_distribution(predictions_of(runs), settings),
         dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
+        refit=row.config.crossval.refit,
         runs=[RowRun(job.fold, job.config.training.seed, run.chosen) for job, run in zip(jobs, measured, strict=True)],
         dropout=measured[0].dropout,
         class_shares=class_shares(runs, classes, settings),

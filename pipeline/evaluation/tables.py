@@ -147,6 +147,7 @@ def stamp_of(job: Job) -> dict[str, object]:
         "format": FORMAT,
         "missing_shares": job.config.evaluation.missing_shares,
         **run_inputs(job.config, corpus_of(job.config), split_of(job)),
+        **({"refit": True} if job.config.crossval.refit else {}),
     }
 
 

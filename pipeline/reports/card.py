@@ -16,10 +16,11 @@ from lpgnet.pipeline.reports.targets import (
     describe_calibration,
     describe_choice,
     describe_dimensions,
+    describe_refit,
     describe_targets,
 )
 from lpgnet.pipeline.reports.templates import templates
-from lpgnet.pipeline.training.runs import BEST_FOLDER, recipe_of
+from lpgnet.pipeline.training.runs import BEST_FOLDER, recipe_of, refit_of
 from lpgnet.pipeline.training.trained_on import about_model
 
 TEMPLATE = "card.md"
@@ -31,7 +32,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
     Raises:
         PipelineError: the run does not tell how it was trained.
     """
-    recipe = recipe_of(folder)
+    recipe, refit, dev = recipe_of(folder), refit_of(folder), config.splits.dev
     text = (
         templates(html=False)
         .get_template(TEMPLATE)
@@ -43,7 +44,8 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             names=NAMES,
             tables=run_tables(results),
             recipe=recipe,
-            choice=describe_choice(recipe),
+            choice=describe_choice(recipe, dev) if refit is None else describe_refit(refit, dev),
+            refit=refit,
             calibration=describe_calibration(recipe),
             targets=describe_targets(recipe),
             rated=describe_dimensions(model) if model.dimensions else "",

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from lpgnet.pipeline.common.files import write_atomically
-from lpgnet.pipeline.config import TrainingConfig
+from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.evaluation.analysis import Runs
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
@@ -140,11 +140,11 @@ def _with_gaps(table: Table, results: TableResults, score: str, cells: Sequence[
     return table.beside(f"Δ {score} vs {results.rows[0].model}", [signed(gap) for gap in gaps]) if any(gaps) else table
 
 
-def _of_rows(results: TableResults, describe: Callable[[TrainingConfig], str], *, separator: str) -> str:
+def _of_rows(results: TableResults, describe: Callable[[TableRow], str], *, separator: str) -> str:
     """Say how the rows were trained: once if all were trained alike, else with the names of those that were."""
     rows: dict[str, list[str]] = {}
     for row in results.rows:
-        rows.setdefault(describe(row.training), []).append(row.model)
+        rows.setdefault(describe(row), []).append(row.model)
     if len(rows) == 1:
         return next(iter(rows))
     return separator.join(f"{words} ({', '.join(names)})" for words, names in rows.items())
@@ -158,8 +158,13 @@ def caption(results: TableResults) -> str:
     utterances = f"{rows[0].n} labelled test utterances" + (" over all folds" if folds > 1 else "")
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    chosen = _of_rows(results, lambda training: f"{describe_choice(training)} only", separator=", ")
+    chosen = _of_rows(results, lambda row: _choice(row, protocol.splits), separator=", ")
     return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_brackets(results)}."
+
+
+def _choice(row: TableRow, splits: SplitsConfig) -> str:
+    refitted = ", then trained anew for as many epochs on these too (refitted)" if row.refit else ""
+    return f"{describe_choice(row.training, splits.dev)} only{refitted}"
 
 
 def _brackets(results: TableResults) -> str:
@@ -182,8 +187,8 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         votes=(_votes(results, mean_and_deviation), _votes_by(results, with_interval)),
         most_points=MOST_POINTS,
         ratings=(_ratings(results, mean_and_deviation), _ratings_by(results, with_interval)),
-        targets=_of_rows(results, describe_targets, separator="; "),
-        calibration=_of_rows(results, describe_calibration, separator="; "),
+        targets=_of_rows(results, lambda row: describe_targets(row.training), separator="; "),
+        calibration=_of_rows(results, lambda row: describe_calibration(row.training), separator="; "),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,

@@ -39,7 +39,8 @@ def plot_training(log: Sequence[EpochLog], path: Path, *, chosen_by: str, best_e
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     left.plot(epochs, [entry.loss for entry in log], color="tab:gray", label="training, all heads")
     left.set(xlabel="epoch", ylabel="training loss")
-    scores = {name: [entry.dev[name] for entry in log] for name in dict.fromkeys(("weighted_f1", "ua", chosen_by))}
+    names = [name for name in dict.fromkeys(("weighted_f1", "ua", chosen_by)) if all(name in one.dev for one in log)]
+    scores = {name: [entry.dev[name] for entry in log] for name in names}
     if "loss" in scores:
         # Different quantities: they are not to be compared.
         left.plot(epochs, scores.pop("loss"), label="development, fused head alone")
@@ -48,7 +49,7 @@ def plot_training(log: Sequence[EpochLog], path: Path, *, chosen_by: str, best_e
     for (name, values), style in zip(scores.items(), ("-", "--", "-."), strict=False):
         right.plot(epochs, values, style, label=name.replace("_", " "))
     right.axvline(best_epoch, color="tab:red", linewidth=1, label=f"chosen: epoch {best_epoch}")
-    right.set(xlabel="epoch", ylabel="development score", ylim=(min(0, *map(min, scores.values())), 1))
+    right.set(xlabel="epoch", ylabel="development score", ylim=(min([0, *map(min, scores.values())]), 1))
     right.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     plt.close(figure)

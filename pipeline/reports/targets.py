@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from lpgnet.model import EmotionConfig
-from lpgnet.pipeline.config import TrainingConfig
+from lpgnet.pipeline.config import SplitsConfig, TrainingConfig
 from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.training.runs import Refit
 
 _UNAGREED = {"use": "also", "drop": "but not"}
-_SELECT = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UA", "ccc": "mean CCC", "loss": "loss"}
-_SCORES = _SELECT | {"ua": "UA"}
+_SELECT = {
+    "weighted_f1": "epoch chosen by weighted F1 on",
+    "macro_f1": "epoch chosen by macro F1 on",
+    "uar": "epoch chosen by UA on",
+    "ccc": "epoch chosen by mean CCC on",
+    "loss": "epoch chosen by loss on",
+    "last": "last epoch kept, whatever it scored on",
+}
+_DEV = {
+    "dialogues": "development dialogues",
+    "session": "development dialogues of whole sessions",
+    "speaker": "development turns of speakers who are not in training",
+}
+_SCORES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "ua": "UA", "ccc": "mean CCC"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
 
 
@@ -27,14 +40,29 @@ def _votes(training: TrainingConfig) -> str:
     return f"the shares of the raters' votes among the classes (the label where nobody voted){added}, {agreed}"
 
 
-def describe_choice(training: TrainingConfig) -> str:
-    """Say how the epoch was chosen, as in `epoch chosen by weighted F1 on development dialogues`."""
-    return f"epoch chosen by {_SELECT[training.select]} on development dialogues"
+def describe_choice(training: TrainingConfig, dev: str = SplitsConfig.dev) -> str:
+    """Say how the epoch was chosen, as in `epoch chosen by weighted F1 on development dialogues`.
+
+    Args:
+        training: which says by what.
+        dev: what development is made of, as in `splits.dev`.
+    """
+    return f"{_SELECT[training.select]} {_DEV[dev]}"
+
+
+def describe_refit(refit: Refit, dev: str) -> str:
+    """Say how a model was trained again: the first run chose the number of epochs, and calibrates."""
+    chosen = f"{_SELECT[refit.select]} {_DEV[dev]}"
+    return f"{chosen} by a first run, then trained anew for {_epochs(refit.epochs)} on these too (refitted)"
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def describe_score(name: str) -> str:
     """Return the words for the development score of that name, such as `ua`."""
-    return _SCORES.get(name, name)
+    return _SCORES[name]
 
 
 def describe_epoch(chosen: ChosenEpoch) -> str:
@@ -50,8 +78,9 @@ def describe_recipe(training: TrainingConfig, dropout: float | None) -> str:
     """Say by which recipe a model was trained, but for what it learned and its seed."""
     never = training.patience is None or training.patience >= training.epochs
     parts = [
-        f"at most {training.epochs} epochs",
-        "no early stop" if never else f"stopped after {training.patience} without a better development score",
+        f"{_epochs(training.epochs)}, no early stop"
+        if never
+        else f"at most {_epochs(training.epochs)}, stopped after {training.patience} without a better development score",
         f"{training.batch_size} dialogues per step",
         f"learning rate {training.learning_rate:g} ({training.schedule})",
         *([] if dropout is None else [f"dropout {dropout:g}"]),

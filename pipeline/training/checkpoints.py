@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ class EpochLog:
 
     Attributes:
         loss: mean over the epoch's steps.
-        dev: scores on the development dialogues, by metric.
+        dev: scores on the development dialogues, by metric; nothing where there are none.
         learning_rate: at the epoch's end.
         train_seconds: of the steps, without the measuring.
     """
@@ -51,15 +52,11 @@ class Progress:
     Attributes:
         epoch: epochs done.
         step: optimizer steps done.
-        best_score: on the development data so far; of no meaning before the first epoch.
-        best_epoch: the epoch of that score.
         log: one entry an epoch, as in metrics.jsonl.
     """
 
     epoch: int = 0
     step: int = 0
-    best_score: float = -1.0
-    best_epoch: int = 0
     log: list[EpochLog] = field(default_factory=list)
 
 
@@ -101,6 +98,19 @@ def save_checkpoint(folder: Path, state: TrainingState, progress: Progress) -> N
     )
     for old in _checkpoints(folder)[:-KEPT]:
         old.unlink()
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints that could be resumed from; what was set aside stays."""
+    for path in _checkpoints(folder):
+        path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether there is a checkpoint, sound or not."""
+    return bool(_checkpoints(folder))
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -175,8 +185,8 @@ def _load_optimizer(
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         states.setdefault(int(index), {})[key] = value
-    groups = [
-        {**own, **saved, "params": own["params"]}
-        for own, saved in zip(optimizer.state_dict()["param_groups"], settings, strict=True)
-    ]
+    known = optimizer.state_dict()["param_groups"]
+    if len(known) != len(settings):
+        raise ValueError(f"its optimizer has {len(settings)} groups of parameters, not {len(known)}")
+    groups = [{**own, **saved, "params": own["params"]} for own, saved in zip(known, settings, strict=True)]
     optimizer.load_state_dict({"state": states, "param_groups": groups})

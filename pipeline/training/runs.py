@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -18,15 +19,17 @@ from typing import Any, cast
 import torch
 import yaml
 
+from lpgnet.cache.files import sync_folder
 from lpgnet.feature_extractors import EncoderError, EncoderSpec, digest_file
 from lpgnet.feature_extractors.spec import check_settings
 from lpgnet.model import EmotionConfig, EmotionModel, ModelError, build_model, load_model
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, to_json, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
+from lpgnet.pipeline.common.ranges import Count, PositiveFloat
 from lpgnet.pipeline.common.shared_names import portable, rename_all
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
-from lpgnet.pipeline.config import Config, TrainingConfig
+from lpgnet.pipeline.config import Config, Select, TrainingConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
@@ -35,7 +38,13 @@ from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.embeddings.silence import Silence, silences, summarize
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
-from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, EpochLog, set_damaged_aside
+from lpgnet.pipeline.training.checkpoints import (
+    CHECKPOINT_FOLDER,
+    EpochLog,
+    drop_checkpoints,
+    has_checkpoint,
+    set_damaged_aside,
+)
 from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues, standardization
 from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.splits import Split
@@ -56,7 +65,12 @@ ADDED_SETTINGS = {
     "unagreed": "drop",
     "label_smoothing": 0.0,
     "select": "weighted_f1",
+    "layer_rate": 1.0,
+    "contrast": 0.0,
 }
+ADDED_SPLIT_SETTINGS = {"dev": "dialogues"}
+# They change nothing in what a run ends in.
+NO_INPUTS = ("device", "tracker", "keep_checkpoints")
 # What a finished run is for: none of it may have changed since.
 RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG_FILE)
 
@@ -160,9 +174,10 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
 def _settings(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
     if config.model.kind == "sdt" and getattr(config.model, "causal", False):
         raise UsageError("key 'model.causal': sdt reads future turns; remove it from a table of causal models")
-    values = config.model.settings() | {"label_smoothing": config.training.label_smoothing}
-    if config.training.class_weights == "inverse":
-        values["class_weights"] = inverse_frequency(split.train, len(config.classes), config.training)
+    recipe = config.training
+    values = config.model.settings() | {"label_smoothing": recipe.label_smoothing, "contrast_weight": recipe.contrast}
+    if recipe.class_weights == "inverse":
+        values["class_weights"] = inverse_frequency(split.train, len(config.classes), recipe)
     return values | {"ranges": _ranges(config, corpus)}
 
 
@@ -225,15 +240,32 @@ def _read_spec(values: dict[str, Any] | None, *, where: str) -> EncoderSpec:
     return spec
 
 
-def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, object]:
+@dataclass(frozen=True)
+class Refit:
+    """What a run that learns from the development dialogues too takes from the run that was developed on them.
+
+    Attributes:
+        select: as in `training.select`, by which that run chose.
+        epochs: how many it was trained for when its model was the best.
+        temperature: that calibrates it.
+        distances: of the development dialogues from its training, which this run has none of its own to measure by.
+    """
+
+    select: Select
+    epochs: Count
+    temperature: PositiveFloat
+    distances: dict[str, Any] = field(default_factory=dict)
+
+
+def run_inputs(config: Config, corpus: LoadedCorpus, split: Split, refit: Refit | None = None) -> dict[str, object]:
     """Return all that decides a run's outcome: a run with the same inputs is the same run."""
     values = asdict(config)
-    training = {name: value for name, value in values["training"].items() if name not in ("device", "tracker")}
-    training = {name: value for name, value in training.items() if value != ADDED_SETTINGS.get(name)}
+    training = {name: value for name, value in values["training"].items() if name not in NO_INPUTS}
     return {
-        **{name: values[name] for name in ("labels", "splits")},
+        "labels": values["labels"],
+        "splits": _without(ADDED_SPLIT_SETTINGS, values["splits"]),
         "model": {name: value for name, value in values["model"].items() if value is not None},
-        "training": training,
+        "training": _without(ADDED_SETTINGS, training),
         "fold": split.name,
         "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
         "data": corpus.digest,
@@ -241,7 +273,13 @@ def run_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, 
         **({"ranges": _ranges(config, corpus)} if dimensions_of(config) else {}),
         # Its keys are in the digest; but where there was nothing to cut, they are those of no trimming.
         **({"trim": "speech"} if "audio" in corpus.specs and config.encoders.audio.trim == "speech" else {}),
+        **({"refit": asdict(refit)} if refit is not None else {}),
     }
+
+
+def _without(added: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
+    """Leave out settings that came later, where they have the values of before."""
+    return {name: value for name, value in values.items() if name not in added or value != added[name]}
 
 
 def is_done(folder: Path, inputs: Mapping[str, object]) -> bool:
@@ -252,6 +290,15 @@ def is_done(folder: Path, inputs: Mapping[str, object]) -> bool:
 def mark_done(folder: Path, inputs: Mapping[str, object]) -> None:
     """Note that the run was trained to its end."""
     write_stamp(folder / DONE_FILE, _finished(folder, inputs))
+
+
+def drop_needless(folder: Path) -> None:
+    """Delete the checkpoints of a finished run, once what it is for would outlive a loss of power."""
+    for path in [folder / name for name in (*RESULTS, DONE_FILE)]:
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+        sync_folder(path.parent)
+    drop_checkpoints(folder / CHECKPOINT_FOLDER)
 
 
 def _finished(folder: Path, inputs: Mapping[str, object]) -> dict[str, object]:
@@ -296,13 +343,14 @@ def _reopen(folder: Path) -> None:
     except (PipelineError, KeyError, TypeError):
         changed = [DONE_FILE]
     say(f"train: {folder} was done, but since then {shorten(changed)} went away or changed; it is trained again")
-    if any(name.startswith(BEST_FOLDER) for name in changed):
+    if any(name.startswith(BEST_FOLDER) for name in changed) or not has_checkpoint(folder / CHECKPOINT_FOLDER):
         _start_anew(folder)
     (folder / DONE_FILE).unlink()
 
 
 def _start_anew(folder: Path) -> None:
-    # The best weights are in their folder alone, and no epoch after the checkpoint need be better.
+    # The best weights are in their folder alone, and no epoch after the checkpoint need be better. Without a checkpoint
+    # they are those of an end that the training is far from again.
     for name in (CHECKPOINT_FOLDER, BEST_FOLDER):
         if (folder / name).exists():
             say(f"train: {folder / name} is now {set_aside(folder / name).name}")
@@ -448,6 +496,17 @@ def recipe_of(folder: Path) -> TrainingConfig:
     values = ADDED_SETTINGS | read_inputs(path)["training"]
     known = {entry.name: values[entry.name] for entry in fields(TrainingConfig) if entry.name in values}
     return from_json(known, TrainingConfig, where=f"{path}: key 'training'")
+
+
+def refit_of(folder: Path) -> Refit | None:
+    """Return what a run took from an earlier one, if it learned from the development dialogues too.
+
+    Raises:
+        PipelineError: its inputs are missing or damaged; names the key.
+    """
+    path = folder / INPUTS_FILE
+    values = read_inputs(path).get("refit")
+    return None if values is None else from_json(values, Refit, where=f"{path}: key 'refit'")
 
 
 def check_same_protocol(folder: Path, inputs: Mapping[str, object]) -> None:

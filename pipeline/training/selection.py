@@ -1,4 +1,4 @@
-"""The development score that an epoch is chosen by."""
+"""The epoch that is kept: chosen by a development score, or the last."""
 
 from __future__ import annotations
 
@@ -20,9 +20,22 @@ class Selection:
 
     Attributes:
         name: as in `training.select`.
+        first: the first epoch of those that one is chosen of; earlier ones stand in until it is reached.
     """
 
     name: str = TrainingConfig.select
+    first: int = 1
+
+    @classmethod
+    def by(cls, recipe: TrainingConfig) -> Selection:
+        """Return how a recipe chooses.
+
+        A schedule that ends has its best weights where the rate has fallen, and a high score of earlier epochs is luck:
+        there it is the last quarter (rounded up) that is chosen of. A patience with such a schedule is of the time
+        when any epoch could be chosen, and training stopped with the rate still high.
+        """
+        any_epoch = recipe.schedule == "constant" or recipe.patience is not None
+        return cls(recipe.select, first=1 if any_epoch else recipe.epochs - -(-recipe.epochs // 4) + 1)
 
     @property
     def key(self) -> str:
@@ -42,14 +55,21 @@ class Selection:
             )
         return scores[self.key]
 
-    def is_better(self, score: float, than: float) -> bool:
-        """Tell whether a score is better than another: a loss is the better the lower it is."""
-        return score < than if self.name == "loss" else score > than
-
     def best(self, log: Sequence[EpochLog]) -> EpochLog:
-        """Return the first of the epochs with the best score, which training has chosen."""
+        """Return the epoch that training has chosen.
+
+        It is the first of equals: with a constant rate the others may have learned more by heart, and where the rate
+        has fallen they are nearly the same.
+        """
+        if self.name == "last":
+            return log[-1]
+        # A loss is the better the lower it is.
         sign = -1 if self.name == "loss" else 1
-        return max(log, key=lambda entry: sign * self.of(entry.dev))
+        return max(log, key=lambda entry: (entry.epoch >= self.first, sign * self.of(entry.dev)))
+
+    def describe(self, entry: EpochLog) -> str:
+        """Say what an epoch scored, as in `dev loss 0.512`; nothing where no score is looked at."""
+        return "" if self.name == "last" else f"dev {self.name} {self.of(entry.dev):.3f}"
 
 
 def check_selection(name: str, dimensions: Sequence[str], dev: Sequence[Dialogue]) -> None:

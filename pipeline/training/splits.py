@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,9 @@ import torch
 from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
+
+# The sessions, speakers or numbered parts that a dialogue belongs to.
+GroupsOf = Callable[[Dialogue], set[str]]
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,24 @@ def groups(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[str]:
     return sorted({group for dialogue in dialogues for group in _groups_of(dialogues, config)(dialogue)})
 
 
-def _groups_of(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Callable[[Dialogue], set[str]]:
+def _groups_of(dialogues: Sequence[Dialogue], config: SplitsConfig) -> GroupsOf:
     if config.scheme == "dialogue":
         shuffled = _shuffled(dialogues, config)
         parts = {dialogue.dialogue_id: str(index % config.folds + 1) for index, dialogue in enumerate(shuffled)}
         return lambda dialogue: {parts[dialogue.dialogue_id]}
-    return lambda dialogue: {_group(getattr(u, config.scheme), dialogue, config.scheme) for u in dialogue.utterances}
+    return _by(config.scheme, key="splits.scheme")
 
 
-def _group(value: str | None, dialogue: Dialogue, scheme: str) -> str:
+def _by(kind: str, *, key: str) -> GroupsOf:
+    """Return what gives a dialogue's sessions or speakers; `key` is the setting that asks for them."""
+    return lambda dialogue: {_group(getattr(u, kind), dialogue, kind, key) for u in dialogue.utterances}
+
+
+def _group(value: str | None, dialogue: Dialogue, kind: str, key: str) -> str:
     if value is None:
         raise PipelineError(
-            f"dialogue {dialogue.dialogue_id} has an utterance without a {scheme}, which splits.scheme needs; "
-            "add it to the corpus, or choose another scheme"
+            f"dialogue {dialogue.dialogue_id} has an utterance without a {kind}, which {key} needs; "
+            "add it to the corpus, or choose another value"
         )
     return value
 
@@ -81,21 +90,28 @@ def _hold_out(dialogues: Sequence[Dialogue], held_out: Sequence[str], config: Sp
     unknown = [group for group in held_out if group not in known]
     if unknown:
         raise PipelineError(f"splits.test: no {config.scheme} '{unknown[0]}'; the corpus has {shorten(known, most=12)}")
-    groups_of = _groups_of(dialogues, config)
-    parts: dict[str, list[Dialogue]] = {"train": [], "dev": [], "test": []}
+    test, train = _part(dialogues, held_out, _groups_of(dialogues, config), by_speaker=config.scheme == "speaker")
+    return _finish("+".join(held_out), {"train": train, "dev": [], "test": test}, config)
+
+
+def _part(
+    dialogues: Sequence[Dialogue], held_out: Collection[str], groups_of: GroupsOf, *, by_speaker: bool
+) -> tuple[list[Dialogue], list[Dialogue]]:
+    """Part the dialogues of the held-out groups from the others."""
+    inside, outside = [], []
     for dialogue in dialogues:
         own = groups_of(dialogue)
         if own <= set(held_out):
-            parts["test"].append(dialogue)
+            inside.append(dialogue)
         elif own.isdisjoint(held_out):
-            parts["train"].append(dialogue)
-        elif config.scheme == "speaker":
-            parts["test"].append(_only_speakers(dialogue, held_out))
+            outside.append(dialogue)
+        elif by_speaker:
+            inside.append(_only_speakers(dialogue, held_out))
         # A dialogue of several sessions, one of them held out, belongs to neither side.
-    return _finish("+".join(held_out), parts, config)
+    return inside, outside
 
 
-def _only_speakers(dialogue: Dialogue, speakers: Sequence[str]) -> Dialogue:
+def _only_speakers(dialogue: Dialogue, speakers: Collection[str]) -> Dialogue:
     """Return the dialogue with what is known of these speakers' turns only; the other turns are their context."""
     others = ~torch.tensor([utterance.speaker in speakers for utterance in dialogue.utterances])
     return replace(
@@ -122,28 +138,60 @@ def _by_manifest(dialogues: Sequence[Dialogue]) -> dict[str, list[Dialogue]]:
 
 def _finish(name: str, parts: dict[str, list[Dialogue]], config: SplitsConfig) -> Split:
     """Cut development dialogues out of the training ones if there are none, and check the split."""
+    if parts["dev"] and config.dev != "dialogues":
+        raise PipelineError(f"splits.dev {config.dev}: the corpus names its own development data; leave splits.dev out")
     if not parts["dev"]:
         parts["dev"], parts["train"] = _cut_dev(parts["train"], config)
     for part, dialogues in parts.items():
-        if not any((dialogue.labels != NO_LABEL).any() for dialogue in dialogues):
+        if not _has_label(dialogues):
             raise PipelineError(f"the {part} split has no labelled utterance; change splits.scheme or splits.test")
     split = Split(name, tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]))
-    check_leaks(split, allow_speaker_overlap=config.allow_speaker_overlap)
+    check_leaks(split, allow_speaker_overlap=config.allow_speaker_overlap, dev=config.dev)
     return split
 
 
+def _has_label(dialogues: Sequence[Dialogue]) -> bool:
+    return any((dialogue.labels != NO_LABEL).any() for dialogue in dialogues)
+
+
 def _cut_dev(train: list[Dialogue], config: SplitsConfig) -> tuple[list[Dialogue], list[Dialogue]]:
+    if config.dev != "dialogues":
+        return _cut_groups(train, config)
     count = max(1, round(config.dev_share * len(train)))
     chosen = {dialogue.dialogue_id for dialogue in _shuffled(train, config)[:count]}
     return [d for d in train if d.dialogue_id in chosen], [d for d in train if d.dialogue_id not in chosen]
+
+
+def _cut_groups(train: list[Dialogue], config: SplitsConfig) -> tuple[list[Dialogue], list[Dialogue]]:
+    """Cut out sessions or speakers in the order of a draw, as many as come nearest to the share of the dialogues."""
+    by_speaker, groups_of = config.dev == "speaker", _by(config.dev, key="splits.dev")
+    names = sorted({group for dialogue in train for group in groups_of(dialogue)})
+    drawn = random.Random(config.seed).sample(names, len(names))
+    place = {name: number for number, name in enumerate(drawn)}
+    # A dialogue is cut out with the first of its speakers, or with the last of its sessions.
+    cut_with = sorted((min if by_speaker else max)(place[name] for name in groups_of(dialogue)) for dialogue in train)
+    wanted = config.dev_share * len(train)
+    for count in sorted(range(1, len(drawn)), key=lambda count: abs(bisect_left(cut_with, count) - wanted)):
+        dev, rest = _part(train, set(drawn[:count]), groups_of, by_speaker=by_speaker)
+        if _has_label(dev) and _has_label(rest):
+            return dev, rest
+    raise PipelineError(
+        f"splits.dev {config.dev}: without the dialogues of one {config.dev}, nothing is left to train on or to "
+        f"develop on (there are {shorten(names)}); set splits.dev to dialogues"
+    )
 
 
 def _shuffled(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Dialogue]:
     return random.Random(config.seed).sample(list(dialogues), len(dialogues))
 
 
-def check_leaks(split: Split, *, allow_speaker_overlap: bool) -> None:
+def check_leaks(split: Split, *, allow_speaker_overlap: bool, dev: str = "dialogues") -> None:
     """Refuse a dialogue in two splits, and a speaker in test and another split unless that is allowed.
+
+    Args:
+        split: what to check.
+        allow_speaker_overlap: whether it is.
+        dev: session or speaker where none of the development data may be in training.
 
     Raises:
         PipelineError: names the dialogues or speakers.
@@ -152,6 +200,8 @@ def check_leaks(split: Split, *, allow_speaker_overlap: bool) -> None:
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         if shared := sorted(ids[first] & ids[second]):
             raise PipelineError(f"dialogues in both {first} and {second}: {shorten(shared)}; assign each to one split")
+    if dev != "dialogues" and (shared := _shared(dev, split.dev, split.train)):
+        raise PipelineError(f"{dev}s in both train and dev: {shorten(shared)}; set splits.dev to dialogues")
     if (shared := overlapping_speakers(split)) and not allow_speaker_overlap:
         raise PipelineError(
             f"speakers in the test split and in another: {shorten(shared)}; hold out other groups, "
@@ -161,11 +211,16 @@ def check_leaks(split: Split, *, allow_speaker_overlap: bool) -> None:
 
 def overlapping_speakers(split: Split) -> list[str]:
     """Return speakers whose utterances the test split scores and another split has too."""
-    scored = {
-        utterance.speaker
-        for dialogue in split.test
+    return _shared("speaker", split.test, (*split.train, *split.dev))
+
+
+def _shared(kind: str, scored: Sequence[Dialogue], others: Sequence[Dialogue]) -> list[str]:
+    """Return the sessions or speakers of utterances that are judged on one side, and of any on the other."""
+    judged = {
+        getattr(utterance, kind)
+        for dialogue in scored
         for utterance, is_judged in zip(dialogue.utterances, dialogue.judged.tolist(), strict=True)
         if is_judged
     }
-    others = {u.speaker for dialogue in (*split.train, *split.dev) for u in dialogue.utterances}
-    return sorted(speaker for speaker in scored & others if speaker is not None)
+    known = {getattr(utterance, kind) for dialogue in others for utterance in dialogue.utterances}
+    return sorted(name for name in judged & known if name is not None)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from lpgnet.model.distillation import target_shares
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
@@ -55,9 +55,7 @@ def vote_shares(dialogue: Dialogue, recipe: TrainingConfig) -> Tensor:
 
 def learned_shares(dialogue: Dialogue, recipe: TrainingConfig, n_classes: int) -> Tensor:
     """What the heads of the emotions learn, (L, C): the shares of the votes or the label; zeros for neither."""
-    labels = one_hot(dialogue.labels.clamp_min(0), n_classes) * (dialogue.labels != NO_LABEL)[:, None]
-    shares = vote_shares(dialogue, recipe)
-    return torch.where(shares.sum(-1, keepdim=True) > 0, shares, labels.float())
+    return target_shares(dialogue.labels, vote_shares(dialogue, recipe), n_classes)
 
 
 def is_learned(dialogue: Dialogue, recipe: TrainingConfig, dimensions: Sequence[str]) -> Tensor:

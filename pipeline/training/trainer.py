@@ -18,7 +18,6 @@ import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import broadcast
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lpgnet.model import EmotionModel
 from lpgnet.model.weights import are_finite
@@ -35,10 +34,13 @@ from lpgnet.pipeline.training.checkpoints import (
     save_checkpoint,
 )
 from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate, pad
+from lpgnet.pipeline.training.optimization import make_optimizer, make_scheduler, moving_average
 from lpgnet.pipeline.training.run_lock import run_lock
 from lpgnet.pipeline.training.runs import (
     BEST_FOLDER,
     LOG_FILE,
+    Refit,
+    drop_needless,
     is_done,
     is_resumable,
     make_model,
@@ -54,7 +56,6 @@ from lpgnet.pipeline.training.trained_on import score_held_out
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.tracking import GeneralTracker
-    from torch.optim.lr_scheduler import LRScheduler
 
     from lpgnet.pipeline.training.runs import LoadedCorpus
 
@@ -88,18 +89,33 @@ class Measure(Protocol):
 
 
 def train_run(
-    config: Config, corpus: LoadedCorpus, split: Split, folder: Path, accelerator: Accelerator, measure: Measure
+    config: Config,
+    corpus: LoadedCorpus,
+    split: Split,
+    folder: Path,
+    accelerator: Accelerator,
+    measure: Measure,
+    refit: Refit | None = None,
 ) -> None:
     """Train one run to its end, from where it stopped; do nothing if it is done.
 
     Afterwards the folder holds `best/` (a Hugging Face folder) and `metrics.jsonl`.
+
+    Args:
+        config: of the run.
+        corpus: what it is trained on.
+        split: its training and development dialogues.
+        folder: of the run.
+        accelerator: of this process.
+        measure: measures the model on the development dialogues.
+        refit: what the run takes from an earlier one, if it has no development dialogues of its own.
 
     Raises:
         UsageError: the configuration does not fit the corpus.
         NotFiniteError: the training diverged.
         PipelineError: another process trains in the folder.
     """
-    inputs = run_inputs(config, corpus, split)
+    inputs = run_inputs(config, corpus, split, refit)
     if is_done(folder, inputs):
         if accelerator.is_main_process:
             say(f"train: up to date ({folder})")
@@ -112,9 +128,14 @@ def train_run(
         if accelerator.is_main_process:
             open_run(folder, inputs, config)
         accelerator.wait_for_everyone()
-        Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure).fit()
+        model = make_model(config, corpus, split)
+        if refit is not None:
+            model.config.distances = refit.distances
+        Trainer(config, split, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             mark_done(folder, inputs)
+            if not config.training.keep_checkpoints:
+                drop_needless(folder)
         accelerator.wait_for_everyone()
 
 
@@ -142,20 +163,17 @@ class Trainer:
         self.measure = measure
         self.config = config
         self.recipe = config.training
-        self.selection = Selection(self.recipe.select)
+        self.selection = Selection.by(self.recipe)
         self.split = split
         self.folder = folder
         self.accelerator = accelerator
         self.steps_per_epoch = steps_per_epoch(len(split.train), self.recipe.batch_size, accelerator.num_processes)
-        _check_rate(self.recipe)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
-        )
+        optimizer = make_optimizer(model, self.recipe)
         # Made first: torch warns of an optimizer whose steps accelerate counts for half precision already.
         self.scheduler = make_scheduler(optimizer, self.recipe, self.recipe.epochs * self.steps_per_epoch)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.raw_model: EmotionModel = accelerator.unwrap_model(self.model)
-        self.average = _moving_average(self.raw_model, self.recipe.ema_decay)
+        self.average = moving_average(self.raw_model, self.recipe.ema_decay)
         if self.recipe.compile:
             self.model.compile()
         self.state = TrainingState(self.raw_model, self.average, self.optimizer, self.scheduler, accelerator.scaler)
@@ -165,6 +183,11 @@ class Trainer:
     def evaluated(self) -> EmotionModel:
         """The model that is evaluated and saved: the moving average of the weights where there is one."""
         return cast(EmotionModel, self.average.module) if self.average is not None else self.raw_model
+
+    @property
+    def best(self) -> EpochLog:
+        """The epoch that is chosen of those that are done."""
+        return self.selection.best(self.progress.log)
 
     def fit(self) -> None:
         """Train until the last epoch or until the development score has not been better for `patience` epochs.
@@ -184,14 +207,13 @@ class Trainer:
                     self._write_log()
                 if tracker is not None:
                     tracker.log({"loss": entry.loss, **{f"dev/{k}": v for k, v in entry.dev.items()}}, step=entry.epoch)
-                scores = f"loss {entry.loss:.3f}, dev {self.selection.name} {self.selection.of(entry.dev):.3f}"
-                bar.update(task, completed=self.progress.epoch, scores=scores)
+                scores = [f"loss {entry.loss:.3f}", self.selection.describe(entry)]
+                bar.update(task, completed=self.progress.epoch, scores=", ".join(filter(None, scores)))
         if tracker is not None:
             tracker.finish()
         if self.accelerator.is_main_process:
-            best = self.progress
-            name = self.selection.name
-            say(f"train: {self.folder}: best dev {name} {best.best_score:.3f} in epoch {best.best_epoch}")
+            chosen = self.selection.describe(self.best)
+            say(f"train: {self.folder}: {f'best {chosen}' if chosen else 'done'} in epoch {self.best.epoch}")
 
     def _resume(self) -> None:
         if self.accelerator.is_main_process:
@@ -203,10 +225,9 @@ class Trainer:
             self._write_log()
 
     def _is_finished(self) -> bool:
-        done = self.progress
-        return done.epoch >= self.recipe.epochs or (
-            done.epoch > 0 and done.epoch - done.best_epoch >= self.recipe.patience
-        )
+        done, patience = self.progress.epoch, self.recipe.patience
+        waits_no_more = patience is not None and done > 0 and done - self.best.epoch >= patience
+        return done >= self.recipe.epochs or waits_no_more
 
     def _epoch(self) -> EpochLog:
         """Make one pass over the training dialogues and one over the development ones."""
@@ -218,10 +239,6 @@ class Trainer:
         self._check_weights()
         trained = perf_counter()
         development = self._measure_development()
-        score = self.selection.of(development.scores)
-        if not self.progress.best_epoch or self.selection.is_better(score, than=self.progress.best_score):
-            self.progress.best_score, self.progress.best_epoch = score, epoch
-            self._save_best(development)
         entry = EpochLog(
             epoch=epoch,
             loss=float(np.mean(losses)),
@@ -231,6 +248,8 @@ class Trainer:
         )
         self.progress.epoch = epoch
         self.progress.log.append(entry)
+        if self.best is entry:
+            self._save_best(development)
         return entry
 
     def steps(self, epoch: int) -> Iterator[list[Dialogue]]:
@@ -352,8 +371,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             config = self.evaluated.config
             config.calibration_temperature = development.fit_temperature()
-            score = score_held_out("development", development.scores, self.split.dev, self.split.train)
-            config.trained_on = {**config.trained_on, "score": to_json(score)}
+            if self.split.dev:
+                score = score_held_out("development", development.scores, self.split.dev, self.split.train)
+                config.trained_on = {**config.trained_on, "score": to_json(score)}
             self.evaluated.save_pretrained(self.folder / BEST_FOLDER)
 
     def _write_log(self) -> None:
@@ -390,36 +410,6 @@ def _check_installed(tracker: str) -> None:
 def steps_per_epoch(dialogues: int, batch_size: int, processes: int) -> int:
     """Count steps of at most `batch_size` dialogues, but of one dialogue a process at least."""
     return min(-(-dialogues // max(batch_size, processes)), dialogues // processes)
-
-
-def _check_rate(recipe: TrainingConfig) -> None:
-    """Refuse what is beyond float32 in AdamW, which multiplies the rate by the decay, and by 10 in its first step."""
-    if 10 * recipe.learning_rate * max(1.0, recipe.weight_decay) > torch.finfo(torch.float32).max:
-        raise UsageError(
-            f"training.learning_rate {recipe.learning_rate:g} and training.weight_decay {recipe.weight_decay:g} "
-            "are beyond what can be computed with; lower them"
-        )
-
-
-def _moving_average(model: EmotionModel, decay: float) -> AveragedModel | None:
-    """Make an exponential moving average of the weights; BatchNorm's buffers are those of the last step."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
-
-
-def make_scheduler(optimizer: torch.optim.Optimizer, recipe: TrainingConfig, steps: int) -> LRScheduler:
-    """Make the schedule over all steps, as torch (one_cycle) and transformers (cosine, constant) define it."""
-    if recipe.schedule == "one_cycle":
-        # A warm-up of exactly one step makes torch divide by zero; this makes it a little longer.
-        share = recipe.warmup_share + 1e-6
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.learning_rate, steps, pct_start=share, cycle_momentum=False
-        )
-    from transformers import get_scheduler
-
-    name = {"cosine": "cosine", "constant": "constant_with_warmup"}[recipe.schedule]
-    warmup = round(recipe.warmup_share * steps)
-    scheduler: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
-    return scheduler
 
 
 def drop_modalities(batch: DialogueBatch, probability: float, names: Sequence[str]) -> DialogueBatch:

@@ -45,7 +45,7 @@ def test_side_by_side_is_one_after_another_and_a_stopped_table_goes_on(workplace
 
 
 def test_a_killed_table_leaves_no_process_and_goes_on(workplace: Workplace, run: Run) -> None:
-    options = [*TWO_SEEDS, "--crossval.workers", "2", "--training.epochs", "2000", "--training.patience", "2000"]
+    options = [*TWO_SEEDS, "--crossval.workers", "2", "--training.epochs", "2000"]
     command = [sys.executable, "-m", "lpgnet.pipeline.crossval", *workplace.arguments("crossval", *options)[1:]]
     process = subprocess.Popen(command, cwd=workplace.folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while len(list(table_of(workplace).rglob("epoch-*.safetensors"))) < 2 and process.poll() is None:

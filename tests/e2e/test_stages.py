@@ -100,7 +100,7 @@ def test_another_configuration_moves_the_earlier_run_aside(workplace: Workplace,
 
 
 def test_a_killed_run_resumes_to_identical_weights(workplace: Workplace) -> None:
-    options = ["--training.epochs", "8", "--training.patience", "8"]
+    options = ["--training.epochs", "8"]
     whole = workplace.launch("train", *options, "--run", "whole")
     assert whole.returncode == 0, whole.stderr
     command = [

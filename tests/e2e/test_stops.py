@@ -76,7 +76,7 @@ def test_pressed_again(workplace: Workplace, times: int) -> None:
 
 @pytest.mark.parametrize("number", WORDS)
 def test_while_it_trains(workplace: Workplace, number: signal.Signals) -> None:
-    options = workplace.arguments("train", "--training.epochs", "4000", "--training.patience", "4000")
+    options = workplace.arguments("train", "--training.epochs", "4000")
     command = [sys.executable, "-c", COMMAND, "2", "1000000", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     checkpoints = workplace.folder / "work" / "small" / "runs" / "default" / "checkpoints"

@@ -257,7 +257,7 @@ def _checkpoint() -> Reader:
         optimizer.step()
         return TrainingState(model, None, optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 10))
 
-    progress = Progress(1, 2, 0.5, 1, [EpochLog(1, 0.5, {"uar": 0.5}, 0.001, 1.5)])
+    progress = Progress(1, 2, [EpochLog(1, 0.5, {"uar": 0.5}, 0.001, 1.5)])
     sample = _written("epoch-*", lambda folder: save_checkpoint(folder, state(), progress))
     return Reader("epoch-00001.safetensors", lambda path: load_checkpoint(path.parent, state()), (sample,))
 

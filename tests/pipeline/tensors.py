@@ -71,7 +71,7 @@ def make_split(corpus: LoadedCorpus) -> Split:
 
 def make_config(kind: str = "lpgnet", *, model: dict[str, Any] | None = None, **training: Any) -> Config:
     """A configuration for two classes and a small model."""
-    recipe = {"epochs": 20, "patience": 20, "batch_size": 8, "learning_rate": 5e-3, "ema_decay": 0.9}
+    recipe = {"epochs": 20, "batch_size": 8, "learning_rate": 5e-3, "ema_decay": 0.9}
     return Config(
         labels={"no": "no", "yes": "yes"},
         model=ModelConfig(**({"type": kind, "hidden_size": 16, "dropout": 0.1} | (model or {}))),  # type: ignore[arg-type]

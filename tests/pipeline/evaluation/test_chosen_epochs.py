@@ -21,7 +21,7 @@ def write_log(folder: Path, select: str, *epochs: dict[str, float]) -> None:
         for n, scores in enumerate(epochs, start=1)
     ]
     (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    write_json(folder / INPUTS_FILE, {"training": {"select": select}})
+    write_json(folder / INPUTS_FILE, {"training": {"select": select, "schedule": "constant"}})
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ def write_log(folder: Path, select: str, *epochs: dict[str, float]) -> None:
         ("uar", ChosenEpoch(3, 3, "ua", 0.8, 0.3)),
         ("ccc", ChosenEpoch(1, 3, "ccc", 0.7, 0.2)),
         ("loss", ChosenEpoch(1, 3, "weighted_f1", 0.5, 0.4)),
+        ("last", ChosenEpoch(3, 3, "weighted_f1", 0.0, 0.4)),
     ],
 )
 def test_the_test_score_is_of_the_same_name(tmp_path: Path, select: str, expected: ChosenEpoch) -> None:

@@ -18,7 +18,7 @@ from lpgnet.pipeline.training.runs import check_same_protocol, run_inputs, train
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train
 from tests.pipeline.training.test_training import StoppedTrainer, make_trainer
 
-CONFIG = make_config(epochs=5, patience=5, modality_dropout=0.3)
+CONFIG = make_config(epochs=5, modality_dropout=0.3)
 NEWEST, BEFORE = "checkpoints/epoch-00003.safetensors", "checkpoints/epoch-00002.safetensors"
 BEST = ("best/model.safetensors", "best/config.json")
 

@@ -24,6 +24,7 @@ from lpgnet.pipeline.training.targets import learned_shares
 from lpgnet.pipeline.training.trainer import Development, Trainer
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train
 
+CONSTANT = {"schedule": "constant"}
 SCORES = {"wa": 0.5, "ua": 0.5, "weighted_f1": 0.5, "macro_f1": 0.5}
 
 
@@ -60,18 +61,18 @@ def trainer_of(select: str, measure: Any, folder: Path, **recipe: Any) -> Traine
 def test_the_first_of_the_best_epochs_is_chosen(
     select: str, key: str, values: list[float], best: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = trainer_of(select, Script(key, values), tmp_path, epochs=4, patience=4)
+    trainer = trainer_of(select, Script(key, values), tmp_path, epochs=4, **CONSTANT)
     trainer.fit()
-    assert (trainer.progress.best_epoch, trainer.progress.best_score) == (best, values[best - 1])
+    assert (trainer.best.epoch, trainer.best.dev[key]) == (best, values[best - 1])
     assert Selection(select).best(read_log(tmp_path)).epoch == best
     assert f"best dev {select} {values[best - 1]:.3f} in epoch {best}" in capsys.readouterr().err
     assert (tmp_path / "best" / "model.safetensors").exists()
 
 
 def test_a_loss_that_rises_ends_the_training(tmp_path: Path) -> None:
-    trainer = trainer_of("loss", Script("loss", [3.0, 2.0, 2.5, 2.1, 1.0]), tmp_path, epochs=5, patience=2)
+    trainer = trainer_of("loss", Script("loss", [3.0, 2.0, 2.5, 2.1, 1.0]), tmp_path, epochs=5, **CONSTANT, patience=2)
     trainer.fit()
-    assert (trainer.progress.epoch, trainer.progress.best_epoch) == (4, 2)
+    assert (trainer.progress.epoch, trainer.best.epoch) == (4, 2)
 
 
 def test_a_resumed_run_knows_the_best_loss(tmp_path: Path) -> None:
@@ -83,10 +84,10 @@ def test_a_resumed_run_knows_the_best_loss(tmp_path: Path) -> None:
                 raise KeyboardInterrupt from None
 
     with pytest.raises(KeyboardInterrupt):
-        trainer_of("loss", Stopped("loss", [2.0, 3.0]), tmp_path, epochs=4, patience=4).fit()
-    resumed = trainer_of("loss", Script("loss", [2.5, 2.2]), tmp_path, epochs=4, patience=4)
+        trainer_of("loss", Stopped("loss", [2.0, 3.0]), tmp_path, epochs=4, **CONSTANT).fit()
+    resumed = trainer_of("loss", Script("loss", [2.5, 2.2]), tmp_path, epochs=4, **CONSTANT)
     resumed.fit()
-    assert (resumed.progress.best_epoch, resumed.progress.best_score) == (1, 2.0)
+    assert (resumed.best.epoch, resumed.best.dev["loss"]) == (1, 2.0)
 
 
 def test_scores_that_nothing_was_measured_by_are_refused(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.training.dialogues import collate
+from lpgnet.pipeline.training.optimization import make_scheduler
 from lpgnet.pipeline.training.runs import make_model
 from lpgnet.pipeline.training.splits import Split
-from lpgnet.pipeline.training.trainer import Trainer, drop_modalities, make_scheduler, steps_per_epoch
+from lpgnet.pipeline.training.trainer import Trainer, drop_modalities, steps_per_epoch
 from tests.pipeline.tensors import (
     RATED_MODEL,
     RATED_RECIPE,
@@ -165,7 +166,7 @@ RECIPES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=["one cycle", "cosine, no average", "sdt", "raters"])
 def test_resumed_is_uninterrupted(recipe: dict[str, Any], tmp_path: Path) -> None:
-    config = make_config(epochs=5, patience=5, **recipe)
+    config = make_config(epochs=5, **recipe)
     make_trainer(config, tmp_path / "whole").fit()
     with pytest.raises(KeyboardInterrupt):
         make_trainer(config, tmp_path / "stopped", StoppedTrainer).fit()
