@@ -1,4 +1,4 @@
-"""Results of a table: its protocol, and a row for each model with the difference from the first row."""
+"""Results of a table: its protocol, and a row for each model with the difference from the baseline."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lpgnet.pipeline.evaluation.metrics import NAMES, Difference
 from lpgnet.pipeline.evaluation.missing import Missing, add_missing
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions, words_seen
 from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
-from lpgnet.pipeline.evaluation.tables import Job, Row
+from lpgnet.pipeline.evaluation.tables import Job, Row, baseline_of
 
 RESULTS_FILE = "results.json"
 
@@ -105,7 +105,7 @@ class TableRow(Scores):
         parameters: number of the model's parameters, without the encoders.
         heads: scores of the branch heads; the row's own scores are those of the fused head.
         seconds_per_epoch: training time of each run.
-        differences: this row − the first row, by metric, see `analysis.compare_runs`; empty in the first row.
+        differences: this row − the baseline, by metric, see `analysis.compare_runs`; empty in the baseline itself.
         distribution: scores against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
         refit: whether the models were trained once more, on the development dialogues too.
@@ -144,6 +144,7 @@ class TableResults:
     Attributes:
         name: name of the experiment.
         table: name of the table.
+        baseline: name of the row that all others are compared with.
     """
 
     name: str
@@ -151,39 +152,41 @@ class TableResults:
     classes: list[str]
     protocol: Protocol
     rows: list[TableRow]
+    baseline: str
 
 
 def describe_table(config: Config, rows: Sequence[Row], jobs: Sequence[Job]) -> TableResults:
     """Summarize the measured runs of a table.
 
     Raises:
-        UsageError: a row was tested on different utterances or labels than the first.
+        UsageError: a row was tested on different utterances or labels than the baseline.
         PipelineError: a run's results are missing or damaged.
     """
     runs = {row.name: read_runs([job for job in jobs if job.row == row.name]) for row in rows}
-    first = rows[0]
+    name = baseline_of(config, list(runs))
+    baseline = next(row for row in rows if row.name == name)
     described = []
     for row in rows:
-        gaps = _differences(first, runs[first.name], row, runs[row.name]) if row is not first else {}
+        gaps = _differences(baseline, runs[name], row, runs[row.name]) if row is not baseline else {}
         row_jobs = [job for job in jobs if job.row == row.name]
         described.append(describe_row(row, row_jobs, runs[row.name], gaps))
-    protocol = _protocol(config, jobs, runs[first.name])
-    return TableResults(config.name, config.crossval.table, config.classes, protocol, described)
+    protocol = _protocol(baseline.config, jobs, runs[name])
+    return TableResults(config.name, config.crossval.table, config.classes, protocol, described, name)
 
 
-def _differences(first: Row, reference: Runs, row: Row, runs: Runs) -> dict[str, Difference]:
-    _check_same_test(first, reference, row, runs)
-    settings = first.config.evaluation
-    classes = first.config.classes
+def _differences(baseline: Row, reference: Runs, row: Row, runs: Runs) -> dict[str, Difference]:
+    _check_same_test(baseline, reference, row, runs)
+    settings = baseline.config.evaluation
+    classes = baseline.config.classes
     return compare_runs(runs, reference, classes, resamples=settings.bootstrap, confidence=settings.confidence)
 
 
-def _check_same_test(first: Row, reference: Runs, row: Row, runs: Runs) -> None:
+def _check_same_test(baseline: Row, reference: Runs, row: Row, runs: Runs) -> None:
     """Refuse a table whose rows were tested on different utterances: their differences would be meaningless."""
     tested = [{(o.prediction.utterance_id, o.prediction.label) for o in labelled_only(r)[0]} for r in (reference, runs)]
-    if row.config.classes != first.config.classes or tested[0] != tested[1]:
+    if row.config.classes != baseline.config.classes or tested[0] != tested[1]:
         raise UsageError(
-            f"{row.name} is tested on different utterances or labels than {first.name}; an overlay must not change "
+            f"{row.name} is tested on different utterances or labels than {baseline.name}; an overlay must not change "
             "labels or splits: make a separate table"
         )
 

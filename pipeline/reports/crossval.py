@@ -98,7 +98,7 @@ def tables(results: TableResults) -> list[Table]:
 
 def _scores_table(results: TableResults, write: Write) -> Table:
     several = len(results.rows) > 1
-    difference = [f"Δ weighted F1 vs {results.rows[0].model}"] if several else []
+    difference = [f"Δ weighted F1 vs {results.baseline}"] if several else []
     rows = [
         [
             row.model,
@@ -135,9 +135,9 @@ def _rated(results: TableResults) -> list[tuple[TableRow, str]]:
 
 
 def _with_gaps(table: Table, results: TableResults, score: str, cells: Sequence[tuple[TableRow, str]]) -> Table:
-    """Add the differences from the first row, where there are any."""
+    """Add the differences from the baseline, where there are any."""
     gaps = [row.differences.get(key) for row, key in cells]
-    return table.beside(f"Δ {score} vs {results.rows[0].model}", [signed(gap) for gap in gaps]) if any(gaps) else table
+    return table.beside(f"Δ {score} vs {results.baseline}", [signed(gap) for gap in gaps]) if any(gaps) else table
 
 
 def _of_rows(results: TableResults, describe: Callable[[TableRow], str], *, separator: str) -> str:

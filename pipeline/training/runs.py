@@ -329,8 +329,9 @@ def open_run(folder: Path, inputs: Mapping[str, object], config: Config) -> None
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / DONE_FILE).exists():
         _reopen(folder)
-    values = rename_all(asdict(config), portable) | {"labels": config.labels}
-    write_atomically(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    # Whole as it is: a preset that it named would fill in, beneath it, what a later version adds.
+    whole = rename_all(asdict(replace(config, preset=None)), portable) | {"labels": config.labels}
+    write_atomically(folder / "config.yaml", yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
     write_atomically(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
     write_stamp(folder / INPUTS_FILE, inputs)
 

@@ -1,6 +1,7 @@
 """The table of a cross-validation: its rows, what it sums up, and reports that print any name as it is."""
 
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
-from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
+from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig, parse_config
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
@@ -27,10 +28,12 @@ from lpgnet.pipeline.evaluation.run_results import (
 )
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows, table_folder
+from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
-from lpgnet.pipeline.training.runs import TrainingCost
+from lpgnet.pipeline.training.runs import TrainingCost, open_run, run_inputs
 from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.predicted import outcome
+from tests.pipeline.tensors import make_corpus
 from tests.pipeline.work import fail_on_two
 
 HOSTILE = "a&b_<script>alert(1)</script>"
@@ -55,6 +58,67 @@ def test_a_row_a_model_and_a_row_an_overlay(tmp_path: Path) -> None:
     assert rows[2].config.model.kernel_size == 1
     laid_over = rows[3].config.model
     assert (laid_over.path_gate, laid_over.kernel_size, laid_over.hidden_size) == (False, 5, 8)
+
+
+def rows_of(*arguments: str) -> dict[str, Config]:
+    config = parse_config("crossval", arguments, Config)
+    return {row.name: row.config for row in make_rows(config, arguments)}
+
+
+def test_the_preset_of_a_configuration_is_a_row_beside_models_and_overlays(tmp_path: Path) -> None:
+    folder = write_overlay(tmp_path / "o", "faster", "training: {learning_rate: 0.01}\n")
+    write_overlay(tmp_path / "o", "narrow-plus", "preset: lpgnet-plus\nmodel: {hidden_size: 8}\n")
+    given = ("--crossval.models", "[lpgnet, sdt]", f"--crossval.overlays=[{folder}]", "--training.epochs", "3")
+    plain, rows = rows_of(*given), rows_of("--preset", "lpgnet-plus", *given)
+    assert list(rows) == ["lpgnet", "sdt", "lpgnet-plus", "faster", "narrow-plus"]
+    assert {name: rows[name] for name in plain} == plain, "all other rows are as without the preset"
+    plus = rows["lpgnet-plus"]
+    assert (plus.model, plus.training.epochs) == (parse_config("train", ["--preset", "lpgnet-plus"], Config).model, 3)
+    narrow = rows["narrow-plus"].model
+    assert (narrow.hidden_size, narrow.distance_bias) == (8, plus.model.distance_bias)  # type: ignore[attr-defined]
+
+
+def test_rows_of_presets_are_named_or_left_out() -> None:
+    assert list(rows_of("--crossval.presets", "[lpgnet-plus]")) == ["lpgnet", "lpgnet-plus"]
+    assert list(rows_of("--crossval.presets", "[lpgnet-plus]", "--crossval.models", "[]")) == ["lpgnet-plus"]
+    assert list(rows_of("--preset", "lpgnet-plus", "--crossval.presets", "[]")) == ["lpgnet"]
+    with pytest.raises(UsageError, match="no preset is called 'lpgnet-pus'; did you mean 'lpgnet-plus'"):
+        rows_of("--crossval.presets", "[lpgnet-pus]")
+
+
+def test_the_row_of_a_preset_is_its_network_by_the_users_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("preset: lpgnet-plus\nmodel: {type: concat, kernel_size: 1}\ntraining: {batch_size: 64}\n")
+    assert parse_config("train", ["--config", str(path)], Config).model.type == "concat", "the user's choice"
+    rows = rows_of("--config", str(path))
+    models = {name: (row.model.type, row.model.kernel_size) for name, row in rows.items()}  # type: ignore[attr-defined]
+    assert models == {"lpgnet": ("lpgnet", 1), "lpgnet-plus": ("lpgnet", 1)}
+    assert {row.training.batch_size for row in rows.values()} == {64}
+
+
+def test_the_same_values_are_the_same_run_whatever_they_are_called(tmp_path: Path) -> None:
+    corpus, split = make_corpus("text", dialogues=1), Split("1", (), (), ())
+    spelled_out = tmp_path / "spelled-out.yaml"
+    shutil.copy(preset_file("lpgnet-plus"), spelled_out)
+    ways = (["--preset", "lpgnet-plus"], ["--config", str(spelled_out)])
+    named, spelled = (run_inputs(parse_config("train", way, Config), corpus, split) for way in ways)
+    assert named == spelled
+
+
+def test_the_dump_of_a_run_is_whole_without_its_preset(tmp_path: Path) -> None:
+    config = parse_config("train", ["--preset", "lpgnet-plus"], Config)
+    open_run(tmp_path / "run", {}, config)
+    kept = tmp_path / "run" / "config.yaml"
+    assert parse_config("evaluate", ["--config", str(kept)], Config) == replace(config, preset=None)
+
+
+def test_a_baseline_that_is_no_row_is_refused_before_anything_runs() -> None:
+    given = ("--crossval.models", "[lpgnet, sdt]", "--crossval.baseline")
+    assert list(rows_of(*given, "sdt")) == ["lpgnet", "sdt"]
+    with pytest.raises(UsageError, match=r"key 'crossval\.baseline': the table has no row 'sd'; did you mean 'sdt'"):
+        rows_of(*given, "sd")
+    with pytest.raises(UsageError, match=r"no row 'text'; its rows are lpgnet, sdt"):
+        rows_of(*given, "text")
 
 
 def test_rows_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
@@ -96,14 +160,17 @@ def runs(seed: int, fold: str, accuracy: float) -> list[Outcome]:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> TableResults:
     """A table of two rows, two folds and two seeds, of runs whose predictions are made up."""
-    folder = tmp_path_factory.mktemp("table")
+    return make_results(tmp_path_factory.mktemp("table"))
+
+
+def make_results(folder: Path, *, baseline: str | None = None) -> TableResults:
     config = Config(
         name="iemo_cap",
         labels={"no": "no", "yes": "<i>&_"},
         corpus=CorpusConfig(reader="iemocap"),
         splits=SplitsConfig(scheme="session"),
         evaluation=EvaluationConfig(bootstrap=200),
-        crossval=CrossvalConfig(seeds=2),
+        crossval=CrossvalConfig(seeds=2, baseline=baseline),
     )
     rows = [Row("lpgnet", config), Row(HOSTILE, config)]
     jobs = []
@@ -165,6 +232,16 @@ def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
     gap = results.rows[1].differences["wa"]
     assert gap.value == pytest.approx(results.rows[1].wa - row.wa)
     assert gap.interval[1] < 0
+
+
+def test_any_row_may_be_the_baseline(results: TableResults, tmp_path: Path) -> None:
+    turned = make_results(tmp_path, baseline=HOSTILE)
+    assert (results.baseline, turned.baseline) == ("lpgnet", HOSTILE)
+    assert turned.rows[1].differences == {}
+    assert turned.rows[0].differences["wa"].value == -results.rows[1].differences["wa"].value
+    assert f"| Δ weighted F1 vs {HOSTILE} |" in to_markdown(turned)
+    words = Page(to_html(turned, {})).words
+    assert f"Differences from {HOSTILE}" in words and "Differences from lpgnet" not in words
 
 
 def rated_runs(seed: int, fold: str, *, votes: bool, dimensions: bool) -> list[Outcome]:
