@@ -5,18 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from lpgnet.model.configuration import read_config
+from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.evaluation.chosen_epochs import read_choice
 from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.card import write_card
-from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_ratings, plot_reliability, plot_training
+from lpgnet.pipeline.reports.plots import (
+    plot_class_shares,
+    plot_confusion,
+    plot_missing,
+    plot_ratings,
+    plot_reliability,
+    plot_training,
+)
+from lpgnet.pipeline.reports.run_page import REPORT_FILE, to_html
 from lpgnet.pipeline.training.runs import BEST_FOLDER, best_folder
 
 
 def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
-    """Draw the plots of an evaluation; if `folder` is the run's own, also write the model card."""
+    """Draw the plots of an evaluation and write its page; if `folder` is the run's own, also write the model card."""
     plot_confusion(results.fused.confusion, results.classes, folder / "confusion.png", title=f"test: {results.fold}")
     plot_reliability(results.calibration, folder / "reliability.png")
     if results.missing:
@@ -25,6 +34,9 @@ def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
         outcomes, _ = read_predictions(folder / PREDICTIONS_FILE)
         for name, scores in results.dimensions.items():
             plot_ratings(outcomes, name, scores, folder / f"{name}.png")
+    if results.class_shares:
+        plot_class_shares(results.class_shares, (), folder / "class-shares.png", title=f"test: {results.fold}")
+    write_atomically(folder / REPORT_FILE, to_html(results, folder, config))
     if (folder / BEST_FOLDER).exists():
         write_card(folder, read_config(best_folder(folder) / "config.json"), config, results)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES, ConditionScores, SeenGap
+from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES, SeenGap
 from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
@@ -145,10 +145,23 @@ def _verbatim_rows(name: str, gap: SeenGap) -> list[list[str]]:
     return [*rows, [name, "verbatim − other", "", *differences]] if gap.differences else rows
 
 
-def conditions_table(conditions: Mapping[str, ConditionScores]) -> Table:
-    """Return a row for each condition that a run's test utterances were recorded in."""
+def epochs_and_shares(results: RunResults) -> tuple[Table, Table]:
+    """Return the tables of a run's chosen epoch and of its class shares, which may have no rows."""
+    chosen = [results.chosen] if results.chosen else []
+    shares = shares_table({results.fold: results.class_shares}, of="test split")
+    return epochs_table({results.fold: chosen}, of="test split"), shares
+
+
+def group_tables(results: RunResults) -> tuple[Table, Table]:
+    """Return the tables of a run by condition, and of verbatim turns, which may have no rows."""
     rows = [
         [name, str(values.n), percent(values.words_seen), *(with_interval(values, one) for one in NAMES)]
-        for name, values in conditions.items()
+        for name, values in results.conditions.items()
     ]
-    return Table("Conditions", ["condition", "n", "verbatim", *NAMES.values()], rows)
+    conditions = Table("Conditions", ["condition", "n", "verbatim", *NAMES.values()], rows)
+    return conditions, verbatim_table({results.fold: results.text_gap}, of="test split")
+
+
+def described_tables(results: RunResults) -> list[Table]:
+    """Return the tables that say how far the scores of a run can be trusted, as far as there is something to say."""
+    return [table for table in (*epochs_and_shares(results), *group_tables(results)) if table.rows]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import SplitsConfig, TrainingConfig
-from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.training.runs import Refit
 
 _UNAGREED = {"use": "also", "drop": "but not"}
@@ -65,22 +64,12 @@ def describe_score(name: str) -> str:
     return _SCORES[name]
 
 
-def describe_epoch(chosen: ChosenEpoch) -> str:
-    """Say which epoch was chosen and what it scored, as in `epoch 7 of 23; weighted F1 0.794 on development ...`."""
-    name, test = describe_score(chosen.score), "-" if chosen.test is None else f"{chosen.test:.3f}"
-    return (
-        f"epoch {chosen.epoch} of {chosen.trained}; {name} {chosen.development:.3f} on development dialogues, "
-        f"{test} on the test split"
-    )
-
-
 def describe_recipe(training: TrainingConfig, dropout: float | None) -> str:
     """Say by which recipe a model was trained, but for what it learned and its seed."""
-    never = training.patience is None or training.patience >= training.epochs
+    epochs, patience = _epochs(training.epochs), training.patience
+    early = f"at most {epochs}, stopped after {patience} without a better development score"
     parts = [
-        f"{_epochs(training.epochs)}, no early stop"
-        if never
-        else f"at most {_epochs(training.epochs)}, stopped after {training.patience} without a better development score",
+        f"{epochs}, no early stop" if patience is None or patience >= training.epochs else early,
         f"{training.batch_size} dialogues per step",
         f"learning rate {training.learning_rate:g} ({training.schedule})",
         *([] if dropout is None else [f"dropout {dropout:g}"]),

@@ -348,12 +348,15 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert all(page.alternatives)
-    assert len(page.alternatives) == 2 * 2 + 1
+    assert len(page.alternatives) == 3 * 2 + 2
     for heading in (
         "Scores",
         "Differences from lpgnet",
         "F1 per class",
+        "True and predicted shares of the classes",
         "Folds",
+        "Best epochs, and development beside test",
+        "Verbatim turns",
         "Conditions",
         "Speakers",
         "Calibration",
