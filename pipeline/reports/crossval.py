@@ -214,6 +214,7 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         recipe=_of_rows(results, lambda row: describe_recipe(row.training, row.dropout), separator="; "),
         epochs=_epochs(results),
         shares=_shares(results),
+        far=any(share.is_far for row in results.rows for fold in _folds(row) for share in fold.values()),
         verbatim=verbatim_table({row.model: row.text_gap for row in results.rows}, of="model"),
         calibration=_of_rows(results, lambda row: describe_calibration(row.training), separator="; "),
         names=NAMES,

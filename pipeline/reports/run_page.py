@@ -59,14 +59,14 @@ def _parts(results: RunResults, folder: Path) -> list[Part]:
     recipe = results.recipe
     calibrated = f"The error is {describe_calibration(recipe)}." if recipe else ""
     return [
-        _part("Scores", folder, _heads(results), _f1(results), plots=("confusion",)),
-        _part(epochs.title, folder, epochs, plots=("training",)),
-        _part(shares.title, folder, shares, plots=("class-shares",)),
+        _part("Scores", folder, _heads(results), _f1(results), plots=["confusion"]),
+        _part(epochs.title, folder, epochs, plots=["training"] if results.chosen else []),
+        _part(shares.title, folder, shares, plots=["class-shares"] if results.class_shares else []),
         *(_part(table.title, folder, table) for table in run_tables(results)),
-        _part("Predictions against ratings", folder, plots=tuple(results.dimensions)),
+        _part("Predictions against ratings", folder, plots=list(results.dimensions)),
         *(_part(table.title, folder, table) for table in group_tables(results)),
-        _part("Reliability", folder, plots=("reliability",), lines=(calibrated,)),
-        _part("Missing modalities", folder, plots=("missing",)),
+        _part("Reliability", folder, plots=["reliability"], lines=[calibrated]),
+        _part("Missing modalities", folder, plots=["missing"] if results.missing else []),
         _part("How it was trained", folder, lines=_training(results)),
     ]
 

@@ -251,3 +251,11 @@ def test_python_code_is_held_to_the_same_ranges(settings: dict[str, Any], messag
     check_prediction(PredictionConfig())
     with pytest.raises(UsageError, match=re.escape(message)):
         check_prediction(PredictionConfig(**settings))
+
+
+def test_home_is_meant_by_its_sign_in_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "x.yaml").write_text("work: ~/work\nfeatures: {store: ~/store}\n")
+    config = parse_config("train", ["--config", str(tmp_path / "x.yaml")], Config)
+    assert (config.work, config.features.store) == (str(tmp_path / "work"), str(tmp_path / "store"))
