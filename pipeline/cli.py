@@ -12,6 +12,7 @@ from lpgnet.pipeline.common.processes import leave_launch
 from lpgnet.pipeline.common.stops import Stop
 from lpgnet.pipeline.common.streams import MESSAGES, OUTPUT, prepare_streams
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, in_one_line
+from lpgnet.pipeline.presets import preset_names
 
 STAGES = {
     "prepare": "a corpus as distributed -> manifest",
@@ -41,6 +42,7 @@ def usage() -> str:
             "stages:",
             *lines,
             "",
+            f"`--preset NAME` is read beneath all that is given; the presets: {', '.join(preset_names())}.",
             "`lpgnet STAGE --help` lists every field of the configuration with its unit and default.",
             "Exit codes: 0 done, 1 failed, 2 wrong usage.",
         ]

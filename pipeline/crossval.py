@@ -30,7 +30,7 @@ from lpgnet.pipeline.evaluation.tables import (
 )
 from lpgnet.pipeline.reports.crossval import tables, write_reports
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
-from lpgnet.pipeline.training.refit import refit_run, with_development
+from lpgnet.pipeline.training.refit import first_folder, refit_run, with_development
 from lpgnet.pipeline.training.trainer import train_run
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _train(job: Job, corpus: LoadedCorpus, split: Split, accelerator: Accelerato
     if not job.config.crossval.refit:
         train_run(job.config, corpus, split, job.folder, accelerator, measure_development)
         return split
-    first = job.folder.with_name(f"{job.folder.name}-first")
+    first = first_folder(job.folder)
     train_run(job.config, corpus, split, first, accelerator, measure_development)
     refit_run(job.config, corpus, split, first, job.folder, accelerator)
     return with_development(split)

@@ -1,11 +1,9 @@
-"""Plots of training, confusion matrices, calibration, missing modalities, and ratings against predictions."""
+"""Plots of training and what it chose, classes, calibration, missing modalities, and ratings against predictions."""
 
 from __future__ import annotations
 
-import base64
 import random
-from collections.abc import Callable, Iterable, Sequence
-from io import BytesIO
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,6 +15,8 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
 from lpgnet.pipeline.evaluation.calibration import Calibration
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, is_rated
 from lpgnet.pipeline.evaluation.predictions import Outcome
 from lpgnet.pipeline.evaluation.table_results import TableCalibration
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 PANELS = 3
 # More points than this would hide each other; a fixed sample of them is drawn.
 MOST_POINTS = 3000
-
-
-def image_address(draw: Callable[[BytesIO], None]) -> str:
-    """Return an image as an address that holds all of it."""
-    file = BytesIO()
-    draw(file)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def plot_training(log: Sequence[EpochLog], path: Path, *, chosen_by: str, best_epoch: int) -> None:
@@ -86,6 +79,43 @@ def plot_confusion(
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(classes)), classes)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_class_shares(
+    shares: Mapping[str, ClassShare], folds: Sequence[Mapping[str, ClassShare]], path: Path | BinaryIO, *, title: str
+) -> None:
+    """Draw how often each class is true and predicted, as bars, and each fold's shares, as points on them."""
+    figure, axes = plt.subplots(figsize=(1.8 + 1.1 * len(shares), 3.6), layout="constrained")
+    for offset, kind, color in ((-0.2, "true", "tab:gray"), (0.2, "predicted", "tab:blue")):
+        places = [index + offset for index in range(len(shares))]
+        axes.bar(places, [getattr(share, kind) for share in shares.values()], 0.36, color=color, label=kind)
+        for fold in folds if len(folds) > 1 else ():
+            axes.plot(places, [getattr(share, kind) for share in fold.values()], "o", color="black", markersize=3)
+    for index, share in enumerate(shares.values()):
+        if share.is_far:
+            mark = "▼" if share.predicted < share.true else "▲"
+            axes.text(index + 0.2, share.predicted, mark, ha="center", va="bottom", color="tab:red")
+    axes.set(ylabel="share of the utterances", title=title, ylim=(0, axes.get_ylim()[1] * 1.06))
+    axes.set_xticks(range(len(shares)), shares)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_epochs(runs: Mapping[str, Sequence[ChosenEpoch]], path: Path | BinaryIO, *, score: str) -> None:
+    """Draw the test score of each run against its development score, both of the chosen epoch."""
+    figure, axes = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
+    for (name, chosen), marker in zip(runs.items(), cycle("osD^v*"), strict=False):
+        points = [(one.development, one.test) for one in chosen if one.test is not None]
+        axes.plot(*zip(*points, strict=True), marker, markersize=5, alpha=0.7, label=name)
+    low = min(axes.get_xlim()[0], axes.get_ylim()[0])
+    high = max(axes.get_xlim()[1], axes.get_ylim()[1])
+    axes.plot((low, high), (low, high), ":", color="black", linewidth=1, label="alike")
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set(xlabel=f"{score}, development dialogues", ylabel=f"{score}, test split")
+    axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -9,7 +9,8 @@ from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.errors import counted
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.reports.cells import with_spread
-from lpgnet.pipeline.reports.plots import image_address, plot_fields, plot_trials
+from lpgnet.pipeline.reports.crossval import image_of
+from lpgnet.pipeline.reports.plots import plot_fields, plot_trials
 from lpgnet.pipeline.reports.score_tables import Table
 from lpgnet.pipeline.reports.templates import templates
 from lpgnet.pipeline.searching.space import describe_space, shown_value
@@ -46,8 +47,8 @@ def to_html(study: Study) -> str:
             space=dict(describe_space(study.space)),
             protocol=study.config,
             folds=study.folds,
-            history=image_address(partial(plot_trials, results, score=label)) if draw else None,
-            fields=image_address(partial(plot_fields, results, study.space, score=label)) if draw else None,
+            history=image_of(partial(plot_trials, results, score=label)) if draw else None,
+            fields=image_of(partial(plot_fields, results, study.space, score=label)) if draw else None,
         )
     )
 

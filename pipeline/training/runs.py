@@ -27,6 +27,7 @@ from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, to_json, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.common.ranges import Count, PositiveFloat
+from lpgnet.pipeline.common.shared_names import portable, rename_all
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, Select, TrainingConfig
 from lpgnet.pipeline.corpora.about import About
@@ -190,11 +191,15 @@ def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any
     return {
         "id2label": dict(enumerate(config.classes)),
         "label_map": config.labels,
-        "encoders": {name: corpus.specs[name].to_dict() for name in names},
+        "encoders": {name: _named_for_others(corpus.specs[name]).to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
         "trained_on": to_json(describe_training(corpus, split, config.training, dimensions_of(config))),
         **(_heard(config, corpus, split) if "audio" in names else {}),
     }
+
+
+def _named_for_others(spec: EncoderSpec) -> EncoderSpec:
+    return replace(spec, name=portable(spec.name))
 
 
 def _heard(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
@@ -324,7 +329,9 @@ def open_run(folder: Path, inputs: Mapping[str, object], config: Config) -> None
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / DONE_FILE).exists():
         _reopen(folder)
-    write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+    # Whole as it is: a preset that it named would fill in, beneath it, what a later version adds.
+    whole = rename_all(asdict(replace(config, preset=None)), portable) | {"labels": config.labels}
+    write_atomically(folder / "config.yaml", yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
     write_atomically(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
     write_stamp(folder / INPUTS_FILE, inputs)
 

@@ -108,7 +108,7 @@ def test_killed_and_with_another_number_of_workers_it_is_the_same_search(
 def test_the_labels_of_the_test_split_change_nothing(
     searched: Workplace, extracted: Workplace, tmp_path: Path, tiny_encoders: Path
 ) -> None:
-    """Those of the session that is tested on say something else, and its ratings too: trials and scores are the same."""
+    """Those of the session that is tested on say something else, its ratings too: trials and scores are the same."""
     place = copy_of(extracted, tmp_path, tiny_encoders)
     rows = read_table(place.corpus / "utterances.csv")
     turned = {"ang": "hap", "hap": "neu", "neu": "sad", "sad": "ang"}
