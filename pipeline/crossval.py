@@ -113,7 +113,8 @@ def run_jobs(jobs: Sequence[Job], config: Config) -> Iterator[Job]:
 
 def how_far(job: Job) -> str:
     """Say which run it is, and which epoch it is in."""
-    return f"{job.name} epoch {min(count_epochs(job.folder) + 1, job.config.training.epochs)}"
+    epochs = job.config.training.epochs
+    return f"{job.name}, epoch {min(count_epochs(job.folder) + 1, epochs)} of {epochs}"
 
 
 def run_job(job: Job) -> None:

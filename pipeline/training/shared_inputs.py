@@ -36,10 +36,11 @@ class SharedInputs:
     Args:
         file: open, without a name.
         count: of the numbers that there is room for.
+        folder: on whose disk it is; None where it is only read.
     """
 
-    def __init__(self, file: IO[bytes], count: int) -> None:
-        self._file, self._count, self._filled = file, count, 0
+    def __init__(self, file: IO[bytes], count: int, folder: Path | None = None) -> None:
+        self._file, self._count, self._folder, self._filled = file, count, folder, 0
         # A process that changed a number would change a copy of its own.
         mapped = mmap.mmap(file.fileno(), max(count * _BYTES, 1), access=mmap.ACCESS_COPY)
         self._numbers = torch.frombuffer(mapped, dtype=torch.float32, count=count) if count else torch.zeros(0)
@@ -52,11 +53,11 @@ class SharedInputs:
             PipelineError: the folder cannot be written to.
         """
         try:
-            file = TemporaryFile(dir=folder)
+            file = TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as what is mapped)
             file.truncate(max(count * _BYTES, 1))
         except OSError as error:
             raise failed_file(error, folder) from None
-        return cls(file, count)
+        return cls(file, count, folder)
 
     def add(self, rows: np.ndarray) -> Tensor:
         """Write rows behind those that are there, and return them as they are mapped.
@@ -68,7 +69,7 @@ class SharedInputs:
             self._file.write(rows.data)
             self._file.flush()
         except OSError as error:
-            raise failed_file(error, "the embeddings of a training") from None
+            raise failed_file(error, self._folder) from None
         start, self._filled = self._filled, self._filled + rows.size
         return self.at(start, rows.shape)
 
