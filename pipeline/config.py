@@ -291,7 +291,7 @@ class SearchConfig:
         seeds: runs per trial and fold, with the seeds 0, 1, ... (seeds)
         at_once: trials chosen before the first of them is measured, so that the workers have work; workers change no
             result, this does (trials)
-        workers: runs in parallel, each with the corpus in memory; null means one per GPU, or one per CPU core
+        workers: runs in parallel; null means one per GPU, or one per CPU core
         seed: random seed of what is tried
         show_test: measure the best trial on the test split, which a study does once, and its report tells from then on
     """

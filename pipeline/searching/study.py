@@ -6,6 +6,7 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from lpgnet.pipeline.evaluation.analysis import score
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
 from lpgnet.pipeline.evaluation.table_results import read_runs
-from lpgnet.pipeline.evaluation.tables import Job, corpus_of, split_of, splits_of
+from lpgnet.pipeline.evaluation.tables import Job, corpora_to_give, corpus_of, split_of, splits_of, take_corpora
 from lpgnet.pipeline.searching.proposals import Proposals, sampler_name
 from lpgnet.pipeline.searching.space import (
     Settings,
@@ -138,10 +139,11 @@ class Study:
         with self._workers() as pool:
             yield from self._run(pool)
 
-    def _workers(self) -> Any:
-        search = self.config.search
+    def _workers(self) -> AbstractContextManager[Workers]:
+        search, jobs = self.config.search, self._jobs(0, {})
         workers = search.workers or default_workers(self.config.training.device)
-        return side_by_side(min(workers, search.at_once * search.seeds * len(self.folds)))
+        given = corpora_to_give(jobs[:1])
+        return side_by_side(min(workers, search.at_once * len(jobs)), take=take_corpora, given=given)
 
     def _run(self, pool: Workers) -> Iterator[Trial]:
         search = self.config.search
