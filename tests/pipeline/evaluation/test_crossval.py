@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
 from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig, parse_config
 from lpgnet.pipeline.corpora.ratings import Ranges
+from lpgnet.pipeline.crossval import how_far, tell_rows
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.metrics import NAMES
@@ -34,7 +36,7 @@ from lpgnet.pipeline.training.runs import TrainingCost, open_run, run_inputs
 from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.predicted import outcome
 from tests.pipeline.tensors import make_corpus
-from tests.pipeline.work import fail_on_two
+from tests.pipeline.work import fail_on_two, take, write_taken
 
 HOSTILE = "a&b_<script>alert(1)</script>"
 CHOSEN = ChosenEpoch(epoch=2, trained=3, score="weighted_f1", development=0.95, test=0.75)
@@ -244,6 +246,43 @@ def test_any_row_may_be_the_baseline(results: TableResults, tmp_path: Path) -> N
     assert f"Differences from {HOSTILE}" in words and "Differences from lpgnet" not in words
 
 
+def test_a_row_is_told_when_its_last_run_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(labels={"no": "no", "yes": "yes"})
+    rows = [Row("lpgnet", config), Row(HOSTILE, config)]
+    jobs = [
+        Job(row.name, fold, seeded(config, seed), tmp_path / str(number) / fold / f"seed{seed}")
+        for number, row in enumerate(rows)
+        for fold in ("1", "2")
+        for seed in range(2)
+    ]
+    told: list[str] = []
+
+    def measured() -> Iterator[Job]:
+        for job in [*jobs[:3], *jobs[4:], jobs[3]]:
+            write_made_up(job, runs(job.config.training.seed, job.fold, 0.8))
+            yield job
+            told.append(capsys.readouterr().err)
+
+    tell_rows(rows, jobs, measured())
+    assert told[:6] == [""] * 6
+    assert told[6].startswith(f"{HOSTILE}: WA 0.") and "± 0." in told[6] and told[6].endswith(" (4 runs)\n")
+    assert told[7].startswith("lpgnet: WA 0.") and told[7].count("\n") == 1
+
+
+def seeded(config: Config, seed: int) -> Config:
+    return replace(config, training=replace(config.training, seed=seed))
+
+
+def test_what_runs_is_told_with_its_row_fold_seed_and_epoch(tmp_path: Path) -> None:
+    job = Job("sdt", "Ses03", seeded(Config(), 2), tmp_path)
+    epochs = job.config.training.epochs
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch 1 of {epochs}"
+    (tmp_path / "metrics.jsonl").write_text("{}\n" * 4)
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch 5 of {epochs}"
+    (tmp_path / "metrics.jsonl").write_text("{}\n" * epochs)
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch {epochs} of {epochs}"
+
+
 def rated_runs(seed: int, fold: str, *, votes: bool, dimensions: bool) -> list[Outcome]:
     rng = np.random.default_rng([seed, int(fold)])
     rated: list[dict[str, Any]] = []
@@ -369,6 +408,18 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
 def test_published_figures_are_for_iemocap_alone(results: TableResults) -> None:
     other = replace(results, protocol=replace(results.protocol, corpus=CorpusConfig(reader="meld")))
     assert "Published scores" not in Page(to_html(other, {})).words
+
+
+def test_processes_stay_for_the_next_item_and_are_given_what_all_need(tmp_path: Path) -> None:
+    seen: list[list[Path]] = []
+    items = [tmp_path] * 5
+    work = run_side_by_side(
+        write_taken, items, workers=2, take=take, given="this", meanwhile=lambda now: seen.append([*now])
+    )
+    assert list(work) == items
+    written = [file.read_text() for file in tmp_path.iterdir()]
+    assert written == ["1 this"] * len(written) and 1 <= len(written) <= 2
+    assert [*dict.fromkeys(map(len, seen))] == [2, 1]
 
 
 def test_an_error_of_one_process_is_raised_as_it_is() -> None:
