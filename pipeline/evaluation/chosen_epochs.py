@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias, cast
 
+from lpgnet.pipeline.common.ranges import Correlation, Count
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.checkpoints import EpochLog
 from lpgnet.pipeline.training.refit import first_folder
 from lpgnet.pipeline.training.runs import LOG_FILE, read_log, recipe_of, refit_of
 from lpgnet.pipeline.training.selection import Selection
+
+Score: TypeAlias = Literal["weighted_f1", "macro_f1", "ua", "ccc"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,11 @@ class ChosenEpoch:
         test: on the test split; None where it has nothing to measure that by.
     """
 
-    epoch: int
-    trained: int
-    score: str
-    development: float
-    test: float | None
+    epoch: Count
+    trained: Count
+    score: Score
+    development: Correlation
+    test: Correlation | None
 
 
 def chosen_epoch(folder: Path, test: Mapping[str, float]) -> ChosenEpoch | None:
@@ -49,7 +53,7 @@ def chosen_epoch(folder: Path, test: Mapping[str, float]) -> ChosenEpoch | None:
     score = selection.key if selection.key in test and selection.key in best.dev else "weighted_f1"
     if score not in best.dev:
         raise _lacks(folder, score)
-    return ChosenEpoch(best.epoch, len(log), score, best.dev[score], test.get(score))
+    return ChosenEpoch(best.epoch, len(log), cast(Score, score), best.dev[score], test.get(score))
 
 
 def read_choice(folder: Path) -> tuple[Sequence[EpochLog], EpochLog, Selection]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lpgnet.pipeline.common.ranges import Fraction
 from lpgnet.pipeline.config import EvaluationConfig
 from lpgnet.pipeline.evaluation.analysis import Runs, confusions
 from lpgnet.pipeline.evaluation.metrics import bootstrap_intervals
@@ -24,8 +25,8 @@ class ClassShare:
         interval: of predicted − true, by drawing dialogues; None without resamples.
     """
 
-    true: float
-    predicted: float
+    true: Fraction
+    predicted: Fraction
     interval: tuple[float, float] | None
 
     @property

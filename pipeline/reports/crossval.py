@@ -11,7 +11,7 @@ from pathlib import Path
 from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.evaluation.analysis import Runs
-from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch, Score
 from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
@@ -283,9 +283,9 @@ def _folds(row: TableRow) -> list[dict[str, ClassShare]]:
     return [fold.class_shares for fold in row.folds.values()]
 
 
-def _by_score(results: TableResults) -> dict[str, dict[str, list[ChosenEpoch]]]:
+def _by_score(results: TableResults) -> dict[Score, dict[str, list[ChosenEpoch]]]:
     """Return the chosen epochs by score and model: rows may choose by different scores, which share no axis."""
-    found: dict[str, dict[str, list[ChosenEpoch]]] = {}
+    found: dict[Score, dict[str, list[ChosenEpoch]]] = {}
     for model, chosen in chosen_epochs(results).items():
         for one in chosen:
             if one.test is not None:

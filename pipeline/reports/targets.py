@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import SplitsConfig, TrainingConfig
+from lpgnet.pipeline.evaluation.chosen_epochs import Score
 from lpgnet.pipeline.training.runs import Refit
 
 _UNAGREED = {"use": "also", "drop": "but not"}
@@ -20,7 +21,7 @@ _DEV = {
     "session": "development dialogues of whole sessions",
     "speaker": "development turns of speakers who are not in training",
 }
-_SCORES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "ua": "UA", "ccc": "mean CCC"}
+_SCORES: dict[Score, str] = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "ua": "UA", "ccc": "mean CCC"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
 
 
@@ -59,8 +60,8 @@ def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
 
-def describe_score(name: str) -> str:
-    """Return the words for the development score of that name, such as `ua`."""
+def describe_score(name: Score) -> str:
+    """Return the words for a score of the chosen epoch."""
     return _SCORES[name]
 
 

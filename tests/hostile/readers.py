@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -254,7 +254,11 @@ def _example(kind: Any) -> Any:
         return plain[kind]
     if is_dataclass(kind):
         return kind(**{name: _example(hint) for name, hint in get_type_hints(kind).items()})
+    if isinstance(kind, type) and issubclass(kind, int | float):  # with a range
+        return kind(2 if issubclass(kind, int) else 0.5)
     origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return inner[0]
     if origin is dict:
         return {_example(inner[0]): _example(inner[1])}
     if origin is tuple:
