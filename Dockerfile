@@ -14,6 +14,7 @@ COPY pipeline pipeline
 COPY feature_extractors feature_extractors
 COPY model model
 COPY cache cache
+COPY configs configs
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim

@@ -12,6 +12,7 @@ from lpgnet.pipeline.common.processes import leave_launch
 from lpgnet.pipeline.common.stops import Stop
 from lpgnet.pipeline.common.streams import MESSAGES, OUTPUT, prepare_streams
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, in_one_line
+from lpgnet.pipeline.presets import preset_names
 
 STAGES = {
     "prepare": "a corpus as distributed -> manifest",
@@ -19,6 +20,7 @@ STAGES = {
     "train": "embeddings -> model",
     "evaluate": "metrics, intervals and plots of a trained model on its test split",
     "crossval": "a table of results: models x folds x seeds",
+    "search": "settings that score best on development data",
     "compare": "whether one of two runs, or rows of a table, is better",
     "predict": "new recordings -> emotion timelines",
     "serve": "a web page to drop recordings on",
@@ -40,6 +42,7 @@ def usage() -> str:
             "stages:",
             *lines,
             "",
+            f"`--preset NAME` is read beneath all that is given; the presets: {', '.join(preset_names())}.",
             "`lpgnet STAGE --help` lists every field of the configuration with its unit and default.",
             "Exit codes: 0 done, 1 failed, 2 wrong usage.",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.recordings.diarizers import AUTO, resolve_diarizer
 from lpgnet.pipeline.reports.config import PageConfig
@@ -253,22 +255,56 @@ class CrossvalConfig:
     """Which runs make up a table.
 
     Attributes:
-        models: values of model.type, one row of the table each; all rows are compared with the first
+        models: values of model.type, one row of the table each, without the preset of this configuration
+        presets: names of presets, one row each; null is that of this configuration, where it has one
         overlays: config files, or folders of them; each adds a row with its settings on top of this configuration
+            without its preset
+        baseline: name of the row that all others are compared with; null is the first
         seeds: runs per row and fold, with the seeds 0, 1, ... (seeds)
         folds: all, or one for only the fold that splits.test names
         refit: once development data has chosen the number of epochs, train as many again on these data too
-        workers: runs in parallel, each with the corpus in memory; null means one per GPU, or one per CPU core
+        workers: runs in parallel; null means one per GPU, or one per CPU core
         table: name of the table; its files go to work/NAME/TABLE, its runs to work/NAME/crossval
     """
 
     models: list[Literal["lpgnet", "sdt", "concat", "text", "audio"]] = field(default_factory=lambda: ["lpgnet"])
+    presets: list[str] | None = None
     overlays: list[str] = field(default_factory=list)
+    baseline: str | None = None
     seeds: Count = 3
     folds: Literal["all", "one"] = "all"
     refit: bool = False
     workers: Count | None = None
     table: str = "crossval"
+
+
+@dataclass
+class SearchConfig:
+    """Which settings are searched, by their scores on the development dialogues alone.
+
+    Attributes:
+        space: by dotted key of model or training, such as training.learning_rate, a list of values or the ends of a
+            range, {low: 1e-4, high: 3e-3, log: true}; whole numbers may have a step
+        study: name of the search; its files go to work/NAME/search/STUDY, where it goes on another time
+        trials: settings to try, those of earlier times included (trials)
+        folds: all, or one for only the fold that splits.test names, whose test split then stays unseen
+        seeds: runs per trial and fold, with the seeds 0, 1, ... (seeds)
+        at_once: trials chosen before the first of them is measured, so that the workers have work; workers change no
+            result, this does (trials)
+        workers: runs in parallel; null means one per GPU, or one per CPU core
+        seed: random seed of what is tried
+        show_test: measure the best trial on the test split, which a study does once, and its report tells from then on
+    """
+
+    space: dict[str, Any] = field(default_factory=dict)
+    study: str = "default"
+    trials: Count = 30
+    folds: Literal["all", "one"] = "one"
+    seeds: Count = 2
+    at_once: Count = 4
+    workers: Count | None = None
+    seed: NonNegativeInt = 0
+    show_test: bool = False
 
 
 @dataclass
@@ -381,6 +417,7 @@ class Config:
         name: name of the experiment; its folder is work/NAME
         work: folder that all experiments write to
         run: name of this training run; its folder is work/NAME/runs/RUN
+        preset: name of a preset, such as lpgnet-plus, whose values hold wherever none is given here
         labels: the class that each of the corpus's codes stands for, or null to ignore the code
         corpus: what to read
         encoders: the encoder of each modality
@@ -390,11 +427,13 @@ class Config:
         training: how a model is trained
         evaluation: how a trained model is measured
         crossval: which runs make up a table
+        search: which settings are searched
     """
 
     name: str = "experiment"
     work: str = "work"
     run: str = "default"
+    preset: str | None = None
     labels: dict[str, str | None] = field(default_factory=dict)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
@@ -404,6 +443,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     crossval: CrossvalConfig = field(default_factory=CrossvalConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     @property
     def folder(self) -> Path:
@@ -457,16 +497,17 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
     """Fill a dataclass from the command line and the YAML files that it names.
 
     Raises:
-        UsageError: a key is unknown, a value has the wrong type, a file is missing or not YAML; names file and key.
+        UsageError: a key is unknown, a value has the wrong type, a file is missing or not YAML, there is no such
+            preset; names file and key.
     """
     from jsonargparse import ArgumentError
 
-    paths = [Path(path) for path in _values_of("--config", arguments)]
+    paths = [Path(value) for option, value in _given(arguments) if option == "--config"]
     for path in paths:
         _check_keys(_read_yaml(path), section, where=str(path))
     parser = make_parser(command, section)
     try:
-        values = parser.parse_args(list(arguments)).as_dict()
+        values = parser.parse_args([*_beneath(arguments, section), *arguments]).as_dict()
     except ArgumentError as error:
         raise UsageError(_explain(str(error), arguments, paths, section)) from None
     except OverflowError as error:
@@ -479,7 +520,14 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
         raise UsageError(f"{shorten(paths) or 'command line'}: {error}") from None
     for path in paths:
         _find_encoders(config, beside=path.parent)
+    _expand_home(config)
     return config
+
+
+def _expand_home(config: DataclassInstance) -> None:
+    """Take `~` for the home folder where no shell did, as in a file."""
+    if isinstance(config, Config):
+        config.work, config.features.store = map(os.path.expanduser, (config.work, config.features.store))
 
 
 def _find_encoders(config: DataclassInstance, *, beside: Path) -> None:
@@ -489,12 +537,30 @@ def _find_encoders(config: DataclassInstance, *, beside: Path) -> None:
             encoder.name = name_near(encoder.name, beside=beside) if encoder.name else encoder.name
 
 
-def _values_of(option: str, arguments: Sequence[str]) -> Iterator[str]:
+def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each option that has a value with it, in their order: a later one wins."""
     for index, argument in enumerate(arguments):
-        if argument == option and index + 1 < len(arguments):
-            yield arguments[index + 1]
-        elif argument.startswith(f"{option}="):
-            yield argument.partition("=")[2]
+        option, equals, value = argument.partition("=")
+        if equals:
+            yield option, value
+        elif index + 1 < len(arguments):
+            yield option, arguments[index + 1]
+
+
+def _beneath(arguments: Sequence[str], section: type) -> list[str]:
+    """Return what is read before the arguments: the preset that they name, by themselves or in their files."""
+    if section is not Config:
+        return []
+    name, where = None, "command line"
+    for option, value in _given(arguments):
+        if option == "--config" and "preset" in (values := _read_yaml(Path(value))):
+            name, where = values["preset"], value
+        elif option == "--preset":
+            name, where = None if value == "null" else value, "command line"
+    try:
+        return ["--config", str(preset_file(name))] if isinstance(name, str) else []
+    except UsageError as error:
+        raise UsageError(f"{where}: key 'preset': {error}") from None
 
 
 def _read_yaml(path: Path) -> dict[str, object]:
@@ -671,10 +737,15 @@ def _check_ranges(section: DataclassInstance, prefix: str = "") -> None:
             _check_ranges(value, f"{key}.")
         for kind in (hint, *get_args(hint)):
             if value is not None and isinstance(kind, type) and issubclass(kind, int | float) and kind is not bool:
-                _check_number(kind, value, key)
+                check_number(kind, value, key)
 
 
-def _check_number(kind: type, value: object, key: str) -> None:
+def check_number(kind: type, value: object, key: str) -> None:
+    """Check a number against the range in its type.
+
+    Raises:
+        UsageError: names the key and the range.
+    """
     try:
         kind(value)
     except ValueError as error:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.common.console import progress_bar, show, show_table
+from lpgnet.pipeline.common.console import progress_bar, say, show, show_table
 from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.common.processes import current_launch, make_accelerator
 from lpgnet.pipeline.common.side_by_side import default_workers, one_thread, run_side_by_side
 from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.evaluation.analysis import Runs
+from lpgnet.pipeline.errors import counted
+from lpgnet.pipeline.evaluation.analysis import Runs, score
 from lpgnet.pipeline.evaluation.development import measure_development
+from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
 from lpgnet.pipeline.evaluation.table_results import RESULTS_FILE, TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import (
     MEASURED_FILE,
     Job,
+    Row,
+    corpora_to_give,
     corpus_of,
     is_measured,
     make_jobs,
@@ -27,10 +33,13 @@ from lpgnet.pipeline.evaluation.tables import (
     split_of,
     stamp_of,
     table_folder,
+    take_corpora,
 )
+from lpgnet.pipeline.reports.cells import mean_and_deviation
 from lpgnet.pipeline.reports.crossval import tables, write_reports
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
-from lpgnet.pipeline.training.refit import refit_run, with_development
+from lpgnet.pipeline.training.refit import first_folder, refit_run, with_development
+from lpgnet.pipeline.training.runs import count_epochs
 from lpgnet.pipeline.training.trainer import train_run
 
 if TYPE_CHECKING:
@@ -45,7 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config("crossval", arguments, Config)
     rows = make_rows(config, arguments)
     jobs = make_jobs(rows, runs_folder(config))
-    run_jobs([job for job in jobs if not is_measured(job)], config)
+    measured = [job for job in jobs if is_measured(job)]
+    rest = [job for job in jobs if job not in measured]
+    tell_rows(rows, jobs, chain(measured, run_jobs(rest, config)))
     if current_launch().is_main:
         results = describe_table(config, rows, jobs)
         folder = table_folder(config)
@@ -57,24 +68,61 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def tell_rows(rows: Sequence[Row], jobs: Sequence[Job], measured: Iterable[Job]) -> None:
+    """Print each row's scores as soon as the last of its runs is measured."""
+    left = {row.name: {job.folder for job in jobs if job.row == row.name} for row in rows}
+    for job in measured:
+        left[job.row].discard(job.folder)
+        if not left[job.row] and current_launch().is_main:
+            row = next(row for row in rows if row.name == job.row)
+            say(row_line(row, [job for job in jobs if job.row == row.name]))
+
+
+def row_line(row: Row, jobs: Sequence[Job]) -> str:
+    """Say what a row scores, without the intervals, which the table has."""
+    values = score(read_runs(jobs), row.config.classes, replace(row.config.evaluation, bootstrap=0))
+    scores = ", ".join(f"{title} {mean_and_deviation(values, name)}" for name, title in NAMES.items())
+    return f"{row.name}: {scores} ({counted(len(jobs), 'run')})"
+
+
 def rated_runs(results: TableResults, jobs: Sequence[Job]) -> dict[str, Runs]:
     """Read the test predictions of the rows that predict dimensions."""
     rows = [row.model for row in results.rows if row.dimensions]
     return {row: read_runs([job for job in jobs if job.row == row]) for row in rows}
 
 
-def run_jobs(jobs: Sequence[Job], config: Config) -> None:
-    """Run the jobs in parallel, or one after another if a launcher started several processes for each."""
+def run_jobs(jobs: Sequence[Job], config: Config) -> Iterator[Job]:
+    """Run the jobs in parallel, or one after another if a launcher started several processes for each.
+
+    Yields:
+        Each job when it is done.
+    """
     workers = min(config.crossval.workers or default_workers(config.training.device), len(jobs))
     if workers <= 1 or current_launch().size > 1:
         with one_thread():
             for job in jobs:
                 run_job(job)
+                yield job
         return
-    with progress_bar("done", unit="runs") as bar:
-        task = bar.add_task(f"{workers} in parallel", total=len(jobs), done="")
-        for job in run_side_by_side(run_job, jobs, workers=workers):
-            bar.update(task, advance=1, done=f"{job.row} {job.fold} {job.folder.name}")
+    with progress_bar("now", unit="runs") as bar:
+        task = bar.add_task(f"{workers} in parallel", total=len(jobs), now="")
+        given = corpora_to_give(jobs)
+        for job in run_side_by_side(
+            run_job,
+            jobs,
+            workers=workers,
+            take=take_corpora,
+            given=given,
+            meanwhile=lambda running: bar.update(task, now="; ".join(map(how_far, running))),
+        ):
+            bar.update(task, advance=1)
+            yield job
+
+
+def how_far(job: Job) -> str:
+    """Say which run it is, and which epoch it is in."""
+    epochs = job.config.training.epochs
+    return f"{job.name}, epoch {min(count_epochs(job.folder) + 1, epochs)} of {epochs}"
 
 
 def run_job(job: Job) -> None:
@@ -95,7 +143,7 @@ def _train(job: Job, corpus: LoadedCorpus, split: Split, accelerator: Accelerato
     if not job.config.crossval.refit:
         train_run(job.config, corpus, split, job.folder, accelerator, measure_development)
         return split
-    first = job.folder.with_name(f"{job.folder.name}-first")
+    first = first_folder(job.folder)
     train_run(job.config, corpus, split, first, accelerator, measure_development)
     refit_run(job.config, corpus, split, first, job.folder, accelerator)
     return with_development(split)

@@ -102,7 +102,8 @@ def test_every_package_on_disk_is_declared() -> None:
     dotted = {
         ".".join(folder.parts if folder.parts[0] == "lpgnet" else ("lpgnet", *folder.parts)) for folder in folders
     }
-    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(dotted)
+    # The presets, which are no code.
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted({*dotted, "lpgnet.configs"})
 
 
 def test_what_the_library_imports_is_declared() -> None:
@@ -161,7 +162,7 @@ def test_the_image_is_built_from_what_the_build_may_see() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     copied = {word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]}
     seen = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"}
-    assert copied >= set(LIBRARY) and copied | {"constraints.txt"} == seen
+    assert copied >= {*LIBRARY, "configs"} and copied | {"constraints.txt"} == seen
     assert all((ROOT / name).exists() for name in seen)
     assert "USER lpgnet" in lines
 

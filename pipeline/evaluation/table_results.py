@@ -1,10 +1,11 @@
-"""Results of a table: its protocol, and a row for each model with the difference from the first row."""
+"""Results of a table: its protocol, and a row for each model with the difference from the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lpgnet.pipeline.common.shared_names import rename_all, shown
 from lpgnet.pipeline.config import Config, CorpusConfig, SplitsConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
@@ -12,7 +13,7 @@ from lpgnet.pipeline.evaluation.analysis import (
     ConditionScores,
     Runs,
     Scores,
-    SpeakerGap,
+    SeenGap,
     SpeakerScores,
     compare_runs,
     labelled_only,
@@ -21,8 +22,11 @@ from lpgnet.pipeline.evaluation.analysis import (
     score_conditions,
     score_speakers,
     speaker_gap,
+    text_gap,
 )
 from lpgnet.pipeline.evaluation.calibration import Calibration, Reliability, add_up
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.evaluation.class_shares import ClassShare, class_shares
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
 from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.inference import FUSED
@@ -30,7 +34,7 @@ from lpgnet.pipeline.evaluation.metrics import NAMES, Difference
 from lpgnet.pipeline.evaluation.missing import Missing, add_missing
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions, words_seen
 from lpgnet.pipeline.evaluation.run_results import RunResults, read_results
-from lpgnet.pipeline.evaluation.tables import Job, Row
+from lpgnet.pipeline.evaluation.tables import Job, Row, baseline_of
 
 RESULTS_FILE = "results.json"
 
@@ -62,13 +66,23 @@ class Protocol:
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Mean scores of one fold over the seeds."""
+    """Mean scores of one fold over the seeds, and how often each class is true and predicted there."""
 
     wa: float
     ua: float
     weighted_f1: float
     macro_f1: float
     n: float
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowRun:
+    """The epoch that one run of a row chose; None if the run's folder does not say."""
+
+    fold: str
+    seed: int
+    chosen: ChosenEpoch | None
 
 
 @dataclass(frozen=True)
@@ -91,10 +105,14 @@ class TableRow(Scores):
         parameters: number of the model's parameters, without the encoders.
         heads: scores of the branch heads; the row's own scores are those of the fused head.
         seconds_per_epoch: training time of each run.
-        differences: this row − the first row, by metric, see `analysis.compare_runs`; empty in the first row.
+        differences: this row − the baseline, by metric, see `analysis.compare_runs`; empty in the baseline itself.
         distribution: scores against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
         refit: whether the models were trained once more, on the development dialogues too.
+        runs: the epoch that each run chose.
+        dropout: of its models.
+        class_shares: how often each class is true and predicted, over the test utterances of all folds.
+        text_gap: None unless some utterances have the text of one in training and others have not.
     """
 
     model: str
@@ -105,7 +123,7 @@ class TableRow(Scores):
     folds: dict[str, FoldScores]
     conditions: dict[str, ConditionScores]
     speakers: dict[str, SpeakerScores]
-    speaker_gap: SpeakerGap | None
+    speaker_gap: SeenGap | None
     calibration: TableCalibration
     missing: Missing
     seconds_per_epoch: list[float]
@@ -113,6 +131,10 @@ class TableRow(Scores):
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
     refit: bool = False
+    runs: list[RowRun] = field(default_factory=list)
+    dropout: float | None = None
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
+    text_gap: SeenGap | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +144,7 @@ class TableResults:
     Attributes:
         name: name of the experiment.
         table: name of the table.
+        baseline: name of the row that all others are compared with.
     """
 
     name: str
@@ -129,39 +152,41 @@ class TableResults:
     classes: list[str]
     protocol: Protocol
     rows: list[TableRow]
+    baseline: str
 
 
 def describe_table(config: Config, rows: Sequence[Row], jobs: Sequence[Job]) -> TableResults:
     """Summarize the measured runs of a table.
 
     Raises:
-        UsageError: a row was tested on different utterances or labels than the first.
+        UsageError: a row was tested on different utterances or labels than the baseline.
         PipelineError: a run's results are missing or damaged.
     """
     runs = {row.name: read_runs([job for job in jobs if job.row == row.name]) for row in rows}
-    first = rows[0]
+    name = baseline_of(config, list(runs))
+    baseline = next(row for row in rows if row.name == name)
     described = []
     for row in rows:
-        gaps = _differences(first, runs[first.name], row, runs[row.name]) if row is not first else {}
+        gaps = _differences(baseline, runs[name], row, runs[row.name]) if row is not baseline else {}
         row_jobs = [job for job in jobs if job.row == row.name]
         described.append(describe_row(row, row_jobs, runs[row.name], gaps))
-    protocol = _protocol(config, jobs, runs[first.name])
-    return TableResults(config.name, config.crossval.table, config.classes, protocol, described)
+    protocol = _protocol(baseline.config, jobs, runs[name])
+    return TableResults(config.name, config.crossval.table, config.classes, protocol, described, name)
 
 
-def _differences(first: Row, reference: Runs, row: Row, runs: Runs) -> dict[str, Difference]:
-    _check_same_test(first, reference, row, runs)
-    settings = first.config.evaluation
-    classes = first.config.classes
+def _differences(baseline: Row, reference: Runs, row: Row, runs: Runs) -> dict[str, Difference]:
+    _check_same_test(baseline, reference, row, runs)
+    settings = baseline.config.evaluation
+    classes = baseline.config.classes
     return compare_runs(runs, reference, classes, resamples=settings.bootstrap, confidence=settings.confidence)
 
 
-def _check_same_test(first: Row, reference: Runs, row: Row, runs: Runs) -> None:
+def _check_same_test(baseline: Row, reference: Runs, row: Row, runs: Runs) -> None:
     """Refuse a table whose rows were tested on different utterances: their differences would be meaningless."""
     tested = [{(o.prediction.utterance_id, o.prediction.label) for o in labelled_only(r)[0]} for r in (reference, runs)]
-    if row.config.classes != first.config.classes or tested[0] != tested[1]:
+    if row.config.classes != baseline.config.classes or tested[0] != tested[1]:
         raise UsageError(
-            f"{row.name} is tested on different utterances or labels than {first.name}; an overlay must not change "
+            f"{row.name} is tested on different utterances or labels than {baseline.name}; an overlay must not change "
             "labels or splits: make a separate table"
         )
 
@@ -169,8 +194,8 @@ def _check_same_test(first: Row, reference: Runs, row: Row, runs: Runs) -> None:
 def _protocol(config: Config, jobs: Sequence[Job], runs: Runs) -> Protocol:
     named = {"text": config.encoders.text.name, "audio": config.encoders.audio.name}
     return Protocol(
-        corpus=config.corpus,
-        encoders={modality: name for modality, name in named.items() if name},
+        corpus=CorpusConfig(**rename_all(vars(config.corpus), shown)),
+        encoders={modality: shown(name) for modality, name in named.items() if name},
         labels=config.labels,
         splits=config.splits,
         folds=list(dict.fromkeys(job.fold for job in jobs)),
@@ -202,7 +227,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         training=row.config.training,
         parameters=measured[0].parameters,
         heads={head: score(runs, classes, settings, head=head) for head in measured[0].heads if head != FUSED},
-        folds=_score_folds(jobs, measured),
+        folds=_score_folds(jobs, measured, row.config),
         conditions=score_conditions(runs, classes, settings),
         speakers=score_speakers(runs, classes, settings),
         speaker_gap=speaker_gap(runs, classes, settings),
@@ -213,6 +238,10 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         distribution=score_distribution(predictions_of(runs), settings),
         dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
         refit=row.config.crossval.refit,
+        runs=[RowRun(job.fold, job.config.training.seed, run.chosen) for job, run in zip(jobs, measured, strict=True)],
+        dropout=measured[0].dropout,
+        class_shares=class_shares(runs, classes, settings),
+        text_gap=text_gap(runs, classes, settings),
     )
 
 
@@ -221,15 +250,17 @@ def _ranges(measured: Sequence[RunResults]) -> Ranges:
     return {name: (scores.low, scores.high) for run in measured for name, scores in run.dimensions.items()}
 
 
-def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults]) -> dict[str, FoldScores]:
-    folds: dict[str, list[Scores]] = {}
+def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults], config: Config) -> dict[str, FoldScores]:
+    folds: dict[str, list[tuple[Job, Scores]]] = {}
     for job, run in zip(jobs, measured, strict=True):
-        folds.setdefault(job.fold, []).append(run.fused)
-    return {fold: _mean(runs) for fold, runs in folds.items()}
-
-
-def _mean(runs: Sequence[Scores]) -> FoldScores:
-    return FoldScores(**{name: sum(getattr(run, name) for run in runs) / len(runs) for name in (*NAMES, "n")})
+        folds.setdefault(job.fold, []).append((job, run.fused))
+    return {
+        fold: FoldScores(
+            **{name: sum(getattr(scores, name) for _, scores in runs) / len(runs) for name in (*NAMES, "n")},
+            class_shares=class_shares(read_runs([job for job, _ in runs]), config.classes, config.evaluation),
+        )
+        for fold, runs in folds.items()
+    }
 
 
 def _add_calibrations(measured: Sequence[Calibration]) -> TableCalibration:

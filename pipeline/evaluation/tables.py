@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from lpgnet.pipeline.common.stamps import is_fresh
@@ -18,16 +19,17 @@ from lpgnet.pipeline.config import (
     config_from,
     parse_config,
 )
-from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
 from lpgnet.pipeline.model_config import ModelConfig
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, run_inputs
+from lpgnet.pipeline.training.shared_inputs import SharedCorpus
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
 
 MEASURED_FILE = "measured.json"
 # Raised whenever the files of a measured run change: the run is then measured again, but not trained again.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -47,27 +49,50 @@ class Job:
     config: Config
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """Row, fold and seed."""
+        return f"{self.row} {self.fold} seed {self.config.training.seed}"
+
 
 def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
-    """Make a row for each model, then one for each overlay, which is added to the command as one more `--config`.
+    """Make a row for each model, then for each preset, then for each overlay.
+
+    The preset of the configuration is beneath none of the others: rows of models and overlays are made as if it named
+    none. An overlay is added to the command as one more `--config`, so it may name a preset for itself.
 
     Args:
         config: the configuration without overlays.
         arguments: the command line that it came from.
 
     Raises:
-        UsageError: an overlay is not a config file, two rows have the same name, or there are no rows.
+        UsageError: an overlay is not a config file, there is no such preset, two rows have the same name, there are no
+            rows, or none has the name of the baseline.
     """
     if config.evaluation.modalities is not None:
         raise UsageError("evaluation.modalities is for the evaluate stage; in a table every model gets all its inputs")
-    models = [replace(config, model=replace(config.model, type=name)) for name in config.crossval.models]
-    rows = [Row(variant.model.type, variant) for variant in models]
+    without = [*arguments, "--preset", "null"]
+    bare = parse_config("crossval", without, Config) if config.preset else config
+    own = [config.preset] if config.preset else []
+    presets = own if config.crossval.presets is None else config.crossval.presets
+    rows = [Row(name, _of_type(bare, name)) for name in config.crossval.models]
+    rows += [_preset_row(name, arguments) for name in presets]
     rows += [
-        Row(path.stem, parse_config("crossval", [*arguments, "--config", str(path)], Config))
+        Row(path.stem, parse_config("crossval", [*without, "--config", str(path)], Config))
         for path in _overlay_files(config.crossval.overlays)
     ]
     _check_rows(rows, config)
     return rows
+
+
+def _of_type(config: Config, name: str) -> Config:
+    return replace(config, model=replace(config.model, type=name))
+
+
+def _preset_row(name: str, arguments: Sequence[str]) -> Row:
+    """Make the row of a preset: its network, as a row of a model is that model, and its values beneath all others."""
+    own = parse_config("crossval", ["--preset", name], Config)
+    return Row(name, _of_type(parse_config("crossval", [*arguments, "--preset", name], Config), own.model.type))
 
 
 def _check_rows(rows: Sequence[Row], config: Config) -> None:
@@ -81,6 +106,14 @@ def _check_rows(rows: Sequence[Row], config: Config) -> None:
         raise UsageError(f"two rows of the table are called {twice}; rename the overlay's file")
     if not rows:
         raise UsageError("the table has no rows; name a model in crossval.models")
+    if (baseline := config.crossval.baseline) is not None and baseline not in names:
+        hint = did_you_mean(baseline, names) or f"; its rows are {shorten(names, most=12)}"
+        raise UsageError(f"key 'crossval.baseline': the table has no row {baseline!r:.60}{hint}")
+
+
+def baseline_of(config: Config, names: Sequence[str]) -> str:
+    """Return the name of the row that all others are compared with."""
+    return names[0] if config.crossval.baseline is None else config.crossval.baseline
 
 
 def _overlay_files(paths: Sequence[str]) -> list[Path]:
@@ -110,29 +143,58 @@ def _seeded(config: Config, seed: int) -> Config:
 
 
 def splits_of(config: Config) -> list[Split]:
-    """Return the folds of a row."""
-    dialogues = corpus_of(config).dialogues
-    one = config.crossval.folds == "one"
-    return [make_split(dialogues, config.splits)] if one else make_folds(dialogues, config.splits)
+    """Return the folds of a row, which a process makes only once for all runs with the same ones."""
+    return _splits(_corpus_key(config), json.dumps(asdict(config.splits)), config.crossval.folds == "one")
+
+
+@cache
+def _splits(corpus: str, splits: str, one: bool) -> list[Split]:
+    dialogues, settings = _load(corpus).dialogues, SplitsConfig(**json.loads(splits))
+    return [make_split(dialogues, settings)] if one else make_folds(dialogues, settings)
 
 
 def corpus_of(config: Config) -> LoadedCorpus:
-    """Return a row's corpus, which a process loads only once for successive rows with the same corpus."""
+    """Return a row's corpus, which a process loads only once for all rows with the same corpus."""
+    return _load(_corpus_key(config))
+
+
+def _corpus_key(config: Config) -> str:
+    """Return all that a corpus follows from."""
     read = replace(
         config,
         run="default",
+        preset=None,
         splits=SplitsConfig(),
         model=ModelConfig(),
         training=TrainingConfig(drop_unlabelled=config.training.drop_unlabelled),
         evaluation=EvaluationConfig(),
         crossval=CrossvalConfig(),
     )
-    return _load(json.dumps(asdict(read)))
+    return json.dumps(asdict(read))
 
 
-@lru_cache(maxsize=1)
-def _load(config: str) -> LoadedCorpus:
-    return load_corpus(config_from(json.loads(config)))
+@cache
+def _load(key: str) -> LoadedCorpus:
+    if given := _given.pop(key, None):
+        return given.load()
+    return load_corpus(config_from(json.loads(key)))
+
+
+# What this process was given by the one that started it, by what each follows from.
+_given: dict[str, SharedCorpus] = {}
+
+
+def corpora_to_give(jobs: Sequence[Job]) -> dict[str, SharedCorpus]:
+    """Return the corpora of jobs for `take_corpora` in other processes, which then load none of them themselves."""
+    # Windows opens no file again that has no name.
+    keys = dict.fromkeys(_corpus_key(job.config) for job in jobs if sys.platform != "win32")
+    loaded = {key: _load(key) for key in keys}
+    return {key: SharedCorpus.of(one, one.inputs) for key, one in loaded.items() if one.inputs is not None}
+
+
+def take_corpora(given: dict[str, SharedCorpus]) -> None:
+    """Use what `corpora_to_give` returned in the process that started this one."""
+    _given.update(given)
 
 
 def is_measured(job: Job) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 
-from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES
+from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES, SeenGap
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.distributions import DistributionScores
 from lpgnet.pipeline.evaluation.inference import FUSED
+from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
-from lpgnet.pipeline.reports.cells import OverRuns, with_interval
+from lpgnet.pipeline.reports.cells import OverRuns, percent, signed, with_interval
+from lpgnet.pipeline.reports.targets import describe_score
 
 ABOUT_VOTES = (
     "JSD is the Jensen-Shannon divergence between the predicted probabilities and the shares of the raters' votes: "
@@ -25,6 +30,21 @@ ABOUT_RATINGS = (
     "unrelated; higher is better.",
     "Pearson is the correlation whatever the predictions' scale and offset; higher is better.",
     "RMSE is the root of the mean squared error, in the corpus's own units; lower is better.",
+)
+ABOUT_EPOCHS = (
+    "The model is that of the best epoch on the development dialogues, which scores best there partly by chance: a "
+    "development score far above that of the test split is of development dialogues that mislead, such as those whose "
+    "speakers are also in training.",
+)
+ABOUT_SHARES = (
+    "Of the labelled utterances, the share that is of the class → the share that is predicted to be.",
+    "▼ or ▲ follows a predicted share that is far below or above the true one: the smaller is less than two thirds of "
+    "the larger, which alone keeps F1 below 0.8 (it is at most 2 × smaller / (true + predicted)), and the interval of "
+    "their difference over dialogues does not include 0.",
+)
+ABOUT_VERBATIM = (
+    "A verbatim turn has a text that also stands, but for case and white space, in the training or development "
+    "dialogues, so that a model can know its label by heart.",
 )
 
 # Writes one of the scores as a cell.
@@ -75,3 +95,73 @@ def run_tables(results: RunResults) -> list[Table]:
         ratings_table(results.dimensions, with_interval, of="dimension"),
     ]
     return [table for table in found if table.rows]
+
+
+def epochs_table(runs: Mapping[str, Sequence[ChosenEpoch]], *, of: str) -> Table:
+    """Return a row for each of `runs`, whose names are under the heading `of`: the means of the epochs' scores."""
+    rows = [[name, *_epoch_cells(chosen)] for name, chosen in runs.items() if chosen]
+    columns = [of, "best epoch", "of", "score", "development", "test", "development − test"]
+    return Table("Best epochs, and development beside test", columns, rows, ABOUT_EPOCHS)
+
+
+def _epoch_cells(chosen: Sequence[ChosenEpoch]) -> list[str]:
+    tested = [one.test for one in chosen if one.test is not None]
+    development = mean(one.development for one in chosen)
+    test = mean(tested) if len(tested) == len(chosen) else None
+    scores = ["-", "-"] if test is None else [f"{test:.3f}", f"{development - test:+.3f}"]
+    numbers = (_range(one.epoch for one in chosen), _range(one.trained for one in chosen))
+    return [*numbers, describe_score(chosen[0].score), f"{development:.3f}", *scores]
+
+
+def _range(numbers: Iterable[int]) -> str:
+    low, high = min(found := list(numbers)), max(found)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def shares_table(shares: Mapping[str, Mapping[str, ClassShare]], *, of: str) -> Table:
+    """Return a row for each of `shares`, whose names are under the heading `of`, with a column for each class."""
+    rows = [[name, *map(_share, classes.values())] for name, classes in shares.items() if classes]
+    classes = list(next(iter(shares.values()), {}))
+    return Table("True and predicted shares of the classes", [of, *classes], rows, ABOUT_SHARES)
+
+
+def _share(share: ClassShare) -> str:
+    mark = (" ▼" if share.predicted < share.true else " ▲") if share.is_far else ""
+    return f"{share.true:.1%} → {share.predicted:.1%}{mark}"
+
+
+def verbatim_table(gaps: Mapping[str, SeenGap | None], *, of: str) -> Table:
+    """Return rows for each of `gaps`, whose names are under the heading `of`: verbatim turns, others, differences."""
+    rows = [row for name, gap in gaps.items() if gap for row in _verbatim_rows(name, gap)]
+    return Table("Verbatim turns", [of, "turns", "n", *NAMES.values()], rows, ABOUT_VERBATIM)
+
+
+def _verbatim_rows(name: str, gap: SeenGap) -> list[list[str]]:
+    sides = {"verbatim": gap.seen, "other": gap.unseen}
+    rows = [
+        [name, side, str(values.n), *(with_interval(values, one) for one in NAMES)] for side, values in sides.items()
+    ]
+    differences = [signed(gap.differences.get(one)) for one in NAMES]
+    return [*rows, [name, "verbatim − other", "", *differences]] if gap.differences else rows
+
+
+def epochs_and_shares(results: RunResults) -> tuple[Table, Table]:
+    """Return the tables of a run's chosen epoch and of its class shares, which may have no rows."""
+    chosen = [results.chosen] if results.chosen else []
+    shares = shares_table({results.fold: results.class_shares}, of="test split")
+    return epochs_table({results.fold: chosen}, of="test split"), shares
+
+
+def group_tables(results: RunResults) -> tuple[Table, Table]:
+    """Return the tables of a run by condition, and of verbatim turns, which may have no rows."""
+    rows = [
+        [name, str(values.n), percent(values.words_seen), *(with_interval(values, one) for one in NAMES)]
+        for name, values in results.conditions.items()
+    ]
+    conditions = Table("Conditions", ["condition", "n", "verbatim", *NAMES.values()], rows)
+    return conditions, verbatim_table({results.fold: results.text_gap}, of="test split")
+
+
+def described_tables(results: RunResults) -> list[Table]:
+    """Return the tables that say how far the scores of a run can be trusted, as far as there is something to say."""
+    return [table for table in (*epochs_and_shares(results), *group_tables(results)) if table.rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,15 @@ from torch import Tensor
 
 from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
-from lpgnet.pipeline.embeddings.plan import Embeddings
+from lpgnet.pipeline.embeddings.plan import Embeddings, StoredEmbeddings
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
 NO_LABEL = -100
 # The speaker of a turn whose speaker nobody knows.
 NOT_TOLD = -1
+# Where the embeddings of a modality come from, and what keeps a dialogue's rows (L, K, D) of them.
+Source = Embeddings | StoredEmbeddings
+Keep = Callable[[np.ndarray], Tensor]
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,21 @@ def rated(utterances: Sequence[Utterance], ranges: Ranges) -> dict[str, Tensor]:
 
 
 def make_dialogues(
-    manifest: Manifest, embeddings: Mapping[str, Embeddings], labels: Mapping[str, str | None], *, drop_unlabelled: bool
+    manifest: Manifest,
+    embeddings: Mapping[str, Source],
+    labels: Mapping[str, str | None],
+    *,
+    drop_unlabelled: bool,
+    keep: Keep = torch.from_numpy,
 ) -> list[Dialogue]:
     """Join a manifest with its embeddings; leave out dialogues without utterances.
+
+    Args:
+        manifest: the utterances.
+        embeddings: by modality.
+        labels: the class that each of the corpus's codes stands for, or None to ignore the code.
+        drop_unlabelled: leave out utterances without a class.
+        keep: is given the rows of each dialogue in turn, and returns where they are kept.
 
     Raises:
         PipelineError: a label code that the map neither maps nor ignores.
@@ -166,7 +181,9 @@ def make_dialogues(
             utterances, kept_indices = zip(*kept, strict=True)
             votes, ratings = class_votes(utterances, labels), rated(utterances, manifest.corpus.ranges)
             dialogues.append(
-                make_dialogue(dialogue_id, utterances, kept_indices, embeddings, votes=votes, ratings=ratings)
+                make_dialogue(
+                    dialogue_id, utterances, kept_indices, embeddings, votes=votes, ratings=ratings, keep=keep
+                )
             )
     return dialogues
 
@@ -175,10 +192,11 @@ def make_dialogue(
     dialogue_id: str,
     utterances: Sequence[Utterance],
     labels: Sequence[int],
-    embeddings: Mapping[str, Embeddings],
+    embeddings: Mapping[str, Source],
     *,
     votes: Tensor | None = None,
     ratings: Mapping[str, Tensor] | None = None,
+    keep: Keep = torch.from_numpy,
 ) -> Dialogue:
     """Make one dialogue's tensors.
 
@@ -189,11 +207,12 @@ def make_dialogue(
         embeddings: by modality.
         votes: (L, C); None where nobody voted.
         ratings: (L,) by dimension; None where nobody rated.
+        keep: returns where the rows (L, K, D) of a modality are kept.
     """
     return Dialogue(
         dialogue_id=dialogue_id,
         utterances=tuple(utterances),
-        inputs={name: _rows(utterances, source) for name, source in embeddings.items()},
+        inputs={name: keep(_rows(utterances, source)) for name, source in embeddings.items()},
         present={
             name: torch.tensor([u.utterance_id in source for u in utterances]) for name, source in embeddings.items()
         },
@@ -210,12 +229,12 @@ def by_appearance(speakers: Iterable[str | int | None]) -> Tensor:
     return torch.tensor([numbers.setdefault(speaker, len(numbers) - 1) for speaker in speakers])
 
 
-def _rows(utterances: Sequence[Utterance], source: Embeddings) -> Tensor:
-    rows = np.zeros((len(utterances), *source.values.shape[1:]), np.float32)
-    for index, utterance in enumerate(utterances):
-        if utterance.utterance_id in source:
-            rows[index] = source[utterance.utterance_id]
-    return torch.from_numpy(rows)
+def _rows(utterances: Sequence[Utterance], source: Source) -> np.ndarray:
+    rows = np.zeros((len(utterances), *source.shape), np.float32)
+    there = {index: u.utterance_id for index, u in enumerate(utterances) if u.utterance_id in source}
+    for index, values in zip(there, source.read(there.values()), strict=True):
+        rows[index] = values
+    return rows
 
 
 def hide_modality(dialogues: Sequence[Dialogue], modality: str, share: float, *, seed: int = 0) -> list[Dialogue]:

@@ -55,6 +55,11 @@ def refit_run(
     )
 
 
+def first_folder(folder: Path) -> Path:
+    """Return the folder of the first run, beside that of the second."""
+    return folder.with_name(f"{folder.name}-first")
+
+
 def read_first(folder: Path) -> Refit:
     """Read what the first run found.
 

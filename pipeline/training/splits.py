@@ -60,7 +60,8 @@ def make_folds(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Spli
 
 def groups(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[str]:
     """List the groups that the scheme holds out: sessions, speakers, or numbered parts of the dialogues."""
-    return sorted({group for dialogue in dialogues for group in _groups_of(dialogues, config)(dialogue)})
+    groups_of = _groups_of(dialogues, config)
+    return sorted({group for dialogue in dialogues for group in groups_of(dialogue)})
 
 
 def _groups_of(dialogues: Sequence[Dialogue], config: SplitsConfig) -> GroupsOf:

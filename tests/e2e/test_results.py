@@ -47,11 +47,14 @@ def test_side_by_side_is_one_after_another_and_a_stopped_table_goes_on(workplace
 def test_a_killed_table_leaves_no_process_and_goes_on(workplace: Workplace, run: Run) -> None:
     options = [*TWO_SEEDS, "--crossval.workers", "2", "--training.epochs", "2000"]
     command = [sys.executable, "-m", "lpgnet.pipeline.crossval", *workplace.arguments("crossval", *options)[1:]]
+    before = {path.name for path in (workplace.folder / "work" / "small").iterdir()}
     process = subprocess.Popen(command, cwd=workplace.folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while len(list(table_of(workplace).rglob("epoch-*.safetensors"))) < 2 and process.poll() is None:
         time.sleep(0.05)
     workers = children_of(process.pid)
     assert workers
+    folder = workplace.folder / "work" / "small"
+    kept = {path.name for path in folder.iterdir()}
     process.send_signal(signal.SIGKILL)
     process.wait()
     for _ in range(200):
@@ -59,6 +62,7 @@ def test_a_killed_table_leaves_no_process_and_goes_on(workplace: Workplace, run:
             break
         time.sleep(0.05)
     assert not any(is_running(worker) for worker in workers)
+    assert {path.name for path in folder.iterdir()} == kept <= {*before, "crossval"}, "nothing that was mapped is left"
     short = [*TWO_SEEDS, "--crossval.workers", "1"]
     assert run(workplace.arguments("crossval", *short))[0] == 0
 
@@ -110,6 +114,25 @@ def test_overlays_are_rows_and_their_difference_is_told(workplace: Workplace, ru
     assert ablated["parameters"] == full["parameters"] - 4 * 16 * 16
     low, high = ablated["differences"]["weighted_f1"]["interval"]
     assert low <= ablated["differences"]["weighted_f1"]["value"] <= high
+
+
+def test_rows_of_a_preset_and_of_other_embeddings_side_by_side(workplace: Workplace, run: Run) -> None:
+    folder = workplace.folder / "overlays"
+    folder.mkdir()
+    (folder / "last-layer.yaml").write_text(yaml.safe_dump({"encoders": {"audio": {"layers": "last"}}}))
+    (folder / "short.yaml").write_text(yaml.safe_dump({"encoders": {"text": {"context_turns": 0}}}))
+    options = [*TWO_SEEDS, "--crossval.presets", "[lpgnet-plus]", "--crossval.overlays", f'["{folder}"]']
+    options += ["--crossval.baseline", "lpgnet-plus", "--encoders.audio.layers", "all"]
+    assert run(workplace.arguments("features", "--encoders.audio.layers", "all"))[0] == 0
+    code, out, told = run(workplace.arguments("crossval", *options, "--crossval.workers", "2"))
+    assert code == 0
+    assert "Δ weighted F1 vs lpgnet-plus" in out
+    assert all(f"\n{row}: WA 0." in f"\n{told}" for row in ("lpgnet", "lpgnet-plus", "last-layer", "short"))
+    together = predictions_of(workplace)
+    assert len(together) == 8
+    shutil.rmtree(table_of(workplace))
+    assert run(workplace.arguments("crossval", *options, "--crossval.workers", "1"))[0] == 0
+    assert predictions_of(workplace) == together
 
 
 def test_speakers_one_by_one(workplace: Workplace, run: Run) -> None:

@@ -61,7 +61,7 @@ def packages_of(folder: Path) -> Path:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, where no earlier build leaves files behind."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in LIBRARY:
+    for name in (*LIBRARY, "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -104,7 +104,7 @@ def trained(extracted: Workplace) -> Path:
 
 
 def files_on_disk() -> set[str]:
-    paths = [path for name in LIBRARY for path in (ROOT / name).rglob("*") if path.is_file()]
+    paths = [path for name in (*LIBRARY, "configs/presets") for path in (ROOT / name).rglob("*") if path.is_file()]
     names = (path.relative_to(ROOT).as_posix() for path in paths if "__pycache__" not in path.parts)
     return {name if name.startswith("lpgnet/") else f"lpgnet/{name}" for name in names}
 
@@ -114,7 +114,7 @@ def test_the_wheel_holds_every_file_of_the_library_and_no_other(wheel: Path) -> 
         names = {name for name in archive.namelist() if not name.startswith(f"lpgnet-{__version__}.dist-info/")}
     assert names == files_on_disk()
     reports = {f"lpgnet/pipeline/reports/{name}" for name in ("timeline.html", "timeline.js", "card.md")}
-    assert {"lpgnet/py.typed", *reports} <= names
+    assert {"lpgnet/py.typed", "lpgnet/configs/presets/lpgnet-plus.yaml", *reports} <= names
 
 
 def test_one_package_is_installed(environment: Environment) -> None:
@@ -131,6 +131,11 @@ def test_the_command_labels_a_recording_beside_modules_of_the_same_names(
         assert done.returncode == 0, done.stderr
         assert (project / "out" / "recording.html").exists()
         assert len((project / "out" / "recording.jsonl").read_text(encoding="utf-8").splitlines()) > 3
+
+
+def test_the_command_finds_a_preset_by_its_name(environment: Environment, project: Path) -> None:
+    done = environment.run("lpgnet", "train", "--preset", "lpgnet-plus", "--print_config", cwd=project)
+    assert done.returncode == 0 and "distance_bias: true" in done.stdout, done.stderr
 
 
 def test_python_labels_a_recording_beside_modules_of_the_same_names(

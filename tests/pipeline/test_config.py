@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lpgnet.model import CONFIG_TYPES
+from lpgnet.pipeline import cli
 from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.config import (
     RENAMED,
@@ -23,6 +24,7 @@ from lpgnet.pipeline.config import (
 )
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.model_config import FILLED_IN, ModelConfig
+from lpgnet.pipeline.presets import preset_file, preset_names
 from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.reports.config import PageConfig
 
@@ -43,7 +45,7 @@ def write(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid(path: Path) -> None:
-    base = ["--config", str(CONFIG_FOLDER / "iemocap.yaml")] if path.parent != CONFIG_FOLDER else []
+    base = ["--config", str(CONFIG_FOLDER / "iemocap.yaml"), "--preset", "null"] if path.parent != CONFIG_FOLDER else []
     config = parse_config("train", [*base, "--config", str(path)], Config)
     assert len(config.classes) >= 4
     assert not base or config != parse_config("train", base, Config), "an overlay changes something"
@@ -54,6 +56,39 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     config = parse_config("train", ["--config", path, "--training.seed", "7"], Config)
     assert (config.training.epochs, config.training.seed) == (3, 7)
     assert config.encoders.audio.layers == [1, 2]
+
+
+def test_a_preset_is_beneath_all_that_is_given(tmp_path: Path) -> None:
+    path = write(tmp_path, "preset: lpgnet-plus\nmodel: {hidden_size: 64}\n")
+    config = parse_config("train", ["--config", path, "--model.dropout", "0.1"], Config)
+    beneath = yaml.safe_load(preset_file("lpgnet-plus").read_text())["model"]
+    assert (config.model.hidden_size, config.model.dropout) == (64, 0.1)  # type: ignore[attr-defined]
+    assert config.model.distance_bias == beneath["distance_bias"]  # type: ignore[attr-defined]
+    assert config == parse_config("train", ["--model.dropout=0.1", "--preset=lpgnet-plus", "--config", path], Config)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_gives_its_own_values_where_nothing_is_given(name: str) -> None:
+    by_name = parse_config("train", ["--preset", name], Config)
+    by_file = parse_config("train", ["--config", str(preset_file(name))], Config)
+    assert replace(by_name, preset=None) == by_file != Config()
+
+
+def test_a_later_preset_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "preset: lpgnet-plus\n")
+    assert parse_config("train", ["--config", path, "--preset", "null"], Config) == Config()
+    assert parse_config("train", ["--preset", "null", "--config", path], Config).preset == "lpgnet-plus"
+
+
+def test_what_is_printed_has_the_values_of_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_config("train", ["--preset", "lpgnet-plus", "--model.hidden_size", "8", "--print_config"], Config)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["model"]["hidden_size"], printed["model"]["distance_bias"]) == (8, True)
+
+
+def test_the_help_names_the_presets() -> None:
+    assert "lpgnet-plus" in cli.usage()
 
 
 def test_round_trip_through_yaml() -> None:
@@ -93,6 +128,9 @@ def test_the_ranges_of_dimensions_are_not_the_users_to_give() -> None:
         ("training: {learning_rate: .nan}", r"x.yaml: key 'training.learning_rate': nan must be above 0"),
         ("training: {learning_rate: -1}", r"x.yaml: key 'training.learning_rate': -1 must be above 0"),
         ("splits: {folds: 0}", r"x.yaml: key 'splits.folds': 0 must be at least 2"),
+        ("preset: lpgnet-pus", r"x.yaml: key 'preset': no preset is called 'lpgnet-pus'; did you mean 'lpgnet-plus'\?"),
+        ("preset: ../iemocap", r"x.yaml: key 'preset': no preset is called '../iemocap'; known: lpgnet-plus"),
+        ("preset: 3", r'x.yaml: key "preset": .*Given value: 3'),
         ("training: {seed: -1}", r"x.yaml: key 'training.seed': -1 must not be negative"),
         ('name: "a\\0b"', r"x.yaml: key 'name': holds a null character"),
         (BILLION_LAUGHS, r"x.yaml, line 5: its aliases and values are too many; at most"),
@@ -112,6 +150,11 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -
     [
         (["--training.epoch", "3"], r"command line: .*did you mean 'training.epochs'\?"),
         (["--training.epochs", "x"], r"command line: key 'training.epochs': 'x' is not a whole number"),
+        (
+            ["--preset", "lpgnet"],
+            r"command line: key 'preset': no preset is called 'lpgnet'; did you mean 'lpgnet-plus'",
+        ),
+        (["--preset"], r"command line: .*--preset"),
         (["--config", "nowhere.yaml"], r"nowhere.yaml: no such config file"),
     ],
 )
@@ -208,6 +251,14 @@ def test_python_code_is_held_to_the_same_ranges(settings: dict[str, Any], messag
     check_prediction(PredictionConfig())
     with pytest.raises(UsageError, match=re.escape(message)):
         check_prediction(PredictionConfig(**settings))
+
+
+def test_home_is_meant_by_its_sign_in_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "x.yaml").write_text("work: ~/work\nfeatures: {store: ~/store}\n")
+    config = parse_config("train", ["--config", str(tmp_path / "x.yaml")], Config)
+    assert (config.work, config.features.store) == (str(tmp_path / "work"), str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])

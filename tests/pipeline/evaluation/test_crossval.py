@@ -1,6 +1,8 @@
 """The table of a cross-validation: its rows, what it sums up, and reports that print any name as it is."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +13,11 @@ import pytest
 
 from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
-from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig
+from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig, parse_config
 from lpgnet.pipeline.corpora.ratings import Ranges
+from lpgnet.pipeline.crossval import how_far, tell_rows
 from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import MissingPoint
 from lpgnet.pipeline.evaluation.predictions import Outcome
@@ -26,13 +30,16 @@ from lpgnet.pipeline.evaluation.run_results import (
 )
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows, table_folder
+from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
-from lpgnet.pipeline.training.runs import TrainingCost
+from lpgnet.pipeline.training.runs import TrainingCost, open_run, run_inputs
 from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.predicted import outcome
-from tests.pipeline.work import fail_on_two
+from tests.pipeline.tensors import make_corpus
+from tests.pipeline.work import fail_on_two, take, write_taken
 
 HOSTILE = "a&b_<script>alert(1)</script>"
+CHOSEN = ChosenEpoch(epoch=2, trained=3, score="weighted_f1", development=0.95, test=0.75)
 
 
 def write_overlay(folder: Path, name: str, text: str) -> str:
@@ -53,6 +60,67 @@ def test_a_row_a_model_and_a_row_an_overlay(tmp_path: Path) -> None:
     assert rows[2].config.model.kernel_size == 1
     laid_over = rows[3].config.model
     assert (laid_over.path_gate, laid_over.kernel_size, laid_over.hidden_size) == (False, 5, 8)
+
+
+def rows_of(*arguments: str) -> dict[str, Config]:
+    config = parse_config("crossval", arguments, Config)
+    return {row.name: row.config for row in make_rows(config, arguments)}
+
+
+def test_the_preset_of_a_configuration_is_a_row_beside_models_and_overlays(tmp_path: Path) -> None:
+    folder = write_overlay(tmp_path / "o", "faster", "training: {learning_rate: 0.01}\n")
+    write_overlay(tmp_path / "o", "narrow-plus", "preset: lpgnet-plus\nmodel: {hidden_size: 8}\n")
+    given = ("--crossval.models", "[lpgnet, sdt]", f"--crossval.overlays=[{folder}]", "--training.epochs", "3")
+    plain, rows = rows_of(*given), rows_of("--preset", "lpgnet-plus", *given)
+    assert list(rows) == ["lpgnet", "sdt", "lpgnet-plus", "faster", "narrow-plus"]
+    assert {name: rows[name] for name in plain} == plain, "all other rows are as without the preset"
+    plus = rows["lpgnet-plus"]
+    assert (plus.model, plus.training.epochs) == (parse_config("train", ["--preset", "lpgnet-plus"], Config).model, 3)
+    narrow = rows["narrow-plus"].model
+    assert (narrow.hidden_size, narrow.distance_bias) == (8, plus.model.distance_bias)  # type: ignore[attr-defined]
+
+
+def test_rows_of_presets_are_named_or_left_out() -> None:
+    assert list(rows_of("--crossval.presets", "[lpgnet-plus]")) == ["lpgnet", "lpgnet-plus"]
+    assert list(rows_of("--crossval.presets", "[lpgnet-plus]", "--crossval.models", "[]")) == ["lpgnet-plus"]
+    assert list(rows_of("--preset", "lpgnet-plus", "--crossval.presets", "[]")) == ["lpgnet"]
+    with pytest.raises(UsageError, match="no preset is called 'lpgnet-pus'; did you mean 'lpgnet-plus'"):
+        rows_of("--crossval.presets", "[lpgnet-pus]")
+
+
+def test_the_row_of_a_preset_is_its_network_by_the_users_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("preset: lpgnet-plus\nmodel: {type: concat, kernel_size: 1}\ntraining: {batch_size: 64}\n")
+    assert parse_config("train", ["--config", str(path)], Config).model.type == "concat", "the user's choice"
+    rows = rows_of("--config", str(path))
+    models = {name: (row.model.type, row.model.kernel_size) for name, row in rows.items()}  # type: ignore[attr-defined]
+    assert models == {"lpgnet": ("lpgnet", 1), "lpgnet-plus": ("lpgnet", 1)}
+    assert {row.training.batch_size for row in rows.values()} == {64}
+
+
+def test_the_same_values_are_the_same_run_whatever_they_are_called(tmp_path: Path) -> None:
+    corpus, split = make_corpus("text", dialogues=1), Split("1", (), (), ())
+    spelled_out = tmp_path / "spelled-out.yaml"
+    shutil.copy(preset_file("lpgnet-plus"), spelled_out)
+    ways = (["--preset", "lpgnet-plus"], ["--config", str(spelled_out)])
+    named, spelled = (run_inputs(parse_config("train", way, Config), corpus, split) for way in ways)
+    assert named == spelled
+
+
+def test_the_dump_of_a_run_is_whole_without_its_preset(tmp_path: Path) -> None:
+    config = parse_config("train", ["--preset", "lpgnet-plus"], Config)
+    open_run(tmp_path / "run", {}, config)
+    kept = tmp_path / "run" / "config.yaml"
+    assert parse_config("evaluate", ["--config", str(kept)], Config) == replace(config, preset=None)
+
+
+def test_a_baseline_that_is_no_row_is_refused_before_anything_runs() -> None:
+    given = ("--crossval.models", "[lpgnet, sdt]", "--crossval.baseline")
+    assert list(rows_of(*given, "sdt")) == ["lpgnet", "sdt"]
+    with pytest.raises(UsageError, match=r"key 'crossval\.baseline': the table has no row 'sd'; did you mean 'sdt'"):
+        rows_of(*given, "sd")
+    with pytest.raises(UsageError, match=r"no row 'text'; its rows are lpgnet, sdt"):
+        rows_of(*given, "text")
 
 
 def test_rows_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
@@ -78,7 +146,14 @@ def runs(seed: int, fold: str, accuracy: float) -> list[Outcome]:
     truth = np.random.default_rng(int(fold)).integers(0, 2, 24)
     guess = np.where(rng.random(24) < accuracy, truth, 1 - truth)
     return [
-        outcome(f"s{fold}d{n // 4}.{n}", int(truth[n]), int(guess[n]), speaker=f"{fold}{'FM'[n % 2]}", condition=kind)
+        outcome(
+            f"s{fold}d{n // 4}.{n}",
+            int(truth[n]),
+            int(guess[n]),
+            speaker=f"{fold}{'FM'[n % 2]}",
+            condition=kind,
+            text_seen=n < 6,
+        )
         for n in range(24)
         for kind in ["scripted" if n < 12 else "improvised"]
     ]
@@ -87,14 +162,17 @@ def runs(seed: int, fold: str, accuracy: float) -> list[Outcome]:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> TableResults:
     """A table of two rows, two folds and two seeds, of runs whose predictions are made up."""
-    folder = tmp_path_factory.mktemp("table")
+    return make_results(tmp_path_factory.mktemp("table"))
+
+
+def make_results(folder: Path, *, baseline: str | None = None) -> TableResults:
     config = Config(
         name="iemo_cap",
         labels={"no": "no", "yes": "<i>&_"},
         corpus=CorpusConfig(reader="iemocap"),
         splits=SplitsConfig(scheme="session"),
         evaluation=EvaluationConfig(bootstrap=200),
-        crossval=CrossvalConfig(seeds=2),
+        crossval=CrossvalConfig(seeds=2, baseline=baseline),
     )
     rows = [Row("lpgnet", config), Row(HOSTILE, config)]
     jobs = []
@@ -120,6 +198,8 @@ def write_made_up(job: Job, outcomes: list[Outcome], ranges: Ranges | None = Non
         training=TrainingCost(3, 0.5, "cpu", 1, 1),
         missing={"text": curve, "audio": curve},
         ranges=ranges or {},
+        chosen=CHOSEN,
+        dropout=0.3,
     )
     split = Split(job.fold, (), (), ())
     measured = measure_run(model, split, outcomes, job.config.classes, job.config.evaluation)
@@ -138,10 +218,69 @@ def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
     assert sum(row.calibration.after.counts) == 96
     assert row.calibration.temperatures == [1.5] * 4
     assert row.missing["text"][0].confusion == [[24, 24], [24, 24]]
+    assert [(run.fold, run.seed, run.chosen) for run in row.runs] == [
+        (fold, seed, CHOSEN) for fold in "12" for seed in range(2)
+    ]
+    assert row.dropout == 0.3
+    true, predicted = np.sum(row.confusion, 1) / 96, np.sum(row.confusion, 0) / 96
+    assert [share.true for share in row.class_shares.values()] == pytest.approx(list(true))
+    assert [share.predicted for share in row.class_shares.values()] == pytest.approx(list(predicted))
+    for name, share in row.class_shares.items():
+        folds = [fold.class_shares[name] for fold in row.folds.values()]
+        assert share.predicted == pytest.approx(np.mean([fold.predicted for fold in folds]))
+        assert all(fold.interval is not None for fold in folds)
+    assert row.text_gap is not None and row.text_gap.seen.n + row.text_gap.unseen.n == 48
     assert row.differences == {}
     gap = results.rows[1].differences["wa"]
     assert gap.value == pytest.approx(results.rows[1].wa - row.wa)
     assert gap.interval[1] < 0
+
+
+def test_any_row_may_be_the_baseline(results: TableResults, tmp_path: Path) -> None:
+    turned = make_results(tmp_path, baseline=HOSTILE)
+    assert (results.baseline, turned.baseline) == ("lpgnet", HOSTILE)
+    assert turned.rows[1].differences == {}
+    assert turned.rows[0].differences["wa"].value == -results.rows[1].differences["wa"].value
+    assert f"| Δ weighted F1 vs {HOSTILE} |" in to_markdown(turned)
+    words = Page(to_html(turned, {})).words
+    assert f"Differences from {HOSTILE}" in words and "Differences from lpgnet" not in words
+
+
+def test_a_row_is_told_when_its_last_run_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(labels={"no": "no", "yes": "yes"})
+    rows = [Row("lpgnet", config), Row(HOSTILE, config)]
+    jobs = [
+        Job(row.name, fold, seeded(config, seed), tmp_path / str(number) / fold / f"seed{seed}")
+        for number, row in enumerate(rows)
+        for fold in ("1", "2")
+        for seed in range(2)
+    ]
+    told: list[str] = []
+
+    def measured() -> Iterator[Job]:
+        for job in [*jobs[:3], *jobs[4:], jobs[3]]:
+            write_made_up(job, runs(job.config.training.seed, job.fold, 0.8))
+            yield job
+            told.append(capsys.readouterr().err)
+
+    tell_rows(rows, jobs, measured())
+    assert told[:6] == [""] * 6
+    assert told[6].startswith(f"{HOSTILE}: WA 0.") and "± 0." in told[6] and told[6].endswith(" (4 runs)\n")
+    assert told[7].startswith("lpgnet: WA 0.") and told[7].count("\n") == 1
+
+
+def seeded(config: Config, seed: int) -> Config:
+    return replace(config, training=replace(config.training, seed=seed))
+
+
+def test_what_runs_is_told_with_its_row_fold_seed_and_epoch(tmp_path: Path) -> None:
+    job = Job("sdt", "Ses03", seeded(Config(), 2), tmp_path)
+    epochs = job.config.training.epochs
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch 1 of {epochs}"
+    (tmp_path / "metrics.jsonl").write_text("{}\n" * 4)
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch 5 of {epochs}"
+    (tmp_path / "metrics.jsonl").write_text("{}\n" * epochs)
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch {epochs} of {epochs}"
 
 
 def rated_runs(seed: int, fold: str, *, votes: bool, dimensions: bool) -> list[Outcome]:
@@ -195,8 +334,12 @@ def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
     file = job.folder / METRICS_FILE
     values = json.loads(file.read_text())
     assert (values.pop("distribution"), values.pop("dimensions")) == (None, {})
+    for name in ("chosen", "dropout", "class_shares", "text_gap"):
+        assert values.pop(name)
     file.write_text(json.dumps(values))
-    assert (read_results(job.folder).distribution, read_results(job.folder).dimensions) == (None, {})
+    found = read_results(job.folder)
+    assert (found.distribution, found.dimensions) == (None, {})
+    assert (found.chosen, found.dropout, found.class_shares, found.text_gap) == (None, None, {}, None)
 
 
 def test_markdown_and_latex_print_names_as_they_are(results: TableResults) -> None:
@@ -244,12 +387,15 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert all(page.alternatives)
-    assert len(page.alternatives) == 2 * 2 + 1
+    assert len(page.alternatives) == 3 * 2 + 2
     for heading in (
         "Scores",
         "Differences from lpgnet",
         "F1 per class",
+        "True and predicted shares of the classes",
         "Folds",
+        "Best epochs, and development beside test",
+        "Verbatim turns",
         "Conditions",
         "Speakers",
         "Calibration",
@@ -262,6 +408,18 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
 def test_published_figures_are_for_iemocap_alone(results: TableResults) -> None:
     other = replace(results, protocol=replace(results.protocol, corpus=CorpusConfig(reader="meld")))
     assert "Published scores" not in Page(to_html(other, {})).words
+
+
+def test_processes_stay_for_the_next_item_and_are_given_what_all_need(tmp_path: Path) -> None:
+    seen: list[list[Path]] = []
+    items = [tmp_path] * 5
+    work = run_side_by_side(
+        write_taken, items, workers=2, take=take, given="this", meanwhile=lambda now: seen.append([*now])
+    )
+    assert list(work) == items
+    written = [file.read_text() for file in tmp_path.iterdir()]
+    assert written == ["1 this"] * len(written) and 1 <= len(written) <= 2
+    assert [*dict.fromkeys(map(len, seen))] == [2, 1]
 
 
 def test_an_error_of_one_process_is_raised_as_it_is() -> None:

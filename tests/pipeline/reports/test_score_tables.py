@@ -313,7 +313,10 @@ def test_what_a_model_was_trained_to_predict_is_told() -> None:
 
 def test_a_run_report_has_a_plot_for_each_dimension(run: RunResults, tmp_path: Path) -> None:
     write_run_report(run, tmp_path, CONFIG)
-    assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion", "reliability", "missing", *RANGES}
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        *("class-shares", "confusion", "reliability", "missing"),
+        *RANGES,
+    }
 
 
 def trained(folder: Path, **settings: object) -> None:
