@@ -219,7 +219,7 @@ def measure_run(
         conditions=score_conditions([outcomes], classes, settings),
         speakers=score_speakers([outcomes], classes, settings),
         speaker_gap=speaker_gap([outcomes], classes, settings),
-        calibration=measure_calibration(predictions, model.temperature),
+        calibration=measure_calibration([[(predictions, model.temperature)]], settings),
         missing=model.missing,
         distribution=score_distribution([predictions], settings),
         dimensions=score_dimensions([predictions], model.ranges, settings),

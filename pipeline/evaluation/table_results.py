@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lpgnet.pipeline.config import Config, CorpusConfig, SplitsConfig, TrainingConfig
+from lpgnet.pipeline.config import Config, CorpusConfig, EvaluationConfig, SplitsConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.analysis import (
@@ -22,7 +22,7 @@ from lpgnet.pipeline.evaluation.analysis import (
     score_speakers,
     speaker_gap,
 )
-from lpgnet.pipeline.evaluation.calibration import Calibration, Reliability, add_up
+from lpgnet.pipeline.evaluation.calibration import Calibrated, Calibration, measure_calibration
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
 from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.inference import FUSED
@@ -72,15 +72,6 @@ class FoldScores:
 
 
 @dataclass(frozen=True)
-class TableCalibration:
-    """Each run's temperature, and the calibration over the test utterances of all runs."""
-
-    temperatures: list[float]
-    before: Reliability
-    after: Reliability
-
-
-@dataclass(frozen=True)
 class TableRow(Scores):
     """One row: scores over the test utterances of all folds, their mean and deviation over seeds, and by group.
 
@@ -105,7 +96,7 @@ class TableRow(Scores):
     conditions: dict[str, ConditionScores]
     speakers: dict[str, SpeakerScores]
     speaker_gap: SpeakerGap | None
-    calibration: TableCalibration
+    calibration: Calibration
     missing: Missing
     seconds_per_epoch: list[float]
     differences: dict[str, Difference]
@@ -204,7 +195,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         conditions=score_conditions(runs, classes, settings),
         speakers=score_speakers(runs, classes, settings),
         speaker_gap=speaker_gap(runs, classes, settings),
-        calibration=_add_calibrations([run.calibration for run in measured]),
+        calibration=_calibration(jobs, measured, settings),
         missing=add_missing([run.missing for run in measured]),
         seconds_per_epoch=[run.training.seconds_per_epoch for run in measured if run.training],
         differences=gaps,
@@ -229,9 +220,10 @@ def _mean(runs: Sequence[Scores]) -> FoldScores:
     return FoldScores(**{name: sum(getattr(run, name) for run in runs) / len(runs) for name in (*NAMES, "n")})
 
 
-def _add_calibrations(measured: Sequence[Calibration]) -> TableCalibration:
-    return TableCalibration(
-        temperatures=[one.temperature for one in measured],
-        before=add_up([one.before for one in measured]),
-        after=add_up([one.after for one in measured]),
-    )
+def _calibration(jobs: Sequence[Job], measured: Sequence[RunResults], settings: EvaluationConfig) -> Calibration:
+    """Measure a row without and with the temperature of each of its runs."""
+    seeds: dict[int, list[Calibrated]] = {}
+    for job, run in zip(jobs, measured, strict=True):
+        (predictions,) = predictions_of(read_runs([job]))
+        seeds.setdefault(job.config.training.seed, []).append((predictions, *run.calibration.temperatures))
+    return measure_calibration(list(seeds.values()), settings)

@@ -27,7 +27,7 @@ from lpgnet.pipeline.training.splits import Split, make_folds, make_split
 
 MEASURED_FILE = "measured.json"
 # Raised whenever the files of a measured run change: the run is then measured again, but not trained again.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)

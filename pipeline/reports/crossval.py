@@ -18,7 +18,7 @@ from lpgnet.pipeline.evaluation.table_results import TableResults, TableRow
 from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval, with_spread
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
-from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, votes_table
+from lpgnet.pipeline.reports.score_tables import Table, Write, calibration_table, ratings_table, votes_table
 from lpgnet.pipeline.reports.targets import describe_calibration, describe_choice, describe_targets
 from lpgnet.pipeline.reports.templates import templates
 
@@ -91,9 +91,9 @@ def escape_latex(text: str) -> str:
 
 
 def tables(results: TableResults) -> list[Table]:
-    """Return the table of scores, and those against votes and ratings as far as the corpus has some."""
-    found = (_scores_table(results, with_spread), _votes(results, with_spread), _ratings(results, with_spread))
-    return [table for table in found if table.rows]
+    """Return the table of scores, those against votes and ratings as far as the corpus has some, and of calibration."""
+    makers = (_scores_table, _votes, _ratings, _calibration)
+    return [table for make in makers if (table := make(results, with_spread)).rows]
 
 
 def _scores_table(results: TableResults, write: Write) -> Table:
@@ -128,6 +128,10 @@ def _ratings(results: TableResults, write: Write) -> Table:
 def _ratings_by(results: TableResults, write: Write) -> Table:
     scores = {f"{row.model}: {name}": row.dimensions[name] for row, name in _rated(results)}
     return ratings_table(scores, write, of="model: dimension")
+
+
+def _calibration(results: TableResults, write: Write) -> Table:
+    return calibration_table({row.model: row.calibration for row in results.rows}, write)
 
 
 def _rated(results: TableResults) -> list[tuple[TableRow, str]]:
@@ -183,7 +187,8 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         most_points=MOST_POINTS,
         ratings=(_ratings(results, mean_and_deviation), _ratings_by(results, with_interval)),
         targets=_of_rows(results, describe_targets, separator="; "),
-        calibration=_of_rows(results, describe_calibration, separator="; "),
+        calibration=(_calibration(results, mean_and_deviation), _calibration(results, with_interval)),
+        fitted=_of_rows(results, describe_calibration, separator="; "),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,
