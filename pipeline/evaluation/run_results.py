@@ -117,6 +117,7 @@ def evaluate_run(
     """
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
     check_same_protocol(run_folder, run_inputs(config, corpus, split))
+    split = split.standardized(model, among=corpus.dialogues)
     kept = kept_modalities(model, config.evaluation)
     dialogues = hide_all_but(split.test, kept, model)
     temperature = temperature_of(model)

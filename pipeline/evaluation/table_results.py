@@ -85,6 +85,7 @@ class TableRow(Scores):
         differences: this row − the first row, by metric, see `analysis.compare_runs`; empty in the first row.
         distribution: scores against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
+        standardise: whose statistics its inputs are standardized by, as the model's configuration has it.
     """
 
     model: str
@@ -102,6 +103,7 @@ class TableRow(Scores):
     differences: dict[str, Difference]
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
+    standardise: str = "corpus"
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         differences=gaps,
         distribution=score_distribution(predictions_of(runs), settings),
         dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
+        standardise=row.config.model.settings().get("standardise", "corpus"),
     )
 
 

@@ -15,6 +15,7 @@ from lpgnet.pipeline.reports.targets import (
     describe_calibration,
     describe_choice,
     describe_dimensions,
+    describe_standardization,
     describe_targets,
 )
 from lpgnet.pipeline.reports.templates import templates
@@ -45,6 +46,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             choice=describe_choice(recipe),
             calibration=describe_calibration(recipe),
             targets=describe_targets(recipe),
+            transductive="" if model.standardise == "corpus" else describe_standardization(model.standardise),
             rated=describe_dimensions(model) if model.dimensions else "",
             total=f"{results.parameters:,}",
             with_interval=with_interval,

@@ -19,7 +19,12 @@ from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, w
 from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
 from lpgnet.pipeline.reports.published import PUBLISHED
 from lpgnet.pipeline.reports.score_tables import Table, Write, calibration_table, ratings_table, votes_table
-from lpgnet.pipeline.reports.targets import describe_calibration, describe_choice, describe_targets
+from lpgnet.pipeline.reports.targets import (
+    describe_calibration,
+    describe_choice,
+    describe_standardization,
+    describe_targets,
+)
 from lpgnet.pipeline.reports.templates import templates
 
 TEMPLATE = "crossval.html"
@@ -163,7 +168,16 @@ def caption(results: TableResults) -> str:
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     chosen = _of_rows(results, lambda training: f"{describe_choice(training)} only", separator=", ")
-    return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_brackets(results)}."
+    return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_transductive(results)}{_brackets(results)}."
+
+
+def _transductive(results: TableResults) -> str:
+    """Name the rows whose scores depend on whole sessions, speakers or dialogues of the test."""
+    rows: dict[str, list[str]] = {}
+    for row in results.rows:
+        rows.setdefault(row.standardise, []).append(row.model)
+    found = [(by, names) for by, names in rows.items() if by != "corpus"]
+    return "".join(f"; {describe_standardization(by)} ({', '.join(names)})" for by, names in found)
 
 
 def _brackets(results: TableResults) -> str:

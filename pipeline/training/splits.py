@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
+from lpgnet.model import EmotionModel
 from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.training.standardization import standardize_groups
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class Split:
     def parts(self) -> dict[str, tuple[Dialogue, ...]]:
         """Return the dialogues by the name of their part."""
         return {"train": self.train, "dev": self.dev, "test": self.test}
+
+    def standardized(self, model: EmotionModel, *, among: Sequence[Dialogue]) -> Split:
+        """Return the split as a model reads it, by the statistics of the groups of a whole corpus."""
+        dialogues = [dialogue for part in self.parts().values() for dialogue in part]
+        read = iter(standardize_groups(dialogues, model, among=among))
+        return replace(self, **{name: tuple(islice(read, len(part))) for name, part in self.parts().items()})
 
 
 def make_split(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Split:

@@ -112,7 +112,9 @@ def train_run(
         if accelerator.is_main_process:
             open_run(folder, inputs, config)
         accelerator.wait_for_everyone()
-        Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure).fit()
+        model = make_model(config, corpus, split)
+        read = split.standardized(model, among=corpus.dialogues)
+        Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             mark_done(folder, inputs)
         accelerator.wait_for_everyone()
