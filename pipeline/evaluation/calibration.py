@@ -237,7 +237,7 @@ def _confidence(p: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _bin_of(probabilities: np.ndarray) -> np.ndarray:
-    return np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    return np.asarray(np.minimum((probabilities * BINS).astype(int), BINS - 1))
 
 
 @dataclass(frozen=True)

@@ -228,5 +228,6 @@ def _calibration(jobs: Sequence[Job], measured: Sequence[RunResults], settings: 
     seeds: dict[int, list[Calibrated]] = {}
     for job, run in zip(jobs, measured, strict=True):
         (predictions,) = predictions_of(read_runs([job]))
-        seeds.setdefault(job.config.training.seed, []).append((predictions, *run.calibration.temperatures))
+        (temperature,) = run.calibration.temperatures
+        seeds.setdefault(job.config.training.seed, []).append((predictions, temperature))
     return measure_calibration(list(seeds.values()), settings)

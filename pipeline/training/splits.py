@@ -37,7 +37,8 @@ class Split:
         """Return the split as a model reads it, by the statistics of the groups of a whole corpus."""
         dialogues = [dialogue for part in self.parts().values() for dialogue in part]
         read = iter(standardize_groups(dialogues, model, among=among))
-        return replace(self, **{name: tuple(islice(read, len(part))) for name, part in self.parts().items()})
+        train, dev, test = (tuple(islice(read, len(part))) for part in self.parts().values())
+        return replace(self, train=train, dev=dev, test=test)
 
 
 def make_split(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Split:
