@@ -9,7 +9,7 @@ turns of its group, the later ones too, and a test session is standardized by it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -118,18 +118,19 @@ def within_groups(dialogues: Sequence[Dialogue], modality: str, by: str) -> Tens
 
 def _moments(dialogues: Sequence[Dialogue], groups: Sequence[Tensor], modality: str) -> tuple[Tensor, Tensor, Tensor]:
     """Count the turns of each group that have a modality, (G, 1, 1), and compute their mean and variance (G, K, D)."""
-    # Dialogue by dialogue: all rows at once would be a second copy of the corpus.
-    parts = [
-        (own[has], dialogue.inputs[modality][has])
-        for dialogue, own in zip(dialogues, groups, strict=True)
-        for has in [dialogue.present[modality]]
-    ]
     count = torch.zeros(1 + max(int(own.max()) for own in groups), 1, 1, dtype=torch.float64)
-    for own, _ in parts:
+    mean, variance = (count.new_zeros(len(count), *dialogues[0].inputs[modality].shape[1:]) for _ in range(2))
+    for own, _ in _rows(dialogues, groups, modality):
         count.index_add_(0, own, count.new_ones(len(own), 1, 1))
-    mean, variance = (count.new_zeros(len(count), *parts[0][1].shape[1:]) for _ in range(2))
-    for own, values in parts:
+    for own, values in _rows(dialogues, groups, modality):
         mean.index_add_(0, own, values / count[own])
-    for own, values in parts:
+    for own, values in _rows(dialogues, groups, modality):
         variance.index_add_(0, own, (values - mean[own]).square() / count[own])
     return count, mean, variance
+
+
+def _rows(dialogues: Sequence[Dialogue], groups: Sequence[Tensor], modality: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the groups and embeddings of each dialogue's turns that have a modality: all at once would be a copy."""
+    for dialogue, own in zip(dialogues, groups, strict=True):
+        has = dialogue.present[modality]
+        yield own[has], dialogue.inputs[modality][has]
