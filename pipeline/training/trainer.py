@@ -131,7 +131,8 @@ def train_run(
         model = make_model(config, corpus, split)
         if refit is not None:
             model.config.distances = refit.distances
-        Trainer(config, split, folder, accelerator, model, measure).fit()
+        read = split.standardized(model, among=corpus.dialogues)
+        Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             mark_done(folder, inputs)
             if not config.training.keep_checkpoints:
