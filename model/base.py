@@ -124,6 +124,11 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         # The deviation of a constant is rounding noise, not always 0.
         mix.std.copy_(torch.where(std > 1e-6 * mean.abs(), std, 1.0))
 
+    def statistics(self, modality: str) -> tuple[Tensor, Tensor]:
+        """The mean and the standard deviation (K, D) that a modality's embeddings are standardized with, on the CPU."""
+        mix = self._mix(modality)
+        return mix.mean.cpu(), mix.std.cpu()
+
     def distances(self, modality: str, values: Tensor) -> Tensor:
         """How far embeddings lie from those that `standardize_` was given the statistics of.
 

@@ -46,6 +46,7 @@ MOST_SPEAKERS = 1024
 # Four hours, in seconds.
 LONGEST_UTTERANCE = 14_400
 AUDIO_TRIMS = ("none", "speech")
+GROUPS = ("corpus", "session", "speaker", "dialogue")
 MOST_DIMENSIONS = 16
 # Scales go to 7 or 100.
 FARTHEST_RATING = 1e9
@@ -149,6 +150,8 @@ class EmotionConfig(LossConfig):
     Attributes:
         input_sizes: number of layers and width of each modality's embedding, `{"text": [K, D], ...}`.
         modalities: those that the model uses, in the order of its parameters; null: all of them.
+        standardise: corpus, or session, speaker or dialogue where whoever feeds the model first standardizes each
+            embedding by all turns of the same one, so that a result depends on all of them.
         dropout: probability of every dropout.
         dimensions: what is predicted on a scale beside the emotions: some of valence, arousal and dominance.
         ranges: the lowest and the highest rating of each of them in the corpus that the model was trained on.
@@ -169,6 +172,7 @@ class EmotionConfig(LossConfig):
 
     input_sizes: dict[str, list[Width]] = field(default_factory=lambda: {"text": [1, 768], "audio": [1, 768]})
     modalities: list[str] | None = None
+    standardise: str = "corpus"
     dropout: Probability = 0.5
     dimensions: list[str] = field(default_factory=list)
     ranges: dict[str, list[float]] = field(default_factory=dict)
@@ -206,6 +210,8 @@ class EmotionConfig(LossConfig):
         for name in names:
             _require(name in sizes, f"modality {shown(name)} has no input_sizes: give [layers, width] for it")
             _require(name.isidentifier(), f"modality {shown(name)} cannot name a part of a model: choose another name")
+        by = self.standardise
+        _require(by in GROUPS, f"standardise is {shown(by)}: give one of {', '.join(GROUPS)}")
 
     def _check_classes(self) -> None:
         # A key of a JSON object is a string.
@@ -309,6 +315,10 @@ class LPGNetConfig(EmotionConfig):
         _require(
             bool(self.paths),
             "no path is left: set intra_modal to true, or cross_modal with two modalities or more",
+        )
+        _require(
+            not self.causal or self.standardise == "corpus",
+            f"standardise is {self.standardise}, which needs later turns too: set it to corpus, or causal to false",
         )
 
     @property

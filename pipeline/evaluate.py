@@ -42,7 +42,7 @@ def print_results(results: RunResults, training: TrainingConfig, *, title: str) 
         training: how it was trained.
         title: of the first table.
     """
-    heads, classes, calibration = results.heads, results.classes, results.calibration
+    heads, classes = results.heads, results.classes
     show_table(
         f"{title}: {results.fused.n} labelled utterances in {results.dialogues} dialogues",
         ["head", *NAMES.values()],
@@ -55,10 +55,8 @@ def print_results(results: RunResults, training: TrainingConfig, *, title: str) 
     )
     for table in (*described_tables(results), *run_tables(results)):
         show_table(table.title, table.columns, table.rows)
-    show(
-        f"expected calibration error: {calibration.before.error:.3f} before calibration, "
-        f"{calibration.after.error:.3f} at temperature {calibration.temperature:.2f} ({describe_calibration(training)})"
-    )
+    (temperature,) = results.calibration.temperatures
+    show(f"calibrated at temperature {temperature:.2f} ({describe_calibration(training)})")
     if results.speaker_overlap:
         show(f"{len(results.speaker_overlap)} speakers of the test split are also in another split")
 

@@ -171,6 +171,7 @@ def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
         votes=dialogue.votes[start:end],
         ratings={name: values[start:end] for name, values in dialogue.ratings.items()},
         speakers=torch.tensor(speakers),
+        standards={name: one.cut(start, end) for name, one in dialogue.standards.items()},
     )
 
 

@@ -131,6 +131,7 @@ def evaluate_run(
     """
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
     check_same_protocol(run_folder, run_inputs(config, corpus, split))
+    split = split.standardized(model, among=corpus.dialogues)
     kept = kept_modalities(model, config.evaluation)
     dialogues = hide_all_but(split.test, kept, model)
     temperature = temperature_of(model)
@@ -246,7 +247,7 @@ def measure_run(
         conditions=score_conditions([outcomes], classes, settings),
         speakers=score_speakers([outcomes], classes, settings),
         speaker_gap=speaker_gap([outcomes], classes, settings),
-        calibration=measure_calibration(predictions, model.temperature),
+        calibration=measure_calibration([[(predictions, model.temperature)]], settings),
         missing=model.missing,
         distribution=score_distribution([predictions], settings),
         dimensions=score_dimensions([predictions], model.ranges, settings),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lpgnet.pipeline.common.shared_names import rename_all, shown
-from lpgnet.pipeline.config import Config, CorpusConfig, SplitsConfig, TrainingConfig
+from lpgnet.pipeline.config import Config, CorpusConfig, EvaluationConfig, SplitsConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.analysis import (
@@ -24,7 +24,7 @@ from lpgnet.pipeline.evaluation.analysis import (
     speaker_gap,
     text_gap,
 )
-from lpgnet.pipeline.evaluation.calibration import Calibration, Reliability, add_up
+from lpgnet.pipeline.evaluation.calibration import Calibrated, Calibration, measure_calibration
 from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.class_shares import ClassShare, class_shares
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
@@ -86,15 +86,6 @@ class RowRun:
 
 
 @dataclass(frozen=True)
-class TableCalibration:
-    """Each run's temperature, and the calibration over the test utterances of all runs."""
-
-    temperatures: list[float]
-    before: Reliability
-    after: Reliability
-
-
-@dataclass(frozen=True)
 class TableRow(Scores):
     """One row: scores over the test utterances of all folds, their mean and deviation over seeds, and by group.
 
@@ -113,6 +104,7 @@ class TableRow(Scores):
         dropout: of its models.
         class_shares: how often each class is true and predicted, over the test utterances of all folds.
         text_gap: None unless some utterances have the text of one in training and others have not.
+        standardise: whose statistics its inputs are standardized by, as the model's configuration has it.
     """
 
     model: str
@@ -124,7 +116,7 @@ class TableRow(Scores):
     conditions: dict[str, ConditionScores]
     speakers: dict[str, SpeakerScores]
     speaker_gap: SeenGap | None
-    calibration: TableCalibration
+    calibration: Calibration
     missing: Missing
     seconds_per_epoch: list[float]
     differences: dict[str, Difference]
@@ -135,6 +127,7 @@ class TableRow(Scores):
     dropout: float | None = None
     class_shares: dict[str, ClassShare] = field(default_factory=dict)
     text_gap: SeenGap | None = None
+    standardise: str = "corpus"
 
 
 @dataclass(frozen=True)
@@ -231,7 +224,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         conditions=score_conditions(runs, classes, settings),
         speakers=score_speakers(runs, classes, settings),
         speaker_gap=speaker_gap(runs, classes, settings),
-        calibration=_add_calibrations([run.calibration for run in measured]),
+        calibration=_calibration(jobs, measured, settings),
         missing=add_missing([run.missing for run in measured]),
         seconds_per_epoch=[run.training.seconds_per_epoch for run in measured if run.training],
         differences=gaps,
@@ -242,6 +235,7 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         dropout=measured[0].dropout,
         class_shares=class_shares(runs, classes, settings),
         text_gap=text_gap(runs, classes, settings),
+        standardise=row.config.model.settings().get("standardise", "corpus"),
     )
 
 
@@ -263,9 +257,11 @@ def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults], config: Co
     }
 
 
-def _add_calibrations(measured: Sequence[Calibration]) -> TableCalibration:
-    return TableCalibration(
-        temperatures=[one.temperature for one in measured],
-        before=add_up([one.before for one in measured]),
-        after=add_up([one.after for one in measured]),
-    )
+def _calibration(jobs: Sequence[Job], measured: Sequence[RunResults], settings: EvaluationConfig) -> Calibration:
+    """Measure a row without and with the temperature of each of its runs."""
+    seeds: dict[int, list[Calibrated]] = {}
+    for job, run in zip(jobs, measured, strict=True):
+        (predictions,) = predictions_of(read_runs([job]))
+        (temperature,) = run.calibration.temperatures
+        seeds.setdefault(job.config.training.seed, []).append((predictions, temperature))
+    return measure_calibration(list(seeds.values()), settings)

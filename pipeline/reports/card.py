@@ -18,6 +18,7 @@ from lpgnet.pipeline.reports.targets import (
     describe_dimensions,
     describe_recipe,
     describe_refit,
+    describe_standardization,
     describe_targets,
 )
 from lpgnet.pipeline.reports.templates import templates
@@ -51,6 +52,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             refit=refit,
             calibration=describe_calibration(recipe),
             targets=describe_targets(recipe),
+            transductive="" if model.standardise == "corpus" else describe_standardization(model.standardise),
             rated=describe_dimensions(model) if model.dimensions else "",
             total=f"{results.parameters:,}",
             with_interval=with_interval,

@@ -30,6 +30,7 @@ from lpgnet.pipeline.reports.published import PUBLISHED
 from lpgnet.pipeline.reports.score_tables import (
     Table,
     Write,
+    calibration_table,
     epochs_table,
     ratings_table,
     shares_table,
@@ -41,6 +42,7 @@ from lpgnet.pipeline.reports.targets import (
     describe_choice,
     describe_recipe,
     describe_score,
+    describe_standardization,
     describe_targets,
 )
 from lpgnet.pipeline.reports.templates import image_address, templates
@@ -114,9 +116,9 @@ def escape_latex(text: str) -> str:
 
 
 def tables(results: TableResults) -> list[Table]:
-    """Return the table of scores, and those against votes and ratings as far as the corpus has some."""
-    found = (_scores_table(results, with_spread), _votes(results, with_spread), _ratings(results, with_spread))
-    return [table for table in found if table.rows]
+    """Return the table of scores, those against votes and ratings as far as the corpus has some, and of calibration."""
+    makers = (_scores_table, _votes, _ratings, _calibration)
+    return [table for make in makers if (table := make(results, with_spread)).rows]
 
 
 def _scores_table(results: TableResults, write: Write) -> Table:
@@ -153,6 +155,10 @@ def _ratings_by(results: TableResults, write: Write) -> Table:
     return ratings_table(scores, write, of="model: dimension")
 
 
+def _calibration(results: TableResults, write: Write) -> Table:
+    return calibration_table({row.model: row.calibration for row in results.rows}, write)
+
+
 def _rated(results: TableResults) -> list[tuple[TableRow, str]]:
     return [(row, name) for row in results.rows for name in row.dimensions]
 
@@ -182,7 +188,16 @@ def caption(results: TableResults) -> str:
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     chosen = _of_rows(results, lambda row: _choice(row, protocol.splits), separator=", ")
-    return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_brackets(results)}."
+    return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_transductive(results)}{_brackets(results)}."
+
+
+def _transductive(results: TableResults) -> str:
+    """Name the rows whose scores depend on whole sessions, speakers or dialogues of the test."""
+    rows: dict[str, list[str]] = {}
+    for row in results.rows:
+        rows.setdefault(row.standardise, []).append(row.model)
+    found = [(by, names) for by, names in rows.items() if by != "corpus"]
+    return "".join(f"; {describe_standardization(by)} ({', '.join(names)})" for by, names in found)
 
 
 def _choice(row: TableRow, splits: SplitsConfig) -> str:
@@ -216,7 +231,8 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         shares=_shares(results),
         far=any(share.is_far for row in results.rows for fold in _folds(row) for share in fold.values()),
         verbatim=verbatim_table({row.model: row.text_gap for row in results.rows}, of="model"),
-        calibration=_of_rows(results, lambda row: describe_calibration(row.training), separator="; "),
+        calibration=(_calibration(results, mean_and_deviation), _calibration(results, with_interval)),
+        fitted=_of_rows(results, lambda row: describe_calibration(row.training), separator="; "),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,

@@ -18,7 +18,6 @@ from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, is_rated
 from lpgnet.pipeline.evaluation.predictions import Outcome
-from lpgnet.pipeline.evaluation.table_results import TableCalibration
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.training.checkpoints import EpochLog
 
@@ -112,7 +111,7 @@ def plot_epochs(runs: Mapping[str, Sequence[ChosenEpoch]], path: Path | BinaryIO
     plt.close(figure)
 
 
-def plot_reliability(calibration: Calibration | TableCalibration, path: Path | BinaryIO) -> None:
+def plot_reliability(calibration: Calibration, path: Path | BinaryIO) -> None:
     """Draw accuracy against confidence before and after calibration, and the number of utterances per bin."""
     figure, (upper, lower) = plt.subplots(
         2, 1, figsize=(4.2, 5), sharex=True, height_ratios=[3, 1], layout="constrained"
@@ -123,7 +122,7 @@ def plot_reliability(calibration: Calibration | TableCalibration, path: Path | B
         filled = [index for index, count in enumerate(bins.counts) if count]
         confidence = [bins.confidences[index] / bins.counts[index] for index in filled]
         accuracy = [bins.hits[index] / bins.counts[index] for index in filled]
-        upper.plot(confidence, accuracy, style, markersize=4, label=f"{when} calibration: error {bins.error:.3f}")
+        upper.plot(confidence, accuracy, style, markersize=4, label=f"{when} calibration: ECE {bins.ece:.3f}")
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     upper.legend(loc="upper left", fontsize=8)
     counts = calibration.after.counts

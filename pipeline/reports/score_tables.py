@@ -1,4 +1,4 @@
-"""Tables of scores against raters' votes and ratings, the same on the screen, in reports and in the model card."""
+"""Tables of scores against votes and ratings, and of calibration: the same on screen, in reports and in the card."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES, SeenGap
+from lpgnet.pipeline.evaluation.calibration import SCORES as CALIBRATION
+from lpgnet.pipeline.evaluation.calibration import Calibration
 from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
@@ -45,6 +47,12 @@ ABOUT_SHARES = (
 ABOUT_VERBATIM = (
     "A verbatim turn has a text that also stands, but for case and white space, in the training or development "
     "dialogues, so that a model can know its label by heart.",
+)
+ABOUT_CALIBRATION = (
+    "ECE is the expected calibration error: the mean distance of accuracy and confidence, the highest probability, in "
+    "15 bins; classwise ECE is the mean of the same over the classes, of a class's share and its probability.",
+    "Brier is the squared distance of all probabilities from 1 for the label and 0 for the others: from 0 to 2.",
+    "NLL is the mean of −log of the label's probability, in nats.",
 )
 
 # Writes one of the scores as a cell.
@@ -87,12 +95,33 @@ def ratings_table(scores: Mapping[str, DimensionScores], write: Write, *, of: st
     return Table(title, [of, *RATINGS.values(), "n", "range"], rows, ABOUT_RATINGS)
 
 
+def calibration_table(calibrations: Mapping[str, Calibration], write: Write) -> Table:
+    """Return a row without and one with temperatures for each of `calibrations`, by model, or "" for the only one."""
+    rows = [
+        [f"{model}: {name}" if model else name, *(write(side, key) for key in CALIBRATION), str(side.n), temperature]
+        for model, found in calibrations.items()
+        for name, side, temperature in (
+            ("uncalibrated", found.before, "1"),
+            ("calibrated", found.after, _from_to(found.temperatures)),
+        )
+    ]
+    of = "probabilities" if "" in calibrations else "model: probabilities"
+    title = "Calibration (lower is better)"
+    return Table(title, [of, *CALIBRATION.values(), "n", "temperature"], rows, ABOUT_CALIBRATION)
+
+
+def _from_to(temperatures: Sequence[float]) -> str:
+    low, high = (f"{end:.2f}" for end in (min(temperatures), max(temperatures)))
+    return low if low == high else f"{low} to {high}"
+
+
 def run_tables(results: RunResults) -> list[Table]:
-    """Return the tables of a run against votes and ratings, as far as the test split has some."""
+    """Return the tables of a run against votes and ratings, as far as the test split has some, and of calibration."""
     heads = {FUSED: results.distribution} if results.distribution else {}
     found = [
         votes_table(heads, with_interval, of="head"),
         ratings_table(results.dimensions, with_interval, of="dimension"),
+        calibration_table({"": results.calibration}, with_interval),
     ]
     return [table for table in found if table.rows]
 

@@ -89,6 +89,16 @@ def describe_calibration(training: TrainingConfig) -> str:
     return "against the labels, to which the temperature was fitted"
 
 
+def describe_standardization(by: str) -> str:
+    """Say that a result depends on all of a session, a speaker's turns or a dialogue, as in `transductive: ...`.
+
+    Args:
+        by: the model's `standardise`, but for `corpus`, of which there is nothing to say.
+    """
+    whole = f"all turns of a {by}" + (" in a corpus or recording" if by == "speaker" else "")
+    return f"transductive: embeddings are standardized by the statistics of {whole}, tested ones too, without labels"
+
+
 def describe_dimensions(model: EmotionConfig) -> str:
     """Say which ratings a model learned and how, as in `valence by their concordance correlation (weight 0.5)`.
 

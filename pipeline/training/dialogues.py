@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.embeddings.plan import Embeddings, StoredEmbeddings
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
+from lpgnet.pipeline.training.standardization import Standards
 
 NO_LABEL = -100
 # Where the embeddings of a modality come from, and what keeps a dialogue's rows (L, K, D) of them.
@@ -26,12 +27,13 @@ class Dialogue:
     """One dialogue of L utterances.
 
     Attributes:
-        inputs: (L, K_m, D_m) float32 by modality; zero where an utterance lacks it.
+        inputs: (L, K_m, D_m) float32 by modality, as they are embedded; zero where an utterance lacks it.
         present: (L,) bool by modality.
         labels: (L,) class indices, -100 for none.
         speakers: (L,) numbered by first appearance in the dialogue.
         votes: (L, C), the raters' votes for each class; zeros where nobody voted for one.
         ratings: (L,) by dimension, in the corpus's units, NaN for none; only of the dimensions that it rates.
+        standards: by modality; empty for a model that does not standardize by group.
     """
 
     dialogue_id: str
@@ -42,9 +44,17 @@ class Dialogue:
     speakers: Tensor
     votes: Tensor
     ratings: dict[str, Tensor]
+    standards: dict[str, Standards] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterances)
+
+    def values(self, modality: str) -> Tensor:
+        """What a model reads of a modality: the inputs, standardized by group where there are standards."""
+        values = self.inputs[modality]
+        if modality not in self.standards:
+            return values
+        return self.standards[modality].apply(values).masked_fill(~self.present[modality][:, None, None], 0.0)
 
     @property
     def judged(self) -> Tensor:
@@ -247,7 +257,7 @@ def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
     """Pad dialogues to the longest of them and stack them; their votes are no shares yet, and are left out."""
     names = dialogues[0].inputs.keys()
     return DialogueBatch(
-        inputs={name: pad([d.inputs[name] for d in dialogues], 0.0) for name in names},
+        inputs={name: pad([d.values(name) for d in dialogues], 0.0) for name in names},
         masks={name: pad([d.present[name] for d in dialogues], False) for name in names},
         mask=pad([torch.ones(len(d), dtype=torch.bool) for d in dialogues], False),
         labels=pad([d.labels for d in dialogues], NO_LABEL),

@@ -50,6 +50,7 @@ from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues, standar
 from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.shared_inputs import SharedInputs
 from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.standardization import standardize_groups, within_groups
 from lpgnet.pipeline.training.targets import dimensions_of, inverse_frequency
 from lpgnet.pipeline.training.trained_on import describe_training
 
@@ -172,8 +173,12 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
     origin = _origin(config, corpus, split)
     model = build_model(config.model.kind, input_sizes=sizes, **origin, **_settings(config, corpus, split))
     for name in sizes:
-        model.standardize_(name, *standardization(split.train, name))
-    model.config.distances = cast(dict[str, Any], to_json(measure_distances(model, split.dev)))
+        mean, deviation = standardization(split.train, name)
+        if (by := model.config.standardise) != "corpus":
+            deviation = within_groups(split.train, name, by)
+        model.standardize_(name, mean, deviation)
+    dev = standardize_groups(split.dev, model, among=corpus.dialogues)
+    model.config.distances = cast(dict[str, Any], to_json(measure_distances(model, dev)))
     return model
 
 

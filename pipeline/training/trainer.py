@@ -129,9 +129,10 @@ def train_run(
             open_run(folder, inputs, config)
         accelerator.wait_for_everyone()
         model = make_model(config, corpus, split)
+        read = split.standardized(model, among=corpus.dialogues)
         if refit is not None:
             model.config.distances = refit.distances
-        Trainer(config, split, folder, accelerator, model, measure).fit()
+        Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             mark_done(folder, inputs)
             if not config.training.keep_checkpoints:
