@@ -11,7 +11,12 @@ from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.score_tables import Table, epochs_and_shares, group_tables, run_tables
-from lpgnet.pipeline.reports.targets import describe_calibration, describe_recipe, describe_targets
+from lpgnet.pipeline.reports.targets import (
+    describe_calibration,
+    describe_recipe,
+    describe_standardization,
+    describe_targets,
+)
 from lpgnet.pipeline.reports.templates import image_address, templates
 
 TEMPLATE = "run.html"
@@ -49,12 +54,12 @@ def to_html(results: RunResults, folder: Path, config: Config) -> str:
             title=f"{config.name}: {config.model.type}, test split {results.fold}",
             lead=f"{results.fused.n} labelled utterances in {results.dialogues} dialogues, from {inputs}"
             + (brackets if config.evaluation.bootstrap else ""),
-            parts=[part for part in _parts(results, folder) if part.lines or part.tables or part.images],
+            parts=[part for part in _parts(results, folder, config) if part.lines or part.tables or part.images],
         )
     )
 
 
-def _parts(results: RunResults, folder: Path) -> list[Part]:
+def _parts(results: RunResults, folder: Path, config: Config) -> list[Part]:
     epochs, shares = epochs_and_shares(results)
     recipe = results.recipe
     calibrated = f"The error is {describe_calibration(recipe)}." if recipe else ""
@@ -67,7 +72,7 @@ def _parts(results: RunResults, folder: Path) -> list[Part]:
         *(_part(table.title, folder, table) for table in group_tables(results)),
         _part("Reliability", folder, plots=["reliability"], lines=[calibrated]),
         _part("Missing modalities", folder, plots=["missing"] if results.missing else []),
-        _part("How it was trained", folder, lines=_training(results)),
+        _part("How it was trained", folder, lines=_training(results, config)),
     ]
 
 
@@ -87,10 +92,12 @@ def _f1(results: RunResults) -> Table:
     return Table("", ["F1", *results.classes], rows)
 
 
-def _training(results: RunResults) -> list[str]:
+def _training(results: RunResults, config: Config) -> list[str]:
     overlap = len(results.speaker_overlap)
     lines = [f"{overlap} speakers of the test split are also in training or development."] if overlap else []
     if results.recipe:
         recipe = describe_recipe(results.recipe, results.dropout)
         lines += [f"Targets: {describe_targets(results.recipe)}.", f"Recipe: {recipe}, seed {results.recipe.seed}."]
+    standardise = config.model.settings().get("standardise", "corpus")
+    lines += [f"The model is {describe_standardization(standardise)}."] if standardise != "corpus" else []
     return [*lines, f"{results.parameters:,} parameters, without the encoders."]

@@ -55,6 +55,8 @@ ABOUT_CALIBRATION = (
     "NLL is the mean of −log of the label's probability, in nats.",
 )
 
+# Scores of verbatim turns: all of them, with intervals, are wider than a page.
+_VERBATIM = ("ua", "weighted_f1")
 # Writes one of the scores as a cell.
 Write = Callable[[OverRuns, str], str]
 
@@ -162,15 +164,16 @@ def _share(share: ClassShare) -> str:
 def verbatim_table(gaps: Mapping[str, SeenGap | None], *, of: str) -> Table:
     """Return rows for each of `gaps`, whose names are under the heading `of`: verbatim turns, others, differences."""
     rows = [row for name, gap in gaps.items() if gap for row in _verbatim_rows(name, gap)]
-    return Table("Verbatim turns", [of, "turns", "n", *NAMES.values()], rows, ABOUT_VERBATIM)
+    return Table("Verbatim turns", [of, "turns", "n", *(NAMES[one] for one in _VERBATIM)], rows, ABOUT_VERBATIM)
 
 
 def _verbatim_rows(name: str, gap: SeenGap) -> list[list[str]]:
     sides = {"verbatim": gap.seen, "other": gap.unseen}
     rows = [
-        [name, side, str(values.n), *(with_interval(values, one) for one in NAMES)] for side, values in sides.items()
+        [name, side, str(values.n), *(with_interval(values, one) for one in _VERBATIM)]
+        for side, values in sides.items()
     ]
-    differences = [signed(gap.differences.get(one)) for one in NAMES]
+    differences = [signed(gap.differences.get(one)) for one in _VERBATIM]
     return [*rows, [name, "verbatim − other", "", *differences]] if gap.differences else rows
 
 

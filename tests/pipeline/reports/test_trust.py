@@ -88,8 +88,8 @@ def test_verbatim_turns_have_lines_with_n_and_intervals() -> None:
     verbatim, other, difference = verbatim_table({"a": gap, "b": None}, of="model").rows
     assert (verbatim[:3], other[:3]) == (["a", "verbatim", "12"], ["a", "other", "108"])
     low, high = gap.seen.intervals["weighted_f1"]
-    assert verbatim[5] == f"{gap.seen.weighted_f1:.3f} [{low:.3f}, {high:.3f}]"
-    assert difference[5].startswith(f"{gap.differences['weighted_f1'].value:+.3f} [")
+    assert verbatim[4] == f"{gap.seen.weighted_f1:.3f} [{low:.3f}, {high:.3f}]"
+    assert difference[4].startswith(f"{gap.differences['weighted_f1'].value:+.3f} [")
     without = text_gap([misled("2")], CLASSES, EvaluationConfig(bootstrap=0))
     assert len(verbatim_table({"a": without}, of="model").rows) == 2
 
