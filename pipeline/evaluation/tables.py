@@ -22,7 +22,7 @@ from lpgnet.pipeline.config import (
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
-from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.model_config import ModelConfig, ModelType
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, run_inputs
 from lpgnet.pipeline.training.shared_inputs import SharedCorpus
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
@@ -85,7 +85,7 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _of_type(config: Config, name: str) -> Config:
+def _of_type(config: Config, name: ModelType) -> Config:
     return replace(config, model=replace(config.model, type=name))
 
 
