@@ -25,6 +25,7 @@ from lpgnet.pipeline.evaluation.tables import (
     Row,
     corpora_to_give,
     corpus_of,
+    forget_corpora,
     is_measured,
     make_jobs,
     make_rows,
@@ -44,6 +45,7 @@ from lpgnet.pipeline.training.trainer import train_run
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("crossval", arguments, Config)
+    forget_corpora()
     rows = make_rows(config, arguments)
     jobs = make_jobs(rows, runs_folder(config))
     measured = [job for job in jobs if is_measured(job)]

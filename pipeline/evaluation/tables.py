@@ -180,6 +180,12 @@ def _load(key: str) -> LoadedCorpus:
     return load_corpus(config_from(json.loads(key)))
 
 
+def forget_corpora() -> None:
+    """Load corpora anew, which other stages may have changed since this process loaded them."""
+    _load.cache_clear()
+    _splits.cache_clear()
+
+
 # What this process was given by the one that started it, by what each follows from.
 _given: dict[str, SharedCorpus] = {}
 
