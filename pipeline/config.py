@@ -31,7 +31,7 @@ from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
-from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.model_config import ModelConfig, ModelType
 from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.recordings.diarizers import AUTO, resolve_diarizer
@@ -267,7 +267,7 @@ class CrossvalConfig:
         table: name of the table; its files go to work/NAME/TABLE, its runs to work/NAME/crossval
     """
 
-    models: list[Literal["lpgnet", "sdt", "concat", "text", "audio"]] = field(default_factory=lambda: ["lpgnet"])
+    models: list[ModelType] = field(default_factory=lambda: ["lpgnet"])
     presets: list[str] | None = None
     overlays: list[str] = field(default_factory=list)
     baseline: str | None = None

@@ -26,6 +26,7 @@ from lpgnet.pipeline.evaluation.tables import (
     Row,
     corpora_to_give,
     corpus_of,
+    forget_corpora,
     is_measured,
     make_jobs,
     make_rows,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("crossval", arguments, Config)
+    forget_corpora()
     rows = make_rows(config, arguments)
     jobs = make_jobs(rows, runs_folder(config))
     measured = [job for job in jobs if is_measured(job)]

@@ -64,7 +64,7 @@ def run_side_by_side(
         workers: processes at once.
         take: is called in every process with `given` before its first work.
         given: what all items need; it is pickled like them.
-        meanwhile: is called every few seconds with the items that are being worked on.
+        meanwhile: is called every few seconds, and when items are done, with those that are being worked on.
 
     Yields:
         Each item when it is done.
@@ -72,13 +72,14 @@ def run_side_by_side(
     with side_by_side(workers, take=take, given=given) as pool:
         left = {pool.submit(work, item): item for item in items}
         while left:
-            if meanwhile:
-                # They are taken in order.
-                meanwhile([*left.values()][:workers])
             done, _ = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
                 future.result()
-                yield left.pop(future)
+            finished = [left.pop(future) for future in done]
+            if meanwhile:
+                # They are taken in order.
+                meanwhile([*left.values()][:workers])
+            yield from finished
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from lpgnet.pipeline.config import (
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
-from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.model_config import ModelConfig, ModelType
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, run_inputs
 from lpgnet.pipeline.training.shared_inputs import SharedCorpus
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
@@ -85,7 +85,7 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _of_type(config: Config, name: str) -> Config:
+def _of_type(config: Config, name: ModelType) -> Config:
     return replace(config, model=replace(config.model, type=name))
 
 
@@ -178,6 +178,12 @@ def _load(key: str) -> LoadedCorpus:
     if given := _given.pop(key, None):
         return given.load()
     return load_corpus(config_from(json.loads(key)))
+
+
+def forget_corpora() -> None:
+    """Load corpora anew, which other stages may have changed since this process loaded them."""
+    _load.cache_clear()
+    _splits.cache_clear()
 
 
 # What this process was given by the one that started it, by what each follows from.

@@ -116,6 +116,17 @@ def test_overlays_are_rows_and_their_difference_is_told(workplace: Workplace, ru
     assert low <= ablated["differences"]["weighted_f1"]["value"] <= high
 
 
+def test_a_table_in_the_same_process_sees_what_was_prepared_since(workplace: Workplace, run: Run) -> None:
+    options = ["--crossval.models", "[concat]", "--crossval.seeds", "1", "--crossval.folds", "one"]
+    assert run(workplace.arguments("crossval", *options))[0] == 0
+    before = json.loads((table_of(workplace) / "results.json").read_text())["rows"][0]["n"]
+    manifest = workplace.folder / "work" / "small" / "manifest.jsonl"
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(lines[:-1]))
+    assert run(workplace.arguments("crossval", *options))[0] == 0
+    assert json.loads((table_of(workplace) / "results.json").read_text())["rows"][0]["n"] == before - 1
+
+
 def test_rows_of_a_preset_and_of_other_embeddings_side_by_side(workplace: Workplace, run: Run) -> None:
     folder = workplace.folder / "overlays"
     folder.mkdir()
