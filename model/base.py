@@ -20,7 +20,7 @@ from lpgnet.model.weights import read_weights, write_weights
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-# Of `lay_out`, by type of device; elsewhere dialogues are padded: many small attentions take a GPU longer than padding.
+# Of `lay_out`, by type of device; elsewhere all dialogues are one group, as in a padded batch.
 SPARE = {"cpu": 0.1}
 
 

@@ -9,7 +9,7 @@ are chosen here. The numbers in the comments are the steps of the model, which d
 
 Shapes: B dialogues of up to L utterances, M modalities, P paths (query <- source; four with text and audio),
 S paths per query, h heads, width d, C classes. Paths and modalities are leading axes, so that a step is one
-operation for all of them.
+operation for all of them. Inside, the dialogues lie end to end in one row of T turns (packing.py): (1, T) for (B, L).
 """
 
 from collections.abc import Mapping
