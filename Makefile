@@ -50,7 +50,8 @@ demo: $(READY) ## the whole way on the embedded demo corpus, from recordings to 
 	lpgnet prepare --config configs/demo.yaml
 	lpgnet features --config configs/demo.yaml
 	lpgnet crossval --config configs/demo.yaml --crossval.folds one --crossval.seeds 2 \
-	    --crossval.models "[lpgnet, text, audio]" --crossval.overlays '["configs/raters"]'
+	    --crossval.models "[lpgnet, text, audio]" --crossval.presets "[lpgnet-plus]" \
+	    --crossval.overlays '["configs/raters"]'
 	lpgnet train --config configs/demo.yaml
 	lpgnet evaluate --config configs/demo.yaml
 	lpgnet predict examples/demo/recording/recording.flac --model work/demo/runs/default --out work/demo/timelines

@@ -4,6 +4,9 @@ Run `python benchmarks/models.py [--rounds N]`; it needs about 4 GB of memory an
 see the same dialogues in the same batches through the project's own trainer and inference, the rounds of all models
 take turns, and a figure is the median of the rounds. In brackets are processor seconds, over all threads: on a busy
 machine they say more than the clock. Memory is measured in a process of its own for each model.
+
+A second table (`--table packing` gives it alone) compares layouts of the batch in training and inference: padded, and
+in a row with groups of dialogues whose lengths differ by a share at most (`lpgnet.model.packing`).
 """
 
 import argparse
@@ -49,6 +52,20 @@ MODELS = {
     "concat": ModelConfig(type="concat"),
 }
 FULL, PARENT = "lpgnet", "sdt, d = 1024"
+# Of the second table: models, dialogues a step, and `EmotionModel.spare` of each layout.
+NARROW = ModelConfig(hidden_size=128)
+VARIANT = ModelConfig(hidden_size=128, context_norm="layer", voice_neighbours=True, distance_bias=True, local_layers=2)
+PACKED = {
+    "lpgnet": ModelConfig(),
+    "lpgnet, d = 128": NARROW,
+    "lpgnet, d = 128, variants": VARIANT,
+    "sdt, d = 256": ModelConfig(type="sdt", hidden_size=256),
+    "sdt, d = 1024": ModelConfig(type="sdt"),
+}
+BATCH_SIZES = (4, 16)
+LAYOUTS = {"padded": 1.0, "within 25 %": 0.25, "within 10 %": 0.1, "equal lengths": 0.0}
+# Dialogues that a layout is measured on in a round.
+SAMPLE = 32
 
 
 class Seconds(NamedTuple):
@@ -79,9 +96,9 @@ class Cost:
 
 
 def make_corpus() -> LoadedCorpus:
-    """Make random dialogues whose lengths vary as in conversations: most of 40 to 90 utterances."""
+    """Make random dialogues whose lengths vary as IEMOCAP's do: of 24 to 110 utterances, 66 in the mean."""
     rng = np.random.default_rng(0)
-    weights = rng.lognormal(sigma=0.35, size=DIALOGUES)
+    weights = rng.triangular(24, 66, 110, size=DIALOGUES)
     bounds = np.rint(np.concatenate([[0], weights.cumsum()]) / weights.sum() * UTTERANCES).astype(int)
     labels = np.full(UTTERANCES, NO_LABEL)
     labels[rng.permutation(UTTERANCES)[:LABELLED]] = rng.integers(0, 4, LABELLED)
@@ -110,10 +127,19 @@ def _dialogue(index: int, rows: slice, labels: np.ndarray, values: dict[str, tor
     )
 
 
-def make_trainer(name: str, corpus: LoadedCorpus, folder: Path, device: Device, precision: Precision) -> Trainer:
+def make_trainer(
+    model: ModelConfig,
+    corpus: LoadedCorpus,
+    folder: Path,
+    device: Device,
+    precision: Precision,
+    batch_size: int = TrainingConfig.batch_size,
+) -> Trainer:
     """Make the project's trainer on the whole corpus, without development data."""
-    training = TrainingConfig(device=device, mixed_precision=precision, tracker="none", epochs=1000)
-    config = Config(labels={c: c for c in "abcd"}, model=MODELS[name], training=training)
+    training = TrainingConfig(
+        device=device, mixed_precision=precision, tracker="none", epochs=1000, batch_size=batch_size
+    )
+    config = Config(labels={c: c for c in "abcd"}, model=model, training=training)
     split = Split("none", corpus.dialogues, (), ())
     accelerator = make_accelerator(device, precision)
     return Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure_development)
@@ -139,7 +165,7 @@ def count_flops(model: EmotionModel, corpus: LoadedCorpus, device: torch.device)
 
 def measure(corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision) -> dict[str, Cost]:
     """Time every model; the rounds of all models take turns."""
-    trainers = {name: make_trainer(name, corpus, folder, device, precision) for name in MODELS}
+    trainers = {name: make_trainer(model, corpus, folder, device, precision) for name, model in MODELS.items()}
     costs = {}
     for name, trainer in trainers.items():
         model = trainer.raw_model
@@ -161,6 +187,46 @@ def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, epoch: in
     cost.inference.append(timed(lambda: predict_dialogues(trainer.raw_model, corpus.dialogues)))
 
 
+def print_packing(corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision) -> None:
+    """Print what each layout takes in milliseconds a step and a batch of inference; the layouts take turns."""
+    print(f"\n| model | dialogues a step | {' | '.join(LAYOUTS)} | {' | '.join(f'{x}, inference' for x in LAYOUTS)} |")
+    print(f"|---|{'---:|' * (1 + 2 * len(LAYOUTS))}")
+    for name, model in PACKED.items():
+        for batch_size in BATCH_SIZES:
+            trainer = make_trainer(model, corpus, folder, device, precision, batch_size)
+            steps, inference = measure_layouts(trainer, corpus, rounds)
+            cells = [both(middle(seconds), 1) for seconds in (*steps.values(), *inference.values())]
+            print(f"| {name} | {batch_size} | {' | '.join(cells)} |", flush=True)
+
+
+def measure_layouts(
+    trainer: Trainer, corpus: LoadedCorpus, rounds: int
+) -> tuple[dict[str, list[Seconds]], dict[str, list[Seconds]]]:
+    """Time a step and a batch of inference by layout, in milliseconds; all layouts see the same dialogues."""
+    size = trainer.recipe.batch_size
+    steps: dict[str, list[Seconds]] = {name: [] for name in LAYOUTS}
+    inference: dict[str, list[Seconds]] = {name: [] for name in LAYOUTS}
+    for number in range(rounds + 1):
+        order = np.random.default_rng(number).permutation(len(corpus.dialogues))[:SAMPLE]
+        batches = [[corpus.dialogues[index] for index in part] for part in np.split(order, SAMPLE // size)]
+        for name, spare in LAYOUTS.items():
+            trainer.raw_model.train().spare = spare
+            trained = timed(lambda batches=batches: [trainer.step(batch) for batch in batches])  # type: ignore[misc]
+            predicted = timed(lambda batches=batches: _infer(trainer.raw_model, batches))  # type: ignore[misc]
+            if number:  # the first call of anything is slower
+                steps[name].append(Seconds(*(1e3 * seconds / len(batches) for seconds in trained)))
+                inference[name].append(Seconds(*(1e3 * seconds / len(batches) for seconds in predicted)))
+    return steps, inference
+
+
+@torch.inference_mode()
+def _infer(model: EmotionModel, batches: list[list[Dialogue]]) -> None:
+    model.eval()
+    for dialogues in batches:
+        batch = collate(dialogues).to(model.device)
+        model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers).logits.cpu()
+
+
 def training_memory(name: str, device: Device, precision: Precision) -> int:
     """Measure bytes that two training steps need beyond the loaded corpus; call it in a fresh process.
 
@@ -169,7 +235,7 @@ def training_memory(name: str, device: Device, precision: Precision) -> int:
     corpus = make_corpus()
     with tempfile.TemporaryDirectory() as folder:
         before = psutil.Process().memory_info().rss
-        trainer = make_trainer(name, corpus, Path(folder), device, precision)
+        trainer = make_trainer(MODELS[name], corpus, Path(folder), device, precision)
         trainer.raw_model.train()
         for dialogues in list(trainer.steps(1))[:2]:
             trainer.step(dialogues)
@@ -219,22 +285,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of every model")
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where the models run")
     parser.add_argument("--mixed_precision", choices=get_args(Precision), default="no", help="of training")
+    parser.add_argument("--table", choices=("all", "packing"), default="all", help="packing: the second table alone")
     options = parser.parse_args()
     rounds, device, precision = options.rounds, options.device, options.mixed_precision
     load = os.getloadavg()[0]
     corpus = make_corpus()
-    with tempfile.TemporaryDirectory() as folder:
-        costs = measure(corpus, rounds, Path(folder), device, precision)
-    spawn = multiprocessing.get_context("spawn")
-    for name in MODELS:
-        with spawn.Pool(1) as pool:
-            costs[name] = replace(costs[name], memory=pool.apply(training_memory, (name, device, precision)))
     lengths = [len(dialogue) for dialogue in corpus.dialogues]
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
     print(
         f"{where}, mixed precision {precision}, torch {torch.__version__}, load before: {load:.1f}; "
         f"dialogues of {min(lengths)} to {max(lengths)} utterances; median of {rounds} rounds\n"
     )
+    with tempfile.TemporaryDirectory() as folder:
+        if options.table == "all":
+            print_models(corpus, rounds, Path(folder), device, precision)
+        print_packing(corpus, rounds, Path(folder), device, precision)
+
+
+def print_models(corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision) -> None:
+    """Measure every model, and print the first table."""
+    costs = measure(corpus, rounds, folder, device, precision)
+    spawn = multiprocessing.get_context("spawn")
+    for name in MODELS:
+        with spawn.Pool(1) as pool:
+            costs[name] = replace(costs[name], memory=pool.apply(training_memory, (name, device, precision)))
     print_table(costs)
 
 

@@ -82,7 +82,7 @@ def configuration() -> str:
 def _command(stage: str) -> str:
     if stage in CONFIGURED:
         return "\n\n".join(_tables(CONFIGURED[stage]))
-    if stage in ("prepare", "features", "train", "evaluate", "crossval"):
+    if stage in ("prepare", "features", "train", "evaluate", "crossval", "search"):
         return "Takes `--config FILE.yaml` and every field of the [configuration](configuration.md)."
     texts = [_help(stage), *(_help(stage, action) for action in ACTIONS.get(stage, []))]
     return "\n\n".join(f"```text\n{text}\n```" for text in texts)

@@ -1,7 +1,7 @@
 """What the models share: inputs, outputs, loss, and a checkpoint that loads in full or not at all."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -14,11 +14,14 @@ from lpgnet.model.configuration import EmotionConfig, read_config, write_config
 from lpgnet.model.distillation import IGNORED_LABEL, LossTerms, loss_counts, self_distillation
 from lpgnet.model.errors import ModelError
 from lpgnet.model.layers import InputMix
+from lpgnet.model.packing import Layout, lay_out
 from lpgnet.model.ratings import RatingTerms, normalize_ratings, rating_terms, restore_units
 from lpgnet.model.weights import read_weights, write_weights
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+# Of `lay_out`, by type of device; elsewhere all dialogues are one group, as in a padded batch.
+SPARE = {"cpu": 0.1}
 
 
 @dataclass(kw_only=True)
@@ -46,6 +49,22 @@ class EmotionOutput:
     modality_gates: dict[str, Tensor] | None = None
     path_gates: dict[str, Tensor] | None = None
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "EmotionOutput":
+        """Apply a change to what is given for every utterance."""
+
+        def all_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(values) for name, values in tensors.items()}
+
+        return replace(
+            self,
+            logits=change(self.logits),
+            branch_logits=all_of(self.branch_logits),
+            modality_weights=all_of(self.modality_weights),
+            dimensions=all_of(self.dimensions),
+            modality_gates=None if self.modality_gates is None else all_of(self.modality_gates),
+            path_gates=None if self.path_gates is None else all_of(self.path_gates),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
@@ -66,6 +85,38 @@ class Targets:
         """Whether there is any."""
         return self.labels is not None or self.votes is not None or bool(self.ratings)
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Targets":
+        """Apply a change to every tensor."""
+        return Targets(
+            labels=None if self.labels is None else change(self.labels),
+            votes=None if self.votes is None else change(self.votes),
+            ratings={name: change(values) for name, values in (self.ratings or {}).items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """A batch of dialogues as the models compute on it: T turns in one row.
+
+    Attributes:
+        layout: where its turns lie in the row.
+        inputs: (1, T, D_m) by modality, standardized and mixed, zero where an utterance lacks it.
+        present: (1, T) bool by modality, true where the utterance has it.
+        mask: (1, T) bool, true for a real utterance.
+        targets: (1, T, ...), what is learned.
+    """
+
+    layout: Layout
+    inputs: dict[str, Tensor]
+    present: dict[str, Tensor]
+    mask: Tensor
+    targets: Targets
+
+    @property
+    def real(self) -> Tensor:
+        """`present` of all modalities, (M, 1, T)."""
+        return torch.stack(list(self.present.values()))
+
 
 class EmotionModel(nn.Module, PyTorchModelHubMixin):
     """Base of the models: one call, one loss, one checkpoint layout.
@@ -77,6 +128,8 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
     config_class: type[EmotionConfig]
     config: EmotionConfig
     mixes: nn.ModuleDict
+    # Of `lay_out`; None: what is fastest on the device. For tests and benchmarks, 1 is padding.
+    spare: float | None = None
 
     def __init__(self, config: EmotionConfig | None = None) -> None:
         super().__init__()
@@ -124,6 +177,11 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         # The deviation of a constant is rounding noise, not always 0.
         mix.std.copy_(torch.where(std > 1e-6 * mean.abs(), std, 1.0))
 
+    def statistics(self, modality: str) -> tuple[Tensor, Tensor]:
+        """The mean and the standard deviation (K, D) that a modality's embeddings are standardized with, on the CPU."""
+        mix = self._mix(modality)
+        return mix.mean.cpu(), mix.std.cpu()
+
     def distances(self, modality: str, values: Tensor) -> Tensor:
         """How far embeddings lie from those that `standardize_` was given the statistics of.
 
@@ -146,28 +204,52 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         """Count what each loss term of a batch is divided by, (terms,), without running the model."""
         return loss_counts(labels, mask, masks, self.branch_names, self.config, votes=votes)
 
+    @property
+    def reach(self) -> int:
+        """How many turns before or after a turn its local encoding looks at; attention looks at all."""
+        return 0
+
+    def pack(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], mask: Tensor, targets: Targets) -> Packed:
+        """Step 0, and the dialogues end to end in one row.
+
+        Args:
+            inputs, masks, mask: as the models take them.
+            targets: what is learned.
+        """
+        spare = SPARE.get(mask.device.type, 1.0) if self.spare is None else self.spare
+        layout = lay_out(mask, gap=self.reach, spare=spare)
+        present = {name: layout.pack(real) & layout.filled for name, real in self.present(inputs, masks, mask).items()}
+        return Packed(
+            layout=layout,
+            inputs=self.mix_inputs(inputs, present, layout),
+            present=present,
+            mask=layout.pack(mask) & layout.filled,
+            targets=targets.map(layout.pack),
+        )
+
     def present(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """Which utterances have which modality of the model, (B, L) bool; none if the batch lacks it."""
         nowhere = torch.zeros_like(mask)
         return {m: masks[m] & mask if m in inputs else nowhere for m in self.config.modality_names}
 
-    def mix_inputs(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Step 0 for every modality: (B, L, D_m), zero where the utterance lacks it."""
+    def mix_inputs(
+        self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor], layout: Layout
+    ) -> dict[str, Tensor]:
+        """Step 0 for every modality: (1, T, D_m), zero where the utterance lacks it."""
         mixed = {}
         for name, real in present.items():
-            values = inputs[name] if name in inputs else self._absent(name, real)
+            values = inputs[name] if name in inputs else self._absent(name, layout)
             self._check_shape(name, values)
-            mixed[name] = self._mix(name)(values).masked_fill(~real[..., None], 0.0)
+            rows = self._mix(name)(values.flatten(0, 1), layout.sources)[None]
+            mixed[name] = rows.masked_fill(~real[..., None], 0.0)
         return mixed
 
     def output(
         self,
+        packed: Packed,
         logits: Tensor,
         branch_logits: dict[str, Tensor],
         rated: Tensor | None,
-        targets: Targets,
-        mask: Tensor,
-        present: Mapping[str, Tensor],
         *,
         hidden: Tensor,
         **gates: dict[str, Tensor],
@@ -175,18 +257,18 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         """Collect the output, with the loss when there are targets.
 
         Args:
-            logits, branch_logits: of the fused head and of the branch heads.
-            rated: (H, B, L, R), of the heads for the dimensions.
-            targets: what is learned.
-            mask, present: (B, L) bool, of real utterances, and of those that have a modality.
-            hidden: (B, L, d), what the fused head is given.
-            gates: further fields of the output.
+            packed: what `pack` made.
+            logits, branch_logits: (1, T, C) of the fused head and of the branch heads.
+            rated: (H, 1, T, R), of the heads for the dimensions.
+            hidden: (1, T, d), what the fused head is given.
+            gates: further fields of the output, in the row too.
         """
-        output = EmotionOutput(logits=logits, branch_logits=branch_logits, **gates)  # type: ignore[arg-type]
+        row = EmotionOutput(logits=logits, branch_logits=branch_logits, **gates)  # type: ignore[arg-type]
         if rated is not None:
-            output.dimensions = restore_units(rated[0], self.config.rated)
-        if targets:
-            output.loss_terms = self._loss_terms(output, hidden, rated, targets, mask, present)
+            row.dimensions = restore_units(rated[0], self.config.rated)
+        output = row.map(packed.layout.unpack)
+        if packed.targets:
+            output.loss_terms = self._loss_terms(row, hidden, rated, packed.targets, packed.mask, packed.present)
             output.loss = output.loss_terms.normalize()
         return output
 
@@ -278,9 +360,9 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
     def _mix(self, name: str) -> InputMix:
         return cast(InputMix, self.mixes[name])
 
-    def _absent(self, name: str, real: Tensor) -> Tensor:
-        layers, width = self.config.input_sizes[name]
-        return self._mix(name).mean.new_zeros(*real.shape, layers, width)
+    def _absent(self, name: str, layout: Layout) -> Tensor:
+        """Zeros (B, L, K_m, D_m), which take no memory."""
+        return self._mix(name).mean.new_zeros(1).expand(*layout.places.shape, *self.config.input_sizes[name])
 
     def _check_shape(self, name: str, values: Tensor) -> None:
         expected = self.config.input_sizes[name]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lpgnet.model.base import EmotionModel, EmotionOutput, Targets
 from lpgnet.model.configuration import ConcatConfig
-from lpgnet.model.layers import initialize
+from lpgnet.model.layers import Dropout, initialize
 from lpgnet.model.ratings import RatingHeads
 
 
@@ -25,7 +25,7 @@ class ConcatForEmotionRecognition(EmotionModel):
         super().__init__(config)
         config = self.config
         width = sum(config.input_sizes[m][1] for m in config.modality_names)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fused_head = nn.Linear(width, config.num_classes)
         self.apply(initialize)
         self.rating_heads = RatingHeads(width, 0, len(config.dimensions)) if config.dimensions else None
@@ -55,8 +55,7 @@ class ConcatForEmotionRecognition(EmotionModel):
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
         """
-        present = self.present(inputs, masks, mask)
-        joined = self.dropout(torch.cat(list(self.mix_inputs(inputs, present).values()), dim=-1))  # (B, L, sum of D_m)
-        rated = None if self.rating_heads is None else self.rating_heads(joined)  # (1, B, L, R)
-        targets = Targets(labels=labels, votes=votes, ratings=ratings)
-        return self.output(self.fused_head(joined), {}, rated, targets, mask, present, hidden=joined)
+        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))
+        joined = self.dropout(torch.cat(list(packed.inputs.values()), dim=-1))  # (1, T, sum of D_m)
+        rated = None if self.rating_heads is None else self.rating_heads(joined)  # (1, 1, T, R)
+        return self.output(packed, self.fused_head(joined), {}, rated, hidden=joined)

@@ -43,9 +43,12 @@ MOST_CLASSES = 1024
 # Turns: few dialogues have more.
 LONGEST_CONTEXT = 1000
 MOST_SPEAKERS = 1024
+MOST_LOCAL_LAYERS = 16
+CONTEXT_NORMS = ("batch", "layer")
 # Four hours, in seconds.
 LONGEST_UTTERANCE = 14_400
 AUDIO_TRIMS = ("none", "speech")
+GROUPS = ("corpus", "session", "speaker", "dialogue")
 MOST_DIMENSIONS = 16
 # Scales go to 7 or 100.
 FARTHEST_RATING = 1e9
@@ -88,6 +91,7 @@ Width = Annotated[int, _up_to(LARGEST_WIDTH)]
 Turns = Annotated[int, _up_to(LONGEST_CONTEXT, least=0)]
 KernelSize = Annotated[int, _up_to(LONGEST_CONTEXT)]
 Speakers = Annotated[int, _up_to(MOST_SPEAKERS)]
+LocalLayers = Annotated[int, _up_to(MOST_LOCAL_LAYERS)]
 Probability = Annotated[float, Range(needs="a number from 0 up to, not including, 1", least=0, below=1)]
 Seconds = Annotated[float, Range(needs=f"a number from 0 to {LONGEST_UTTERANCE}", least=0, most=LONGEST_UTTERANCE)]
 Weight = Annotated[float, Range(needs="a number of at least 0", least=0)]
@@ -149,6 +153,8 @@ class EmotionConfig(LossConfig):
     Attributes:
         input_sizes: number of layers and width of each modality's embedding, `{"text": [K, D], ...}`.
         modalities: those that the model uses, in the order of its parameters; null: all of them.
+        standardise: corpus, or session, speaker or dialogue where whoever feeds the model first standardizes each
+            embedding by all turns of the same one, so that a result depends on all of them.
         dropout: probability of every dropout.
         dimensions: what is predicted on a scale beside the emotions: some of valence, arousal and dominance.
         ranges: the lowest and the highest rating of each of them in the corpus that the model was trained on.
@@ -169,6 +175,7 @@ class EmotionConfig(LossConfig):
 
     input_sizes: dict[str, list[Width]] = field(default_factory=lambda: {"text": [1, 768], "audio": [1, 768]})
     modalities: list[str] | None = None
+    standardise: str = "corpus"
     dropout: Probability = 0.5
     dimensions: list[str] = field(default_factory=list)
     ranges: dict[str, list[float]] = field(default_factory=dict)
@@ -206,6 +213,8 @@ class EmotionConfig(LossConfig):
         for name in names:
             _require(name in sizes, f"modality {shown(name)} has no input_sizes: give [layers, width] for it")
             _require(name.isidentifier(), f"modality {shown(name)} cannot name a part of a model: choose another name")
+        by = self.standardise
+        _require(by in GROUPS, f"standardise is {shown(by)}: give one of {', '.join(GROUPS)}")
 
     def _check_classes(self) -> None:
         # A key of a JSON object is a string.
@@ -275,14 +284,21 @@ class EmotionConfig(LossConfig):
 
 @dataclass(kw_only=True)
 class LPGNetConfig(EmotionConfig):
-    """LPGNet and its ablations.
+    """LPGNet, its ablations and its variants.
 
     Attributes:
         hidden_size: d, the width after the convolution.
         num_attention_heads: h; it divides `hidden_size`.
         kernel_size: utterances that the local encoding sees, this one included.
+        local_layers: layers of the local encoding; those after the first are residual convolutions over 3 utterances.
+        voice_neighbours: the local encoding also sees the turn before and after of the same voice and of another one,
+            where speakers are told; who they are is never known.
         causal: no result depends on a later utterance of the dialogue.
         distance_bias: take a learned non-negative slope times the distance in turns off each attention score.
+        speaker_turn_bias: add a learned number to each attention score between turns of the same voice, and another
+            one between those of two, where speakers are told.
+        context_norm: what normalizes the attended context, batch (over the utterances of a step) or layer (each
+            utterance by itself).
         intra_modal, cross_modal: keep the paths within, and between, the modalities.
         path_gate: gate 1; without it G = H.
         modality_gate: gate 2; without it the present modalities weigh the same.
@@ -294,8 +310,12 @@ class LPGNetConfig(EmotionConfig):
     hidden_size: HiddenSize = 256
     num_attention_heads: HiddenSize = 4
     kernel_size: KernelSize = 3
+    local_layers: LocalLayers = 1
+    voice_neighbours: bool = False
     causal: bool = False
     distance_bias: bool = False
+    speaker_turn_bias: bool = False
+    context_norm: str = "batch"
     intra_modal: bool = True
     cross_modal: bool = True
     path_gate: bool = True
@@ -309,6 +329,12 @@ class LPGNetConfig(EmotionConfig):
         _require(
             bool(self.paths),
             "no path is left: set intra_modal to true, or cross_modal with two modalities or more",
+        )
+        norm = self.context_norm
+        _require(norm in CONTEXT_NORMS, f"context_norm is {shown(norm)}: give one of {', '.join(CONTEXT_NORMS)}")
+        _require(
+            not self.causal or self.standardise == "corpus",
+            f"standardise is {self.standardise}, which needs later turns too: set it to corpus, or causal to false",
         )
 
     @property

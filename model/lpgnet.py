@@ -9,7 +9,7 @@ are chosen here. The numbers in the comments are the steps of the model, which d
 
 Shapes: B dialogues of up to L utterances, M modalities, P paths (query <- source; four with text and audio),
 S paths per query, h heads, width d, C classes. Paths and modalities are leading axes, so that a step is one
-operation for all of them.
+operation for all of them. Inside, the dialogues lie end to end in one row of T turns (packing.py): (1, T) for (B, L).
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Targets, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
-from lpgnet.model.layers import MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
+from lpgnet.model.layers import Dropout, MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
+from lpgnet.model.neighbors import VoiceNeighbors, neighbors, voices
+from lpgnet.model.packing import Layout
 from lpgnet.model.ratings import RatingHeads
+
+# Utterances that a further local layer sees, this one included.
+LOCAL_REACH = 3
+# Share of the dialogues whose speakers are hidden in training, so that a model can do without them.
+HIDDEN_SPEAKERS = 0.1
 
 
 def attend(
@@ -34,6 +41,8 @@ def attend(
     heads: int,
     causal: bool = False,
     slopes: Tensor | None = None,
+    voice_bias: Tensor | None = None,
+    speakers: Tensor | None = None,
 ) -> Tensor:
     """Attention of every path in one call; a query that has no key left gets a zero context.
 
@@ -43,6 +52,8 @@ def attend(
         heads: h.
         causal: whether a query sees no later key.
         slopes: (P, h), taken off the scores per turn of distance; or None.
+        voice_bias: (P, h, 2), added to the scores of turns of the same voice, and of two voices; or None.
+        speakers: (B, L), negative where the speaker is not told, for `voice_bias`.
 
     Returns:
         (P, B, L, d).
@@ -54,8 +65,11 @@ def attend(
     has_key = allowed.any(-1, keepdim=True)  # (P, B, 1, 1 or L, 1)
     # A softmax over no key is NaN, its gradient too: such a query looks at everything and is zeroed below.
     mask = allowed | ~has_key
-    if slopes is not None:
-        mask = _distance_bias(slopes, length)[:, None].to(queries.dtype).masked_fill(~mask, -torch.inf)
+    biases = [] if slopes is None else [_distance_bias(slopes, length)[:, None]]  # (P, 1, h, L, L)
+    if voice_bias is not None and speakers is not None:
+        biases.append(_voice_bias(voice_bias, speakers))  # (P, B, h, L, L)
+    if biases:
+        mask = sum(biases[1:], biases[0]).to(queries.dtype).masked_fill(~mask, -torch.inf)
 
     def split(x: Tensor) -> Tensor:
         by_head: Tensor = x.unflatten(-1, (heads, -1))  # (P, B, L, h, d / h)
@@ -66,10 +80,41 @@ def attend(
     return context.transpose(2, 3).flatten(-2)  # (P, B, L, d)
 
 
+def attend_in_dialogues(
+    layout: Layout,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    key_mask: Tensor,
+    *,
+    speakers: Tensor | None = None,
+    **settings: Any,
+) -> Tensor:
+    """`attend` within each dialogue of a row, a group of dialogues at once: (P, 1, T, d) -> the same.
+
+    Args:
+        layout: of the row.
+        queries, keys, values: (P, 1, T, d).
+        key_mask: (P, 1, T) bool.
+        speakers: (1, T).
+        settings: of `attend`.
+    """
+    parts = zip(*(layout.split(x) for x in (queries, keys, values, key_mask)), strict=True)
+    voices = [None] * len(layout.groups) if speakers is None else [part[0] for part in layout.split(speakers[None])]
+    return layout.join([attend(*part, speakers=who, **settings) for part, who in zip(parts, voices, strict=True)])
+
+
 def _distance_bias(slopes: Tensor, length: int) -> Tensor:
     """Minus slope times distance in turns, (P, h) -> (P, h, L, L)."""
     turns = torch.arange(length, device=slopes.device)
     return -slopes[..., None, None] * (turns[:, None] - turns).abs()
+
+
+def _voice_bias(bias: Tensor, speakers: Tensor) -> Tensor:
+    """The biases of turns of the same voice and of two voices, (P, h, 2) and (B, L) -> (P, B, h, L, L)."""
+    same, other = voices(speakers, torch.ones_like(speakers, dtype=torch.bool))
+    of_same, of_other = bias[:, None, ..., None, None].unbind(3)  # (P, 1, h, 1, 1)
+    return of_same * same[:, None] + of_other * other[:, None]
 
 
 def fuse(refined: Tensor, scores: Tensor | None, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +161,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         self.key_value = StackedLinear(projections, d, 2 * d)
         self.raw_slopes = _raw_slopes(paths, config.num_attention_heads) if config.distance_bias else None
         self.context = StackedLinear(paths, d, d)
-        self.context_norm = MaskedBatchNorm(paths, d)
+        self.context_norm = MaskedBatchNorm(paths, d) if config.context_norm == "batch" else StackedLayerNorm(paths, d)
         self.feed_norm = StackedLayerNorm(paths, d)
         self.feed_in = StackedLinear(paths, d, d)
         self.feed_out = StackedLinear(paths, d, d)
@@ -124,12 +169,20 @@ class LPGNetForEmotionRecognition(EmotionModel):
         self.refine = StackedLinear(modalities, paths // modalities * d, d)
         gated = config.modality_gate and modalities > 1
         self.modality_gate = nn.Linear(d, d, bias=False) if gated else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # Before the heads are there, so that a seed gives the weights that it gave in version 0.1.0.
         self.apply(initialize)
         self.fused_head = nn.Linear(d, classes).apply(initialize)
         self.branch_heads = StackedLinear(modalities, d, classes).apply(initialize)
         self.rating_heads = RatingHeads(d, modalities, len(config.dimensions)) if config.dimensions else None
+        # Last, so that a seed gives the other weights as it does without them.
+        self.further_local = nn.ModuleList(
+            StackedLinear(modalities, LOCAL_REACH * d, d) for _ in range(config.local_layers - 1)
+        ).apply(initialize)
+        widths = {m: sizes[m][1] for m in names}
+        self.neighbors = VoiceNeighbors(widths, d).apply(initialize) if config.voice_neighbours else None
+        biases = torch.zeros(paths, config.num_attention_heads, 2)
+        self.voice_bias = nn.Parameter(biases) if config.speaker_turn_bias else None
         self.register_load_state_dict_pre_hook(_rename_old_weights)  # type: ignore[no-untyped-call]
 
     def forward(
@@ -151,7 +204,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
             masks: (B, L) bool by modality, true where the utterance has it.
             mask: (B, L) bool, true for a real utterance.
             labels: (B, L) class numbers, -100 where there is none; with any target the output has a loss.
-            speakers: ignored: LPGNet knows no speakers.
+            speakers: (B, L), any number per voice of a dialogue, negative where the speaker is not told; None: nowhere.
+                Only `voice_neighbours` and `speaker_turn_bias` look at them, and at nothing but which are equal.
             return_gates: whether the output has both gates in full.
             votes: (B, L, C), shares of the raters' votes, learned instead of the label; zeros where there are none.
             ratings: (B, L) by dimension, in the units of `config.ranges`, NaN where there is none.
@@ -159,38 +213,71 @@ class LPGNetForEmotionRecognition(EmotionModel):
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
         """
-        present = self.present(inputs, masks, mask)
-        real = torch.stack(list(present.values()))  # (M, B, L)
-        mixed = self.mix_inputs(inputs, present)  # 0, (B, L, D_m) by modality
-        local = self._encode(mixed, real)  # 1, (M, B, L, d)
-        context = self._attend(local, real)  # 2 and 3, (P, B, L, d)
-        enhanced = self._enhance(local[self.path_query], context, real[self.path_query])  # 4, (P, B, L, d)
-        gates, refined = self._refine(enhanced)  # 5, (P, B, L, d) and (M, B, L, d)
+        speakers = self.told(speakers, mask)  # (B, L)
+        places = None if self.neighbors is None else neighbors(speakers, mask, causal=self.config.causal)
+        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))  # 0
+        layout, real = packed.layout, packed.real  # (M, 1, T)
+        local = self._encode(packed, None if places is None else layout.pack_places(places))  # 1, (M, 1, T, d)
+        context = self._attend(layout, local, real, layout.pack(speakers))  # 2 and 3, (P, 1, T, d)
+        enhanced = self._enhance(local[self.path_query], context, real[self.path_query])  # 4, (P, 1, T, d)
+        gates, refined = self._refine(enhanced)  # 5, (P, 1, T, d) and (M, 1, T, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
-        fused, alpha = fuse(refined, scores, real)  # 6, (B, L, d) and (M, B, L, d)
-        logits, branches, rated = self._classify(fused, refined)  # 7, (B, L, C), (M, B, L, C), (1 + M, B, L, R)
-        targets = Targets(labels=labels, votes=votes, ratings=ratings)
+        fused, alpha = fuse(refined, scores, real)  # 6, (1, T, d) and (M, 1, T, d)
+        logits, branches, rated = self._classify(fused, refined)  # 7, (1, T, C), (M, 1, T, C), (1 + M, 1, T, R)
         names = self.config.modality_names
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
         branch_logits = by_name(names, branches)
-        return self.output(logits, branch_logits, rated, targets, mask, present, hidden=fused, **described)  # 8
+        return self.output(packed, logits, branch_logits, rated, hidden=fused, **described)  # 8
 
-    def _encode(self, mixed: Mapping[str, Tensor], real: Tensor) -> Tensor:
-        """1. X_m = Dropout(Conv1d_k(U_m)); what is padded or missing is zero before and after."""
-        reach = self.config.kernel_size - 1
-        left = reach if self.config.causal else reach // 2
-        encoded = []
-        for name, values in mixed.items():
-            padded = F.pad(values.transpose(1, 2), (left, reach - left))  # (B, D_m, L + k - 1)
-            encoded.append(self.local[name](padded).transpose(1, 2))  # (B, L, d)
-        local: Tensor = self.dropout(torch.stack(encoded))
-        return local.masked_fill(~real[..., None], 0.0)
+    @property
+    def reach(self) -> int:
+        """How many turns before or after a turn the widest convolution looks at."""
+        widest = max(self.config.kernel_size, LOCAL_REACH if len(self.further_local) else 1)
+        return max(self._around(widest))
 
-    def _attend(self, local: Tensor, real: Tensor) -> Tensor:
-        """2 and 3. Every path's attention: (M, B, L, d) -> (P, B, L, d)."""
+    def told(self, speakers: Tensor | None, mask: Tensor) -> Tensor:
+        """The speakers, -1 where they are not told; in training those of some dialogues are hidden."""
+        if speakers is None or (self.neighbors is None and self.voice_bias is None):
+            return torch.full(mask.shape, -1, device=mask.device)
+        told = mask & (speakers >= 0)
+        if self.training:
+            told = told & (torch.rand(len(mask), 1, device=mask.device) >= HIDDEN_SPEAKERS)
+        return speakers.masked_fill(~told, -1)
+
+    def _encode(self, packed: Packed, places: Tensor | None) -> Tensor:
+        """1. X_m = Dropout(Conv1d_k(U_m)), and its variants; the empty and the missing are zero around every layer.
+
+        Args:
+            packed: with U_m, (1, T, D_m) by modality.
+            places: of the neighbors of each turn, (1, T, 4), for `voice_neighbours`.
+        """
+        real, encoded = packed.real, []
+        for name, values in packed.inputs.items():
+            padded = F.pad(values.transpose(1, 2), self._around(self.config.kernel_size))  # (1, D_m, T + k - 1)
+            encoded.append(self.local[name](padded).transpose(1, 2))  # (1, T, d)
+        local: Tensor = torch.stack(encoded)
+        if self.neighbors is not None:
+            local = local + self.neighbors(packed.inputs, real, places)
+        local = self.dropout(local).masked_fill(~real[..., None], 0.0)
+        for layer in self.further_local:
+            # Without a shift of its own, so that zero stays zero.
+            normed = F.layer_norm(local, local.shape[-1:])
+            windows = F.pad(normed, (0, 0, *self._around(LOCAL_REACH))).unfold(2, LOCAL_REACH, 1)  # (M, 1, T, d, 3)
+            further = self.dropout(F.gelu(layer(windows.flatten(-2))))
+            local = (local + further).masked_fill(~real[..., None], 0.0)
+        return local
+
+    def _around(self, reach: int) -> tuple[int, int]:
+        """How many turns before the first and after the last a convolution over `reach` turns needs."""
+        left = reach - 1 if self.config.causal else (reach - 1) // 2
+        return left, reach - 1 - left
+
+    def _attend(self, layout: Layout, local: Tensor, real: Tensor, speakers: Tensor) -> Tensor:
+        """2 and 3. Every path's attention: (M, 1, T, d) -> (P, 1, T, d)."""
         queries = self._project(self.query, local, self.path_query)
         keys, values = self._project(self.key_value, local, self.path_source).chunk(2, dim=-1)
-        return attend(
+        return attend_in_dialogues(
+            layout,
             queries,
             keys,
             values,
@@ -198,6 +285,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
             heads=self.config.num_attention_heads,
             causal=self.config.causal,
             slopes=None if self.raw_slopes is None else F.softplus(self.raw_slopes),
+            voice_bias=self.voice_bias,
+            speakers=speakers,
         )
 
     def _project(self, layer: StackedLinear, local: Tensor, modality_of_path: list[int]) -> Tensor:
@@ -207,7 +296,9 @@ class LPGNetForEmotionRecognition(EmotionModel):
 
     def _enhance(self, local: Tensor, context: Tensor, real: Tensor) -> Tensor:
         """4. Z = X_q + Dropout(LeakyReLU(BatchNorm(Conv1x1(context)))), H = Z + FFN(LayerNorm(Z))."""
-        normed = self.context_norm(self.context(context), real)
+        projected = self.context(context)
+        by_batch = isinstance(self.context_norm, MaskedBatchNorm)
+        normed = self.context_norm(projected, real) if by_batch else self.context_norm(projected)
         z = local + self.dropout(F.leaky_relu(normed))
         enhanced: Tensor = z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z))))
         return enhanced
@@ -216,8 +307,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
         """5. G = sigmoid(W H) * H per path, H_m = W_m [G of the paths into m] + b."""
         gates = torch.ones_like(enhanced) if self.path_gate is None else self.path_gate(enhanced).sigmoid()
         modalities = len(self.mixes)
-        grouped = (gates * enhanced).unflatten(0, (modalities, -1))  # (M, S, B, L, d)
-        joined = grouped.movedim(1, 3).flatten(-2)  # (M, B, L, S * d)
+        grouped = (gates * enhanced).unflatten(0, (modalities, -1))  # (M, S, 1, T, d)
+        joined = grouped.movedim(1, 3).flatten(-2)  # (M, 1, T, S * d)
         return gates, self.refine(joined)
 
     def _classify(self, fused: Tensor, refined: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

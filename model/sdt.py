@@ -1,8 +1,8 @@
 """SDT (Ma et al., IEEE TMM 2024, arXiv 2310.20494), LPGNet's parent and the baseline to beat, as published.
 
 Same inputs, outputs and checkpoint as LPGNet. An utterance that lacks a modality is handled as in LPGNet, since
-SDT's authors had none. Shapes: B dialogues of up to L utterances, M modalities, P = M * M paths, width d, C
-classes.
+SDT's authors had none. Shapes: B dialogues of up to L utterances, in one row of T turns inside (packing.py), M
+modalities, P = M * M paths, width d, C classes.
 """
 
 import math
@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Targets, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import SDTConfig
-from lpgnet.model.layers import StackedLayerNorm, StackedLinear, initialize
-from lpgnet.model.lpgnet import attend, fuse
+from lpgnet.model.layers import Dropout, StackedLayerNorm, StackedLinear, initialize
+from lpgnet.model.lpgnet import attend_in_dialogues, fuse
+from lpgnet.model.packing import Layout
 from lpgnet.model.ratings import RatingHeads
 
 
@@ -27,7 +28,7 @@ def sinusoidal_positions(length: int, size: int, device: torch.device) -> Tensor
 
 
 class SpeakerEmbedding(nn.Module):
-    """A row per speaker and a zero row for who has none: padding, and speakers beyond the table."""
+    """A row per speaker and a zero row for who has none: padding, speakers not told, and those beyond the table."""
 
     def __init__(self, speakers: int, size: int) -> None:
         super().__init__()
@@ -60,11 +61,12 @@ class PathEncoders(nn.Module):
         # Each of the authors' layers owns it, the first skips it and there is no second: it counts as parameters
         # and never learns.
         self.skipped_norm = StackedLayerNorm(paths, d).requires_grad_(False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, queries: Tensor, sources: Tensor, key_mask: Tensor) -> Tensor:
-        """X_q and X_s (P, B, L, d) with the sources' mask (P, B, L) -> (P, B, L, d)."""
-        context = attend(self.query(queries), self.key(sources), self.value(sources), key_mask, heads=self.heads)
+    def forward(self, layout: Layout, queries: Tensor, sources: Tensor, key_mask: Tensor) -> Tensor:
+        """X_q and X_s (P, 1, T, d) with the sources' mask (P, 1, T) -> (P, 1, T, d)."""
+        projected = self.query(queries), self.key(sources), self.value(sources)
+        context = attend_in_dialogues(layout, *projected, key_mask, heads=self.heads)
         z = self.dropout(self.context(context)) + queries
         enhanced: Tensor = z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z)), approximate="tanh"))
         return enhanced
@@ -87,7 +89,7 @@ class SDTForEmotionRecognition(EmotionModel):
         self.path_gate = StackedLinear(len(config.paths), d, d, bias=False)
         self.refine = StackedLinear(len(names), len(names) * d, d)
         self.modality_gate = nn.Linear(d, d, bias=False) if len(names) > 1 else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fused_head = nn.Linear(d, config.num_classes)
         self.branch_heads = StackedLinear(len(names), d, config.num_classes)
         self.apply(initialize)
@@ -108,35 +110,34 @@ class SDTForEmotionRecognition(EmotionModel):
 
         Args:
             inputs, masks, mask, labels, return_gates, votes, ratings: as in `LPGNetForEmotionRecognition.forward`.
-            speakers: (B, L), numbered by first appearance in the dialogue. Those beyond the table, and all of them
-                when None, are unknown and have no speaker embedding.
+            speakers: (B, L), numbered by first appearance in the dialogue, negative where the speaker is not told. Such
+                speakers, those beyond the table, and all when None, are unknown and have no speaker embedding.
 
         Raises:
             ModelError: an embedding has not the sizes in the configuration.
         """
-        present = self.present(inputs, masks, mask)
-        real = torch.stack(list(present.values()))  # (M, B, L)
-        local = self._encode(self.mix_inputs(inputs, present), real, speakers, mask)  # (M, B, L, d)
-        key_mask = real[self.path_source]
-        enhanced = self.encoders(local[self.path_query], local[self.path_source], key_mask)  # (P, B, L, d)
+        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))
+        real = packed.real  # (M, 1, T)
+        local = self._encode(packed, None if speakers is None else packed.layout.pack(speakers))  # (M, 1, T, d)
+        queries, sources = local[self.path_query], local[self.path_source]  # (P, 1, T, d)
+        enhanced = self.encoders(packed.layout, queries, sources, real[self.path_source])  # (P, 1, T, d)
         gates = self.path_gate(enhanced).sigmoid()
-        grouped = (gates * enhanced).unflatten(0, (len(present), -1))  # (M, M, B, L, d)
-        refined = self.refine(grouped.movedim(1, 3).flatten(-2))  # (M, B, L, d)
+        grouped = (gates * enhanced).unflatten(0, (len(local), -1))  # (M, M, 1, T, d)
+        refined = self.refine(grouped.movedim(1, 3).flatten(-2))  # (M, 1, T, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
-        fused, alpha = fuse(refined, scores, real)  # (B, L, d) and (M, B, L, d)
+        fused, alpha = fuse(refined, scores, real)  # (1, T, d) and (M, 1, T, d)
         hidden = self.dropout(refined.relu())
-        branches = by_name(self.config.modality_names, self.branch_heads(hidden))  # (B, L, C) by modality
-        rated = None if self.rating_heads is None else self.rating_heads(fused, hidden)  # (1 + M, B, L, R)
-        targets = Targets(labels=labels, votes=votes, ratings=ratings)
+        branches = by_name(self.config.modality_names, self.branch_heads(hidden))  # (1, T, C) by modality
+        rated = None if self.rating_heads is None else self.rating_heads(fused, hidden)  # (1 + M, 1, T, R)
         described = describe_gates(list(branches), self.config.paths, alpha, gates, in_full=return_gates)
-        logits = self.fused_head(fused)
-        return self.output(logits, branches, rated, targets, mask, present, hidden=fused, **described)
+        return self.output(packed, self.fused_head(fused), branches, rated, hidden=fused, **described)
 
-    def _encode(self, mixed: Mapping[str, Tensor], real: Tensor, speakers: Tensor | None, mask: Tensor) -> Tensor:
-        """Project to d (a convolution of kernel 1), then add positions and speakers: (M, B, L, d)."""
-        local: Tensor = torch.stack([self.local[name](values) for name, values in mixed.items()])
-        local = local + sinusoidal_positions(local.shape[2], local.shape[3], local.device)
+    def _encode(self, packed: Packed, speakers: Tensor | None) -> Tensor:
+        """Project to d (a convolution of kernel 1), then add positions and speakers: (M, 1, T, d)."""
+        local: Tensor = torch.stack([self.local[name](values) for name, values in packed.inputs.items()])
+        positions = sinusoidal_positions(packed.layout.places.shape[1], local.shape[-1], local.device)
+        local = local + positions.index_select(0, packed.layout.positions)
         if self.speakers is not None:
-            local = local + self.speakers(speakers, mask)
+            local = local + self.speakers(speakers, packed.mask)
         local = self.dropout(local)
-        return local.masked_fill(~real[..., None], 0.0)
+        return local.masked_fill(~packed.real[..., None], 0.0)

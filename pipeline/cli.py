@@ -21,6 +21,7 @@ STAGES = {
     "train": "embeddings -> model",
     "evaluate": "metrics, intervals and plots of a trained model on its test split",
     "crossval": "a table of results: models x folds x seeds",
+    "search": "settings that score best on development data",
     "compare": "whether one of two runs, or rows of a table, is better",
     "predict": "new recordings -> emotion timelines",
     "serve": "a web page to drop recordings on",

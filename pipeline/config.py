@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
-from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.model_config import ModelConfig, ModelType
 from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.recordings.config import TurnsConfig
 from lpgnet.pipeline.recordings.diarizers import AUTO, resolve_diarizer
@@ -302,7 +303,7 @@ class CrossvalConfig:
         table: name of the table; its files go to work/NAME/TABLE, its runs to work/NAME/crossval
     """
 
-    models: list[Literal["lpgnet", "sdt", "concat", "text", "audio"]] = field(default_factory=lambda: ["lpgnet"])
+    models: list[ModelType] = field(default_factory=lambda: ["lpgnet"])
     presets: list[str] | None = None
     overlays: list[str] = field(default_factory=list)
     baseline: str | None = None
@@ -312,6 +313,35 @@ class CrossvalConfig:
     refit: bool = False
     workers: Count | None = None
     table: str = "crossval"
+
+
+@dataclass
+class SearchConfig:
+    """Which settings are searched, by their scores on the development dialogues alone.
+
+    Attributes:
+        space: by dotted key of model or training, such as training.learning_rate, a list of values or the ends of a
+            range, {low: 1e-4, high: 3e-3, log: true}; whole numbers may have a step
+        study: name of the search; its files go to work/NAME/search/STUDY, where it goes on another time
+        trials: settings to try, those of earlier times included (trials)
+        folds: all, or one for only the fold that splits.test names, whose test split then stays unseen
+        seeds: runs per trial and fold, with the seeds 0, 1, ... (seeds)
+        at_once: trials chosen before the first of them is measured, so that the workers have work; workers change no
+            result, this does (trials)
+        workers: runs in parallel; null means one per GPU, or one per CPU core
+        seed: random seed of what is tried
+        show_test: measure the best trial on the test split, which a study does once, and its report tells from then on
+    """
+
+    space: dict[str, Any] = field(default_factory=dict)
+    study: str = "default"
+    trials: Count = 30
+    folds: Literal["all", "one"] = "one"
+    seeds: Count = 2
+    at_once: Count = 4
+    workers: Count | None = None
+    seed: NonNegativeInt = 0
+    show_test: bool = False
 
 
 @dataclass
@@ -435,6 +465,7 @@ class Config:
         tune: how an encoder is tuned
         evaluation: how a trained model is measured
         crossval: which runs make up a table
+        search: which settings are searched
     """
 
     name: str = "experiment"
@@ -451,6 +482,7 @@ class Config:
     tune: TuneConfig = field(default_factory=TuneConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     crossval: CrossvalConfig = field(default_factory=CrossvalConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     @property
     def folder(self) -> Path:
@@ -527,7 +559,14 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
         raise UsageError(f"{shorten(paths) or 'command line'}: {error}") from None
     for path in paths:
         _find_encoders(config, beside=path.parent)
+    _expand_home(config)
     return config
+
+
+def _expand_home(config: DataclassInstance) -> None:
+    """Take `~` for the home folder where no shell did, as in a file."""
+    if isinstance(config, Config):
+        config.work, config.features.store = map(os.path.expanduser, (config.work, config.features.store))
 
 
 def _find_encoders(config: DataclassInstance, *, beside: Path) -> None:
@@ -737,10 +776,15 @@ def _check_ranges(section: DataclassInstance, prefix: str = "") -> None:
             _check_ranges(value, f"{key}.")
         for kind in (hint, *get_args(hint)):
             if value is not None and isinstance(kind, type) and issubclass(kind, int | float) and kind is not bool:
-                _check_number(kind, value, key)
+                check_number(kind, value, key)
 
 
-def _check_number(kind: type, value: object, key: str) -> None:
+def check_number(kind: type, value: object, key: str) -> None:
+    """Check a number against the range in its type.
+
+    Raises:
+        UsageError: names the key and the range.
+    """
     try:
         kind(value)
     except ValueError as error:

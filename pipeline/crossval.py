@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.common.console import progress_bar, show, show_table
+from lpgnet.pipeline.common.console import progress_bar, say, show, show_table
 from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.common.processes import current_launch, make_accelerator
 from lpgnet.pipeline.common.side_by_side import default_workers, one_thread, run_side_by_side
 from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.embeddings.fill_store import fill_store
-from lpgnet.pipeline.evaluation.analysis import Runs
+from lpgnet.pipeline.errors import counted
+from lpgnet.pipeline.evaluation.analysis import Runs, score
 from lpgnet.pipeline.evaluation.development import measure_development
+from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
 from lpgnet.pipeline.evaluation.table_results import RESULTS_FILE, TableResults, describe_table, read_runs
 from lpgnet.pipeline.evaluation.tables import (
     MEASURED_FILE,
     Job,
+    Row,
+    corpora_to_give,
     corpus_of,
+    forget_corpora,
     is_measured,
     make_jobs,
     make_rows,
@@ -30,11 +37,14 @@ from lpgnet.pipeline.evaluation.tables import (
     splits_of,
     stamp_of,
     table_folder,
+    take_corpora,
     with_tuned,
 )
+from lpgnet.pipeline.reports.cells import mean_and_deviation
 from lpgnet.pipeline.reports.crossval import tables, write_reports
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
-from lpgnet.pipeline.training.refit import refit_run, with_development
+from lpgnet.pipeline.training.refit import first_folder, refit_run, with_development
+from lpgnet.pipeline.training.runs import count_epochs
 from lpgnet.pipeline.training.trainer import train_run
 from lpgnet.pipeline.tuning.tuner import tune_encoder, tuned_folder, tuning_config
 
@@ -45,16 +55,16 @@ if TYPE_CHECKING:
     from lpgnet.pipeline.training.splits import Split
 
 
-Item = TypeVar("Item")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("crossval", arguments, Config)
+    forget_corpora()
     rows = make_rows(config, arguments)
     tune_folds(config)
     jobs = make_jobs(rows, runs_folder(config))
-    run_jobs([job for job in jobs if not is_measured(job)], config)
+    measured = [job for job in jobs if is_measured(job)]
+    rest = [job for job in jobs if job not in measured]
+    tell_rows(rows, jobs, chain(measured, run_jobs(rest, config)))
     if current_launch().is_main:
         results = describe_table(config, rows, jobs)
         folder = table_folder(config)
@@ -64,6 +74,23 @@ def main(arguments: Sequence[str]) -> int:
         print_table(results)
         show(f"report: {folder / 'report.html'}")
     return 0
+
+
+def tell_rows(rows: Sequence[Row], jobs: Sequence[Job], measured: Iterable[Job]) -> None:
+    """Print each row's scores as soon as the last of its runs is measured."""
+    left = {row.name: {job.folder for job in jobs if job.row == row.name} for row in rows}
+    for job in measured:
+        left[job.row].discard(job.folder)
+        if not left[job.row] and current_launch().is_main:
+            row = next(row for row in rows if row.name == job.row)
+            say(row_line(row, [job for job in jobs if job.row == row.name]))
+
+
+def row_line(row: Row, jobs: Sequence[Job]) -> str:
+    """Say what a row scores, without the intervals, which the table has."""
+    values = score(read_runs(jobs), row.config.classes, replace(row.config.evaluation, bootstrap=0))
+    scores = ", ".join(f"{title} {mean_and_deviation(values, name)}" for name, title in NAMES.items())
+    return f"{row.name}: {scores} ({counted(len(jobs), 'run')})"
 
 
 def rated_runs(results: TableResults, jobs: Sequence[Job]) -> dict[str, Runs]:
@@ -79,7 +106,8 @@ def tune_folds(config: Config) -> None:
         for modality in config.crossval.tune
         for split in splits_of(config)
     ]
-    _run_all(tune_fold, tunings, config, name="tuning", tell=lambda tuning: f"{tuning.modality} {tuning.fold}")
+    for _ in _run_all(tune_fold, tunings, config, of="tunings"):
+        pass
     for tuning in tunings:
         fill_store(with_tuned(config, tuning.modality, tuning.fold))
 
@@ -92,48 +120,74 @@ class Tuning:
     fold: str
 
     @property
+    def name(self) -> str:
+        """Modality and fold."""
+        return f"{self.config.tune.modality} {self.fold}"
+
+    @property
     def modality(self) -> str:
         """Whose encoder it is."""
         return self.config.tune.modality
+
+    @property
+    def folder(self) -> Path:
+        """Becomes that of the tuned encoder."""
+        return tuned_folder(self.config, self.modality, self.fold)
 
 
 def tune_fold(tuning: Tuning) -> None:
     """Tune an encoder on the training utterances of a fold, from where it stopped."""
     config = tuning.config
-    corpus = corpus_of(config)
     split = next(split for split in splits_of(config) if split.name == tuning.fold)
     accelerator = make_accelerator(config.training.device, config.tune.mixed_precision)
-    folder = tuned_folder(config, tuning.modality, tuning.fold)
-    tune_encoder(config, corpus, split, folder, accelerator, measure_development)
+    tune_encoder(config, corpus_of(config), split, tuning.folder, accelerator, measure_development)
 
 
-def run_jobs(jobs: Sequence[Job], config: Config) -> None:
-    """Train and measure runs."""
-    _run_all(run_job, jobs, config, name="in parallel", tell=lambda job: f"{job.row} {job.fold} {job.folder.name}")
+def run_jobs(jobs: Sequence[Job], config: Config) -> Iterator[Job]:
+    """Train and measure runs; yield each when it is done."""
+    return _run_all(run_job, jobs, config, of="runs")
 
 
-def _run_all(
-    work: Callable[[Item], None], items: Sequence[Item], config: Config, *, name: str, tell: Callable[[Item], str]
-) -> None:
+Item = TypeVar("Item", Job, Tuning)
+
+
+def _run_all(work: Callable[[Item], None], items: Sequence[Item], config: Config, *, of: str) -> Iterator[Item]:
     """Do the work in parallel, or one after another if a launcher started several processes for each.
 
     Args:
         work: a function at the top level of this module.
         items: what it is called with.
         config: of the table.
-        name: of the work, for people.
-        tell: says of an item which it is.
+        of: what they are, for people.
+
+    Yields:
+        Each item when it is done.
     """
     workers = min(config.crossval.workers or default_workers(config.training.device), len(items))
     if workers <= 1 or current_launch().size > 1:
         with one_thread():
             for item in items:
                 work(item)
+                yield item
         return
-    with progress_bar("done", unit="runs") as bar:
-        task = bar.add_task(f"{workers} {name}", total=len(items), done="")
-        for item in run_side_by_side(work, items, workers=workers):
-            bar.update(task, advance=1, done=tell(item))
+    with progress_bar("now", unit=of) as bar:
+        task = bar.add_task(f"{workers} in parallel", total=len(items), now="")
+        for item in run_side_by_side(
+            work,
+            items,
+            workers=workers,
+            take=take_corpora,
+            given=corpora_to_give(items),
+            meanwhile=lambda running: bar.update(task, now="; ".join(map(how_far, running))),
+        ):
+            bar.update(task, advance=1)
+            yield item
+
+
+def how_far(item: Job | Tuning) -> str:
+    """Say which run or tuning it is, and which epoch it is in."""
+    epochs = item.config.training.epochs
+    return f"{item.name}, epoch {min(count_epochs(item.folder) + 1, epochs)} of {epochs}"
 
 
 def run_job(job: Job) -> None:
@@ -154,7 +208,7 @@ def _train(job: Job, corpus: LoadedCorpus, split: Split, accelerator: Accelerato
     if not job.config.crossval.refit:
         train_run(job.config, corpus, split, job.folder, accelerator, measure_development)
         return split
-    first = job.folder.with_name(f"{job.folder.name}-first")
+    first = first_folder(job.folder)
     train_run(job.config, corpus, split, first, accelerator, measure_development)
     refit_run(job.config, corpus, split, first, job.folder, accelerator)
     return with_development(split)

@@ -12,7 +12,7 @@ from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.run import write_run_report
-from lpgnet.pipeline.reports.score_tables import run_tables
+from lpgnet.pipeline.reports.score_tables import described_tables, run_tables
 from lpgnet.pipeline.reports.targets import describe_calibration
 from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus, recipe_of
 from lpgnet.pipeline.training.splits import make_split
@@ -30,19 +30,19 @@ def main(arguments: Sequence[str]) -> int:
             say("warning: this run is not trained to its end; these are the scores of its best model so far")
         write_run_report(results, folder, config)
         print_results(results, recipe_of(config.run_folder), title=f"{config.run_folder}: test split {split.name}")
-        show(f"metrics, predictions and plots: {folder}")
+        show(f"metrics, predictions, plots and report.html: {folder}")
     return 0
 
 
 def print_results(results: RunResults, training: TrainingConfig, *, title: str) -> None:
-    """Print each head's scores with their intervals, F1 per class, scores of votes and ratings, and calibration.
+    """Print each head's scores with their intervals, F1 per class, what to trust of them, votes, ratings, calibration.
 
     Args:
         results: of the run.
         training: how it was trained.
         title: of the first table.
     """
-    heads, classes, calibration = results.heads, results.classes, results.calibration
+    heads, classes = results.heads, results.classes
     show_table(
         f"{title}: {results.fused.n} labelled utterances in {results.dialogues} dialogues",
         ["head", *NAMES.values()],
@@ -53,12 +53,10 @@ def print_results(results: RunResults, training: TrainingConfig, *, title: str) 
         ["head", *classes],
         [[head, *(f"{values.f1[name]:.3f}" for name in classes)] for head, values in heads.items()],
     )
-    for table in run_tables(results):
+    for table in (*described_tables(results), *run_tables(results)):
         show_table(table.title, table.columns, table.rows)
-    show(
-        f"expected calibration error: {calibration.before.error:.3f} before calibration, "
-        f"{calibration.after.error:.3f} at temperature {calibration.temperature:.2f} ({describe_calibration(training)})"
-    )
+    (temperature,) = results.calibration.temperatures
+    show(f"calibrated at temperature {temperature:.2f} ({describe_calibration(training)})")
     if results.speaker_overlap:
         show(f"{len(results.speaker_overlap)} speakers of the test split are also in another split")
 

@@ -19,6 +19,8 @@ FILLED_IN = frozenset(
 # `name, other: what it is`, with the lines that go on with it.
 _ATTRIBUTE = re.compile(r"^ {8}([\w, ]+): (.*(?:\n {9,}.*)*)", re.MULTILINE)
 
+ModelType = Literal["lpgnet", "sdt", "concat", "text", "audio"]
+
 
 @dataclass
 class ModelChoice:
@@ -29,7 +31,7 @@ class ModelChoice:
         modalities: inputs of the model
     """
 
-    type: Literal["lpgnet", "sdt", "concat", "text", "audio"] = "lpgnet"
+    type: ModelType = "lpgnet"
     modalities: list[Literal["text", "audio"]] = field(default_factory=lambda: ["text", "audio"])
 
     @property

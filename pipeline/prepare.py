@@ -16,6 +16,7 @@ from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.corpora import (
     CLIPS,
     compare_counts,
+    fetch,
     home,
     known_about,
     read_corpus,
@@ -52,20 +53,22 @@ def prepare(config: Config) -> None:
     Raises:
         PipelineError: the corpus cannot be read; names the file and the row.
     """
-    inputs = _inputs(config)
+    fetched = fetch(config.corpus.reader, config.corpus.root, **config.corpus.options)
+    inputs = _inputs(config, fetched)
     if is_fresh(config.folder / STAMP_FILE, inputs | _outputs(config)):
         say(f"prepare: up to date ({config.folder / MANIFEST_FILE})")
         return
-    manifest = _read(config)
+    manifest = _read(config, fetched)
     write_manifest(config.folder, manifest)
     write_stamp(config.folder / STAMP_FILE, inputs | _outputs(config))
     summarize(config, manifest)
 
 
-def _inputs(config: Config) -> dict[str, object]:
-    files = sources(config.corpus.reader, config.corpus.root, **config.corpus.options)
-    if not config.corpus.follow_links:
-        refuse_links(files, home(config.corpus.reader, config.corpus.root, **config.corpus.options))
+def _inputs(config: Config, fetched: Path | None) -> dict[str, object]:
+    corpus = config.corpus
+    files = sources(corpus.reader, corpus.root, fetched=fetched, **corpus.options)
+    if not corpus.follow_links:
+        refuse_links(files, home(corpus.reader, corpus.root, fetched=fetched, **corpus.options))
     return {
         "corpus": asdict(config.corpus),
         "reader_version": reader_version(config.corpus.reader),
@@ -92,13 +95,14 @@ def _digests(config: Config, files: Sequence[Path]) -> dict[str, Digest]:
     return digests_of(files, stat_cache=Path(config.features.store) / STAT_CACHE_FILE)
 
 
-def _read(config: Config) -> Manifest:
+def _read(config: Config, fetched: Path | None) -> Manifest:
     clips = config.folder / CLIPS
     corpus = read_corpus(
         config.corpus.reader,
         config.corpus.root,
         clips=clips,
         follow_links=config.corpus.follow_links,
+        fetched=fetched,
         **config.corpus.options,
     )
     for warning in [*corpus.warnings, *compare_counts(config.corpus.reader, corpus.utterances)]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     Folds: TypeAlias = int
     NonNegativeInt: TypeAlias = int
     AtLeastOne: TypeAlias = float
+    Correlation: TypeAlias = float
     Fraction: TypeAlias = float
     Hours: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
@@ -22,6 +23,7 @@ else:
     from jsonargparse.typing import OpenUnitInterval as Probability
 
     AtLeastOne = restricted_number_type("AtLeastOne", float, (">=", 1))
+    Correlation = restricted_number_type("Correlation", float, [(">=", -1), ("<=", 1)])
     Count = restricted_number_type("Count", int, (">=", 1))
     Folds = restricted_number_type("Folds", int, (">=", 2))
     # Far beyond any corpus, so that what a model says of its own prints as a number.
@@ -31,6 +33,7 @@ else:
 
 __all__ = [
     "AtLeastOne",
+    "Correlation",
     "Count",
     "Folds",
     "Fraction",

@@ -30,6 +30,7 @@ __all__ = [
     "ReadCorpus",
     "Reader",
     "compare_counts",
+    "fetch",
     "home",
     "known_about",
     "read_corpus",
@@ -41,7 +42,7 @@ __all__ = [
 # The folder of such clips, beside the manifest.
 CLIPS = "audio"
 # Arguments of readers that are no options of the config.
-_OURS = ("clips", "follow_links")
+_OURS = ("clips", "follow_links", "fetched")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Reader:
         writes_clips: `read` also takes `clips`, the folder into which it writes clips that the corpus holds as bytes,
             and `follow_links`, as it reads recordings for that.
         home: takes the arguments of `read`; returns the folder that the corpus's files lie in.
+        fetch: takes the arguments of `read`; downloads the corpus, if it is one to download, and returns its folder,
+            which `read`, `sources` and `home` then take as `fetched`. None where a corpus is never downloaded.
     """
 
     read: Callable[..., ReadCorpus]
@@ -66,6 +69,7 @@ class Reader:
     version: int
     writes_clips: bool
     home: Callable[..., str]
+    fetch: Callable[..., Path | None] | None
 
 
 def _reader_in(module: ModuleType, *, writes_clips: bool = False) -> Reader:
@@ -77,6 +81,7 @@ def _reader_in(module: ModuleType, *, writes_clips: bool = False) -> Reader:
         version=module.VERSION,
         writes_clips=writes_clips,
         home=getattr(module, "home", lambda root, **_: root),
+        fetch=getattr(module, "fetch", None),
     )
 
 
@@ -93,8 +98,31 @@ READERS = {
 }
 
 
+def fetch(reader: str, root: str, **options: object) -> Path | None:
+    """Download a corpus that has to be, and return the folder that it is now in; None where it lies at its root.
+
+    Handed to `sources`, `home` and `read_corpus`, it keeps them to what was downloaded, whatever becomes of the source.
+
+    Raises:
+        UsageError: no such reader, or no such option.
+        PipelineError: it cannot be downloaded.
+    """
+    known = _reader(reader, options)
+    return known.fetch(root, **options) if known.fetch else None
+
+
+def _handed(fetched: Path | None) -> dict[str, object]:
+    return {} if fetched is None else {"fetched": fetched}
+
+
 def read_corpus(
-    reader: str, root: str, *, clips: Path = Path(CLIPS), follow_links: bool = True, **options: object
+    reader: str,
+    root: str,
+    *,
+    clips: Path = Path(CLIPS),
+    follow_links: bool = True,
+    fetched: Path | None = None,
+    **options: object,
 ) -> ReadCorpus:
     """Read a corpus with the reader of that name.
 
@@ -103,6 +131,7 @@ def read_corpus(
         root: folder of the corpus.
         clips: folder into which a reader writes clips that the corpus holds as bytes.
         follow_links: whether recordings that a reader copies may be links out of the corpus.
+        fetched: what `fetch` gave.
         options: keyword arguments of that reader's `read`.
 
     Raises:
@@ -111,13 +140,13 @@ def read_corpus(
     """
     known = _reader(reader, options)
     copying = {"clips": clips, "follow_links": follow_links} if known.writes_clips else {}
-    corpus = known.read(root, **options, **copying)
+    corpus = known.read(root, **options, **copying, **_handed(fetched))
     check_utterances(corpus.utterances, source=root)
     check_dimensions(corpus.utterances, corpus.ranges, source=root)
     return corpus
 
 
-def sources(reader: str, root: str, **options: object) -> list[Path]:
+def sources(reader: str, root: str, *, fetched: Path | None = None, **options: object) -> list[Path]:
     """Return the files that the manifest of a corpus depends on, sorted, without reading them.
 
     Transcripts, label files and tables, no audio. A folder stands for the names of the files in it.
@@ -126,12 +155,12 @@ def sources(reader: str, root: str, **options: object) -> list[Path]:
         UsageError: no such reader, or no such option.
         PipelineError: the corpus is not there.
     """
-    return sorted(_reader(reader, options).sources(root, **options))
+    return sorted(_reader(reader, options).sources(root, **options, **_handed(fetched)))
 
 
-def home(reader: str, root: str, **options: object) -> str:
+def home(reader: str, root: str, *, fetched: Path | None = None, **options: object) -> str:
     """Return the folder that the files of a corpus lie in: its root, or that of a download."""
-    return _reader(reader, options).home(root, **options)
+    return _reader(reader, options).home(root, **options, **_handed(fetched))
 
 
 def compare_counts(reader: str, utterances: Sequence[Utterance]) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -44,7 +44,11 @@ class Clips:
         with suppress(OSError):
             if path.is_file() and path.stat().st_size == len(content):
                 return path
-        return self.keep_stream(BytesIO(content), name)
+        _check_size(len(content))
+        with self._part() as part:
+            part.write_bytes(content)
+            os.replace(part, path)
+        return path
 
     def keep_stream(self, stream: IO[bytes], name: str | None) -> Path:
         """Write a clip as `keep` does, with one block of it in memory.
@@ -52,30 +56,41 @@ class Clips:
         Raises:
             PipelineError: it cannot be read or written, or is larger than a clip may be.
         """
+        with self._part() as part:
+            path = self._path(_copy(stream, part), name)
+            os.replace(part, path)
+        return path
+
+    @contextmanager
+    def _part(self) -> Iterator[Path]:
+        """Give a path of the folder for a clip that is not whole yet, which is gone afterwards."""
         temporary = self.folder / f".clip.{os.getpid()}"
         try:
-            path = self._path(self._copy(stream, temporary), name)
-            os.replace(temporary, path)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            yield temporary
         except OSError as error:
             raise failed_file(error, temporary) from None
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        return path
 
     def _path(self, digest: str, name: str | None) -> Path:
         suffix = Path(name or "").suffix.lower()
         return self.folder / f"{digest[:32]}{suffix if suffix in SUFFIXES else ''}"
 
-    def _copy(self, stream: IO[bytes], path: Path) -> str:
-        """Copy a stream and return its digest; what says that it is small may never end."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        digest, size = hashlib.sha256(), 0
-        with path.open("wb") as file:
-            while block := stream.read(_BLOCK):
-                size += len(block)
-                if size > MAX_CLIP_BYTES:
-                    raise PipelineError(f"has more than {MAX_CLIP_BYTES:,} bytes, and no larger clip is unpacked")
-                digest.update(block)
-                file.write(block)
-        return digest.hexdigest()
+
+def _copy(stream: IO[bytes], path: Path) -> str:
+    """Copy a stream and return its digest; what says that it is small may never end."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        while block := stream.read(_BLOCK):
+            size += len(block)
+            _check_size(size)
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_CLIP_BYTES:
+        raise PipelineError(f"has more than {MAX_CLIP_BYTES:,} bytes, and no larger clip is unpacked")

@@ -86,7 +86,14 @@ def _checked_ranges(ranges: Any) -> Ranges:
     return {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
 
 
-def read_rows(rows: Iterable[tuple[str, Row]], columns: Columns, *, source: str, version: int) -> ReadCorpus:
+def read_rows(
+    rows: Iterable[tuple[str, Row]],
+    columns: Columns,
+    *,
+    source: str,
+    version: int,
+    own: Sequence[str] | None = None,
+) -> ReadCorpus:
     """Make the utterances that rows describe.
 
     Rows of one dialogue are put together, in their order. Empty cells are null, except an empty text. Columns that are
@@ -100,13 +107,14 @@ def read_rows(rows: Iterable[tuple[str, Row]], columns: Columns, *, source: str,
         columns: what the user said of them.
         source: what errors call the whole, such as a table's path.
         version: of the reader.
+        own: the columns that the source has, where the reader has added others; None: those of the rows.
 
     Raises:
         PipelineError: there are no rows, a column is missing, or a row is wrong; names source, place and column.
     """
     rows = list(rows)
     known = list({name: None for _, row in rows for name in row})
-    _check_known(columns, known, source)
+    _check_known(columns, known, source, own=known if own is None else own)
     placed = _placed(columns, known, source)
     ranges, warnings = _ranges(rows, placed, columns, source)
     others = _others(rows, placed, columns, ranges)
@@ -122,15 +130,15 @@ def _others(rows: Sequence[tuple[str, Row]], placed: Mapping[str, str], columns:
     return {name for name, values in cells.items() if values and (counted if name == _VOTES else name not in ranges)}
 
 
-def _check_known(columns: Columns, known: Sequence[str], source: str) -> None:
+def _check_known(columns: Columns, known: Sequence[str], source: str, *, own: Sequence[str]) -> None:
     if not known:
         raise PipelineError(f"{source}: has no rows")
     needed = {name: name for name in ("dialogue_id", *columns.ranges)} | dict(columns.named)
     for name, column in needed.items():
         if column not in known and (column != name or name in ("dialogue_id", *columns.ranges)):
             raise PipelineError(
-                f"{source}: has no column '{column}' for {name}{did_you_mean(column, known)}; its columns are"
-                f" {shorten(known, most=20)}; map names in corpus.options.columns"
+                f"{source}: has no column '{column}' for {name}{did_you_mean(column, own)}; its columns are"
+                f" {shorten(own, most=20)}; map names in corpus.options.columns"
             )
 
 

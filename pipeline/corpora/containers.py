@@ -24,6 +24,9 @@ from lpgnet.pipeline.errors import MissingExtraError, PipelineError
 EXTRA = "media"
 # After four bytes of length in MP4 and QuickTime; at the beginning of Matroska and WebM; after RIFF's header in AVI.
 _MP4, _MATROSKA, _AVI = b"ftyp", b"\x1a\x45\xdf\xa3", b"AVI "
+_RIFF = b"RIFF"
+# Of a RIFF chunk that was written without going back to its head.
+_UNTOLD_SIZES = (0, 2**32 - 1)
 # FFmpeg's names of the same formats.
 _OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 # A file whose last packet ends so much before its header says was cut off (seconds); headers round.
@@ -119,7 +122,7 @@ def decode(
             `MAX_RECORDING_HOURS` holds for all of them.
 
     Returns:
-        False where the file ends before its header says, as FFmpeg tells of all but AVI.
+        False where the file ends before its header says.
 
     Raises:
         PipelineError: PyAV is not installed, or there is no audio track, or it is damaged or too long.
@@ -136,7 +139,8 @@ def decode(
     try:
         # By a stream and with these formats alone, so that no file makes FFmpeg open another; titles are not read.
         with av.open(source, container_options=_OPTIONS, metadata_errors="ignore") as container:
-            return _write(container, target, name, min(max_seconds, 3600.0 * MAX_RECORDING_HOURS))
+            whole = _write(container, target, name, min(max_seconds, 3600.0 * MAX_RECORDING_HOURS))
+            return whole and _is_whole_riff(source)
     except av.error.FFmpegError as error:
         raise PipelineError(f"{name}: cannot be decoded ({error.strerror}); copy or convert it again") from None
     except MemoryError:
@@ -169,6 +173,21 @@ def _write(container: Any, target: Path | IO[bytes], name: str, max_seconds: flo
         raise PipelineError(f"{name}: its audio track holds no samples; copy or convert it again")
     # The length that FFmpeg tells of an AVI file is of the chunks that are there, with the empty ones of a late track.
     return container.format.name == "avi" or end >= _said_end(container) - _MISSING_END
+
+
+def _is_whole_riff(source: BinaryIO) -> bool:
+    """Tell whether the RIFF chunks of an AVI file, several of a large one, are there to their end; True of no RIFF."""
+    place, end = 0, source.seek(0, os.SEEK_END)
+    while place < end:
+        source.seek(place)
+        head = source.read(8)
+        if not head.startswith(_RIFF[: len(head)]):
+            break  # what follows the last chunk is no matter
+        size = int.from_bytes(head[4:], "little")
+        if size in _UNTOLD_SIZES:
+            break
+        place += 8 + size
+    return place <= end
 
 
 def _audio_track(container: Any, name: str) -> Any:

@@ -67,6 +67,7 @@ def read(
     ranges: Mapping[str, Sequence[float]] | None = None,
     audio: str | None = None,
     follow_links: bool = True,
+    fetched: Path | None = None,
 ) -> ReadCorpus:
     """Read a corpus from a dataset.
 
@@ -88,6 +89,7 @@ def read(
         ranges: the lowest and the highest rating that raters could give, as in `{valence: [1, 5]}`.
         audio: folder for the clips.
         follow_links: allow links that lead out of the dataset's folder.
+        fetched: what `fetch` gave.
 
     Raises:
         PipelineError: the dataset is not there, lacks a column or a split, or a row is wrong; names split and row.
@@ -96,7 +98,7 @@ def read(
     _check_options(splits, files, {"name": name, "config": config, "revision": revision, "audio": audio})
     wanted = wanted_columns(columns, ranges)
     source = name or root
-    folder = dataset_folder(root, name, revision, files)
+    folder = fetched or dataset_folder(root, name, revision, files)
     reading = _Reading(
         folder, home_of(folder, name), Clips(Path(audio) if audio else clips), wanted, source, follow_links
     )
@@ -104,9 +106,18 @@ def read(
     _say_parts(rows, wanted, splits, reading.warnings)
     _name_dialogues(rows, wanted, reading.warnings)
     base = _place_audio(rows, wanted, reading)
-    found = read_rows([(row.place, row.cells) for row in rows], wanted, source=source, version=VERSION)
+    placed = [(row.place, row.cells) for row in rows]
+    found = read_rows(placed, wanted, source=source, version=VERSION, own=list(reading.own))
     own = root if base == folder else str(base)
     return replace(found, warnings=[*reading.told(), *found.warnings], root=own)
+
+
+def fetch(
+    root: str, *, name: str | None = None, revision: str | None = None, files: Sequence[str] | None = None, **_: object
+) -> Path | None:
+    """Fetch a dataset of the hub, whose branches may move; return its folder, of one commit, or None of a local one."""
+    _check_options(None, files, {"name": name, "revision": revision})
+    return None if name is None else dataset_folder(root, name, revision, files)
 
 
 def sources(
@@ -116,17 +127,20 @@ def sources(
     config: str | None = None,
     revision: str | None = None,
     files: Sequence[str] | None = None,
+    fetched: Path | None = None,
     **_: object,
 ) -> list[Path]:
     """Return the files that the manifest depends on, and folders of recordings; of the hub, that of the commit."""
     _check_options(None, files, {"name": name, "config": config, "revision": revision})
-    folder = dataset_folder(root, name, revision, files)
+    folder = fetched or dataset_folder(root, name, revision, files)
     return [folder] if name is not None else source_files(folder, config, files)
 
 
-def home(root: str, *, name: str | None = None, revision: str | None = None, files: Any = None, **_: object) -> str:
+def home(root: str, *, name: str | None = None, fetched: Path | None = None, **options: Any) -> str:
     """Return the folder that the files of a dataset lie in: of the hub, that of the repository in the cache."""
-    return root if name is None else str(home_of(dataset_folder(root, name, revision, files), name))
+    if name is None:
+        return root
+    return str(home_of(fetched or dataset_folder(root, name, options.get("revision"), options.get("files")), name))
 
 
 def _check_options(splits: object, files: object, texts: Mapping[str, object]) -> None:
@@ -174,6 +188,8 @@ class _Reading:
     follow_links: bool
     warnings: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    # The columns that the dataset has, as keys.
+    own: dict[str, None] = field(default_factory=dict)
 
     def rows(self, splits: Iterable[Split]) -> list[_Row]:
         """Read splits, in memory that does not grow with their audio."""
@@ -198,6 +214,7 @@ class _Reading:
         # Files are closed here, whatever is wrong with a row.
         with closing(split.tables()) as tables:
             while (table := self._next(tables, split, number)) is not None:
+                self.own |= dict.fromkeys(table.column_names)
                 column = _audio_column(table, split, self.columns, self.source)
                 for cells, sound in zip(_cells(table, column), _sounds(table, column), strict=True):
                     where = f"{self.source}, split {split.name}, row {number}"

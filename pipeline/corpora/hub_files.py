@@ -61,6 +61,8 @@ class Split:
 def dataset_folder(root: str, name: str | None, revision: str | None, files: Sequence[str] | None) -> Path:
     """Return the absolute folder of a dataset, which is downloaded if it is named and is not in the hub's cache.
 
+    The hub says once which commit a branch stands at, and all files are of that.
+
     Args:
         root: a local folder, where there is no name.
         name: on the hub, `owner/dataset`.
@@ -77,7 +79,7 @@ def dataset_folder(root: str, name: str | None, revision: str | None, files: Seq
     script = f"{name.split('/')[-1]}.py"
     folder = _snapshot(name, revision, [script, _CARD])
     _refuse_script(folder / script, name)
-    return _snapshot(name, revision, files)
+    return _snapshot(name, folder.name, files)
 
 
 def _snapshot(name: str, revision: str | None, files: Sequence[str] | None) -> Path:

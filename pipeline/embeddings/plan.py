@@ -225,6 +225,11 @@ class Embeddings:
     values: np.ndarray
     rows: dict[str, int]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of one embedding, `(K, D)`."""
+        return self.values.shape[1:]
+
     def __contains__(self, utterance_id: str) -> bool:
         return utterance_id in self.rows
 
@@ -233,9 +238,35 @@ class Embeddings:
         embedding: np.ndarray = self.values[self.rows[utterance_id]]
         return embedding
 
+    def read(self, utterance_ids: Iterable[str]) -> Iterator[np.ndarray]:
+        """Yield the embedding `(K, D)` of each of these utterances."""
+        return map(self.__getitem__, utterance_ids)
 
-def read_embeddings(plan: Plan, spec: EncoderSpec, stored: StoredRows) -> Embeddings:
-    """Read what a plan needs; rows with frames are averaged over them.
+
+@dataclass(frozen=True)
+class StoredEmbeddings:
+    """One modality's embeddings in the store, each read when it is asked for; rows with frames are averaged over them.
+
+    Attributes:
+        shape: of one embedding, `(K, D)`.
+        keys: of each utterance that has one.
+    """
+
+    shape: tuple[int, ...]
+    keys: dict[str, bytes]
+    stored: StoredRows
+
+    def __contains__(self, utterance_id: str) -> bool:
+        return utterance_id in self.keys
+
+    def read(self, utterance_ids: Iterable[str]) -> Iterator[np.ndarray]:
+        """Yield the embedding `(K, D)` of each of these utterances."""
+        keys = [self.keys[utterance_id] for utterance_id in utterance_ids]
+        return (pool_frames(row.values) for row in self.stored.read(keys))
+
+
+def stored_embeddings(plan: Plan, spec: EncoderSpec, stored: StoredRows) -> StoredEmbeddings:
+    """Return what a plan needs, to be read from the store.
 
     Raises:
         PipelineError: an embedding is not in the store.
@@ -246,11 +277,9 @@ def read_embeddings(plan: Plan, spec: EncoderSpec, stored: StoredRows) -> Embedd
             f"{len(missing)} of {len(plan.requests)} {spec.modality} embeddings by {spec.name} are not in the store; "
             "run the features stage with this configuration first"
         )
-    keys = list(dict.fromkeys(request.key for request in plan.requests))
-    rows = {key: row for row, key in enumerate(keys)}
-    pooled = [pool_frames(entry.values) for entry in stored.read(keys)]
-    values = np.stack(pooled) if pooled else np.zeros((0, 1, 1), np.float32)
-    return Embeddings(values, {request.utterance_id: rows[request.key] for request in plan.requests})
+    keys = {request.utterance_id: request.key for request in plan.requests}
+    first = next((pool_frames(row.values) for row in stored.read([*keys.values()][:1])), np.zeros((1, 1)))
+    return StoredEmbeddings(first.shape, keys, stored)
 
 
 def stack_embeddings(values: Mapping[str, np.ndarray], *, empty_shape: tuple[int, int]) -> Embeddings:

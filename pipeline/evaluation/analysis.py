@@ -68,8 +68,8 @@ class SpeakerScores:
 
 
 @dataclass(frozen=True)
-class SpeakerGap:
-    """Scores on speakers who are in training and on those who are not; `differences` are seen − unseen."""
+class SeenGap:
+    """Scores on utterances whose speaker or text is in training, and on the others; `differences` are seen − unseen."""
 
     seen: Scores
     unseen: Scores
@@ -133,22 +133,26 @@ def _by_group(runs: Runs, group_of: Callable[[Outcome], str | None]) -> dict[str
     return {name: [[one for one in _known(run) if group_of(one) == name] for run in runs] for name in names}
 
 
-def speaker_gap(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> SpeakerGap | None:
+def speaker_gap(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> SeenGap | None:
     """Compare the scores on speakers who are in training with those on the others; None unless there are both."""
-    seen, unseen = _where(runs, _is_seen), _where(runs, _is_unseen)
-    if not (_known(seen[0]) and _known(unseen[0])):
+    return _gap(runs, lambda one: one.speaker_seen, classes, config)
+
+
+def text_gap(runs: Runs, classes: Sequence[str], config: EvaluationConfig) -> SeenGap | None:
+    """Compare the scores on utterances whose text is also in training with those on the others, as `speaker_gap`."""
+    return _gap(runs, lambda one: bool(one.text_seen), classes, config)
+
+
+def _gap(
+    runs: Runs, is_seen: Callable[[Outcome], bool], classes: Sequence[str], config: EvaluationConfig
+) -> SeenGap | None:
+    kept = (is_seen, lambda one: not is_seen(one))
+    seen, unseen = (_where(runs, keep) for keep in kept)
+    if not (seen[0] and unseen[0]):
         return None
-    sides = (confusions(_masked(runs, keep), classes) for keep in (_is_seen, _is_unseen))
+    sides = (confusions(_masked(runs, keep), classes) for keep in kept)
     gaps = bootstrap_differences(*sides, resamples=config.bootstrap, confidence=config.confidence)
-    return SpeakerGap(score(seen, classes, config), score(unseen, classes, config), gaps)
-
-
-def _is_unseen(one: Outcome) -> bool:
-    return not one.speaker_seen
-
-
-def _is_seen(one: Outcome) -> bool:
-    return one.speaker_seen
+    return SeenGap(score(seen, classes, config), score(unseen, classes, config), gaps)
 
 
 def _where(runs: Runs, keep: Callable[[Outcome], bool]) -> list[list[Outcome]]:
@@ -219,12 +223,14 @@ def _scores_of(truth: str, scoring: Scoring, sums: np.ndarray) -> dict[str, np.n
 
 
 def score_known(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, float]:
-    """Return the scores of one run against each truth that some utterances have."""
+    """Return the scores of one run against each truth that some utterances have, and `ccc`, the mean of all CCC."""
     found: dict[str, float] = {}
     for truth in truths(classes):
         if known := [one for one in predictions if truth.is_known(one)]:
             scores = truth.scoring(truth.matrices(known).sum(0))
             found |= {name: float(values) for name, values in scores.items()}
+    if rated := [found[name] for name in found if name.startswith("ccc.")]:
+        found["ccc"] = float(np.mean(rated))
     return found
 
 

@@ -1,26 +1,41 @@
-"""Calibration: the temperature that makes confidence match accuracy, and the error before and after."""
+"""Calibration: the temperature that makes confidence match accuracy, and how far probabilities are off without it.
+
+A temperature (Guo et al., arXiv 1706.04599) is fitted on a few development dialogues, whose turns depend on each
+other. So it is the most probable one, given that temperatures lie around 1, by a likelihood that counts the turns of a
+dialogue for as much as they say that others do not (Chandler and Bate, "Inference for clustered data using the
+independence loglikelihood", Biometrika 94, 2007); and it is taken only where it helps dialogues that it was not fitted
+on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, labelled
+from lpgnet.pipeline.config import EvaluationConfig
+from lpgnet.pipeline.evaluation.inference import FUSED, Prediction
+from lpgnet.pipeline.evaluation.metrics import sum_by_dialogue, summarize
 
 BINS = 15
 # A temperature beyond these comes from too little development data, not from a model.
 LOWEST, HIGHEST = 0.1, 10.0
+# Of the logarithm: those of models of real speech lie between 0.6 and 3.1, about two deviations around 1.
+PRIOR_DEVIATION = 0.5
+# Parts of the development dialogues, each judged by a temperature that was fitted on the others.
+FOLDS = 5
+# The scores of probabilities, all of them better when lower.
+SCORES = {"ece": "ECE", "classwise_ece": "classwise ECE", "brier": "Brier", "nll": "NLL"}
 
 
 def fit_temperature(predictions: Sequence[Prediction], targets: np.ndarray | None = None) -> float:
-    """Return the temperature that minimizes the cross-entropy of the targets, of predictions made at temperature 1.
+    """Return the temperature for predictions made at temperature 1, or 1 unless another is better beyond doubt.
 
-    The targets are smoothed by the weight of one utterance, as Platt did for his sigmoid ("Probabilistic Outputs for
-    Support Vector Machines", 1999): on few utterances that are all correct, the best temperature would be 0.
+    It is better where the likelihood of dialogues, each by the temperature of others, gains by more than the gain's
+    standard error over dialogues.
 
     Args:
         predictions: of N utterances.
@@ -28,23 +43,98 @@ def fit_temperature(predictions: Sequence[Prediction], targets: np.ndarray | Non
             the labels. Confidence is then the share of such raters who agree, where the raters' votes were learned.
 
     Returns:
-        A value between 0.1 and 10; 1 if no prediction has a target.
+        A value between 0.1 and 10; 1 of fewer than two dialogues that have a target.
     """
-    if not predictions:
+    known = _known(predictions, targets)
+    if known is None or known.count < 2 or not _helps_others(known):
         return 1.0
+    return round(float(np.exp(_fit(known))), 6)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """N utterances that have a target.
+
+    Attributes:
+        logits, targets: (N, C).
+        dialogues: (N,), numbered from 0.
+    """
+
+    logits: np.ndarray
+    targets: np.ndarray
+    dialogues: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return int(self.dialogues.max()) + 1
+
+    def where(self, kept: np.ndarray) -> _Known:
+        numbers = np.unique(self.dialogues[kept], return_inverse=True)[1]
+        return _Known(self.logits[kept], self.targets[kept], numbers)
+
+    def losses(self, log_temperature: float) -> np.ndarray:
+        """Return the cross-entropy of each target (N,)."""
+        return -np.asarray((self.targets * log_softmax(self.logits * np.exp(-log_temperature), axis=-1)).sum(-1))
+
+    def by_dialogue(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(self.dialogues, values, minlength=self.count)
+
+
+def _known(predictions: Sequence[Prediction], targets: np.ndarray | None) -> _Known | None:
     logits = log_probabilities(predictions)  # (N, C)
     targets = _one_hot(predictions, logits.shape[-1]) if targets is None else targets
-    known = targets.sum(-1) > 0
+    known = np.asarray(targets.sum(-1) > 0)
     if not known.any():
-        return 1.0
-    doubt = 1 / (known.sum() + 1)
-    logits, smoothed = logits[known], (1 - doubt) * targets[known] + doubt / logits.shape[-1]
+        return None
+    numbers: dict[str, int] = {}
+    dialogues = [numbers.setdefault(one.dialogue_id, len(numbers)) for one in predictions]
+    return _Known(logits, targets, np.array(dialogues)).where(known)
 
-    def loss(log_temperature: float) -> float:
-        return -float((smoothed * log_softmax(logits / np.exp(log_temperature), axis=-1)).sum(-1).mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-5})
-    return round(float(np.exp(found.x)), 6)
+def _helps_others(data: _Known) -> bool:
+    gains = np.empty(len(data.logits))
+    for fold in range(min(FOLDS, data.count)):
+        left_out = data.dialogues % FOLDS == fold
+        fitted = _fit(data.where(~left_out))
+        gains[left_out] = (data.losses(0.0) - data.losses(fitted))[left_out]
+    mean = float(gains.mean())
+    return mean > _standard_error(data.by_dialogue(gains - mean), len(gains))
+
+
+def _standard_error(sums: np.ndarray, n: int) -> float:
+    """Return that of a mean over n utterances, from the sums of their deviations by dialogue, which depend on nothing.
+
+    As of a ratio of two totals over clusters (Cochran, Sampling Techniques, 1977, chapter 9A).
+    """
+    return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / n)
+
+
+def _fit(data: _Known) -> float:
+    """Return the logarithm of the most probable temperature."""
+    return _most_probable(data, _information_ratio(data, _most_probable(data, 1.0)))
+
+
+def _most_probable(data: _Known, weight: float) -> float:
+    def improbability(log_temperature: float) -> float:
+        return weight * float(data.losses(log_temperature).sum()) + (log_temperature / PRIOR_DEVIATION) ** 2 / 2
+
+    bounds = (np.log(LOWEST), np.log(HIGHEST))
+    return float(minimize_scalar(improbability, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x)
+
+
+def _information_ratio(data: _Known, log_temperature: float) -> float:
+    """Return what an utterance counts for, beside one whose dialogue holds no other: at most 1.
+
+    The information that the likelihood claims, as if all utterances were independent, over the variance of its slope
+    over dialogues: where the claim is right, the two are equal.
+    """
+    logits = data.logits * np.exp(-log_temperature)
+    p = softmax(logits, axis=-1)
+    expected = (p * logits).sum(-1)
+    claimed = ((p * logits**2).sum(-1) - expected**2).sum()
+    slopes = data.by_dialogue((data.targets * logits).sum(-1) - expected)
+    measured = ((slopes - slopes.mean()) ** 2).sum() * len(slopes) / max(len(slopes) - 1, 1)
+    return float(claimed / max(claimed, measured, 1e-30))
 
 
 def _one_hot(predictions: Sequence[Prediction], classes: int) -> np.ndarray:
@@ -60,58 +150,122 @@ def log_probabilities(predictions: Sequence[Prediction]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy, in bins of equal width from 0 to 1.
+    """How far probabilities are off the labels: mean scores over several runs, all of them better when lower.
 
     Attributes:
-        error: the expected calibration error: the mean distance of accuracy and confidence, weighted by utterances.
-        counts: number of utterances (BINS,).
-        confidences: sum of the highest class probabilities (BINS,).
-        hits: number of utterances whose most likely class is correct (BINS,).
+        ece: expected calibration error: the distance of accuracy and confidence, the highest probability, in bins of
+            equal width from 0 to 1, weighted by utterances.
+        classwise_ece: the same of each class's own share and probability, averaged over the classes.
+        brier: the squared distance of the probabilities from 1 for the label and 0 for the other classes, from 0 to 2.
+        nll: negative logarithm of the label's likelihood (nats).
+        n: number of labelled utterances of one run.
+        deviations: standard deviations over the runs; empty for a single run.
+        intervals: bootstrap intervals of the means over dialogues; empty without resamples.
+        counts, confidences, hits: of each of `BINS` bins, over all runs: the utterances, the sum of their highest
+            probabilities, and those whose most likely class is right.
     """
 
-    error: float
+    ece: float
+    classwise_ece: float
+    brier: float
+    nll: float
+    n: int
+    deviations: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     counts: list[float]
     confidences: list[float]
     hits: list[float]
 
 
+def reliability(runs: Sequence[Sequence[Prediction]], config: EvaluationConfig) -> Reliability:
+    """Return the scores of the fused head's probabilities, over runs on the same utterances."""
+    per_dialogue = np.stack([dialogue_errors(run) for run in runs])
+    found = summarize(
+        per_dialogue, resamples=config.bootstrap, confidence=config.confidence, scoring=reliability_scores
+    )
+    counts, confidences, hits = np.sum([_bins(run) for run in runs], axis=0).tolist()
+    return Reliability(
+        **found.means,
+        n=int(per_dialogue[0, :, -1, 0].sum()),
+        deviations=found.deviations,
+        intervals=found.intervals,
+        counts=counts,
+        confidences=confidences,
+        hits=hits,
+    )
+
+
+def dialogue_errors(predictions: Sequence[Prediction]) -> np.ndarray:
+    """Sum what the scores need over each dialogue, sorted by id.
+
+    Returns:
+        (dialogues, 1 + C + 1, BINS): of confidence, then of each class, the difference of truth and probability in each
+        bin; last the number of labelled utterances, their Brier scores and their surprise, in the first three places.
+    """
+    logs = log_probabilities(predictions)
+    p, truth = softmax(logs, axis=-1), _one_hot(predictions, logs.shape[-1])
+    confidence, hit = _confidence(p, truth)
+    claims, facts = np.column_stack([confidence, p]), np.column_stack([hit, truth])  # (N, 1 + C)
+    known = truth.sum(-1)
+    errors = np.zeros((len(p), p.shape[1] + 2, BINS))
+    np.put_along_axis(errors[:, :-1], _bin_of(claims)[..., None], ((facts - claims) * known[:, None])[..., None], -1)
+    errors[:, -1, :3] = np.stack([known, known * ((p - truth) ** 2).sum(-1), -(truth * logs).sum(-1)], axis=-1)
+    return sum_by_dialogue(predictions, errors)
+
+
+def reliability_scores(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the scores (...) from sums (..., 1 + C + 1, BINS) over dialogues."""
+    errors = np.abs(sums[..., :-1, :]).sum(-1)  # (..., 1 + C)
+    count, brier, surprise = np.moveaxis(sums[..., -1, :3], -1, 0)
+    scores = {"ece": errors[..., 0], "classwise_ece": errors[..., 1:].mean(-1), "brier": brier, "nll": surprise}
+    return {name: values / np.maximum(count, 1) for name, values in scores.items()}
+
+
+def _bins(predictions: Sequence[Prediction]) -> np.ndarray:
+    """Return the counts, confidences and hits, (3, BINS), of the labelled predictions."""
+    p = softmax(log_probabilities(predictions), axis=-1)
+    truth = _one_hot(predictions, p.shape[-1])
+    confidence, hit = _confidence(p, truth)
+    known = truth.sum(-1)
+    bins = _bin_of(confidence)
+    return np.stack([np.bincount(bins, weights, BINS) for weights in (known, confidence * known, hit)])
+
+
+def _confidence(p: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the highest probability (N,), and 1 where it is that of the label."""
+    return p.max(-1), np.take_along_axis(truth, p.argmax(-1)[:, None], -1)[:, 0]
+
+
+def _bin_of(probabilities: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum((probabilities * BINS).astype(int), BINS - 1))
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, and the reliability before and after dividing the logits by it."""
+    """The temperature of each model, and the reliability without dividing the logits by it and with that."""
 
-    temperature: float
+    temperatures: list[float]
     before: Reliability
     after: Reliability
 
 
-def _reliability(counts: np.ndarray, confidences: np.ndarray, hits: np.ndarray) -> Reliability:
-    error = round(float(np.abs(hits - confidences).sum() / max(counts.sum(), 1)), 6)
-    return Reliability(error, counts.tolist(), np.round(confidences, 4).tolist(), hits.tolist())
+# The predictions of a model, and the temperature that they were calibrated by.
+Calibrated = tuple[Sequence[Prediction], float]
 
 
-def add_up(measured: Sequence[Reliability]) -> Reliability:
-    """Return the reliability over the utterances of all measurements."""
-    return _reliability(*(np.sum([getattr(one, n) for one in measured], 0) for n in ("counts", "confidences", "hits")))
-
-
-def reliability(predictions: Sequence[Prediction], *, temperature: float = 1.0) -> Reliability:
-    """Measure labelled predictions after dividing their logits by a temperature."""
-    known = labelled(predictions)
-    probabilities = softmax(log_probabilities(known) / temperature, axis=-1)  # (N, C)
-    confidence, guess = probabilities.max(-1), probabilities.argmax(-1)
-    correct = guess == np.array([prediction.label for prediction in known])
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    counts, confidences, hits = (
-        np.bincount(bins, weights, minlength=BINS) for weights in (np.ones(len(known)), confidence, correct)
-    )
-    return _reliability(counts, confidences, hits)
-
-
-def measure_calibration(predictions: Sequence[Prediction], temperature: float) -> Calibration:
-    """Measure predictions that were calibrated by a temperature, both with and without it.
+def measure_calibration(runs: Sequence[Sequence[Calibrated]], config: EvaluationConfig) -> Calibration:
+    """Measure runs, each of one or several models on parts of the test, both with and without their temperatures.
 
     Accuracy is that of the labels, also where the temperature was fitted to the raters' votes.
     """
-    # Undoes the calibration: dividing by the temperature's inverse multiplies by it.
-    before = reliability(predictions, temperature=1 / temperature)
-    return Calibration(temperature, before=before, after=reliability(predictions))
+    calibrated = [[one for predictions, _ in run for one in predictions] for run in runs]
+    raw = [[one for predictions, temperature in run for one in rescale(predictions, 1 / temperature)] for run in runs]
+    temperatures = [temperature for run in runs for _, temperature in run]
+    return Calibration(temperatures, before=reliability(raw, config), after=reliability(calibrated, config))
+
+
+def rescale(predictions: Sequence[Prediction], temperature: float) -> list[Prediction]:
+    """Divide the fused head's logits by a temperature; its inverse undoes that."""
+    p = softmax(log_probabilities(predictions) / temperature, axis=-1).tolist()
+    pairs = zip(predictions, p, strict=True)
+    return [replace(one, probabilities={**one.probabilities, FUSED: values}) for one, values in pairs]

@@ -39,8 +39,6 @@ def measure_development(
     """
     predictions = predict_dialogues(model, dialogues, accelerator=accelerator, batch_size=recipe.batch_size)
     scores = dict.fromkeys(NAMES, 0.0) | score_known(predictions, classes)
-    if rated := [scores[name] for name in scores if name.startswith("ccc.")]:
-        scores["ccc"] = float(np.mean(rated))
     targets = _targets(dialogues, recipe, len(classes))
     if (loss := development_loss(predictions, targets, scores.get("ccc"), model.config)) is not None:
         scores["loss"] = loss

@@ -11,7 +11,7 @@ import torch
 
 from lpgnet.model import EmotionModel
 from lpgnet.pipeline.errors import NotFiniteError
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, collate
+from lpgnet.pipeline.training.dialogues import NO_LABEL, NOT_TOLD, Dialogue, by_appearance, collate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -104,28 +104,29 @@ def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperatu
     batch = collate(dialogues).to(model.device)
     output = model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers)
     heads = {FUSED: output.logits, **output.branch_logits}
-    probabilities = {name: (logits.float() / temperature).softmax(-1).cpu() for name, logits in heads.items()}
-    weights = {name: values.float().cpu() for name, values in output.modality_weights.items()}
-    dimensions = {name: values.cpu() for name, values in output.dimensions.items()}
+    # As lists: to take single numbers out of tensors takes longer than the model does.
+    probabilities = {name: (logits.float() / temperature).softmax(-1).tolist() for name, logits in heads.items()}
+    weights = {name: values.float().tolist() for name, values in output.modality_weights.items()}
+    dimensions = {name: values.tolist() for name, values in output.dimensions.items()}
     for row, dialogue in enumerate(dialogues):
+        labels, shares = dialogue.labels.tolist(), [_shares(votes) for votes in dialogue.votes.tolist()]
+        ratings = {name: values.tolist() for name, values in dialogue.ratings.items()}
         for column, utterance in enumerate(dialogue.utterances):
             yield Prediction(
                 utterance_id=utterance.utterance_id,
                 dialogue_id=dialogue.dialogue_id,
-                label=int(dialogue.labels[column]),
-                probabilities={name: values[row, column].tolist() for name, values in probabilities.items()},
-                weights={name: float(values[row, column]) for name, values in weights.items()},
-                dimensions={name: float(values[row, column]) for name, values in dimensions.items()},
-                shares=_shares(dialogue.votes[column]),
-                ratings={
-                    name: value for name, values in dialogue.ratings.items() if isfinite(value := float(values[column]))
-                },
+                label=labels[column],
+                probabilities={name: values[row][column] for name, values in probabilities.items()},
+                weights={name: values[row][column] for name, values in weights.items()},
+                dimensions={name: values[row][column] for name, values in dimensions.items()},
+                shares=shares[column],
+                ratings={name: values[column] for name, values in ratings.items() if isfinite(values[column])},
             )
 
 
-def _shares(votes: torch.Tensor) -> tuple[float, ...]:
-    total = float(votes.sum())
-    return tuple((votes / total).tolist()) if total else ()
+def _shares(votes: Sequence[float]) -> tuple[float, ...]:
+    total = sum(votes)
+    return tuple(vote / total for vote in votes) if total else ()
 
 
 def predict_in_windows(
@@ -160,8 +161,7 @@ def predict_in_windows(
 
 def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
     """Cut successive utterances out of a dialogue; speakers are renumbered by first appearance."""
-    indices: dict[int, int] = {}
-    speakers = [indices.setdefault(int(speaker), len(indices)) for speaker in dialogue.speakers[start:end]]
+    speakers = [None if speaker == NOT_TOLD else speaker for speaker in dialogue.speakers[start:end].tolist()]
     return replace(
         dialogue,
         utterances=dialogue.utterances[start:end],
@@ -170,7 +170,8 @@ def _excerpt(dialogue: Dialogue, start: int, end: int) -> Dialogue:
         labels=dialogue.labels[start:end],
         votes=dialogue.votes[start:end],
         ratings={name: values[start:end] for name, values in dialogue.ratings.items()},
-        speakers=torch.tensor(speakers),
+        speakers=by_appearance(speakers),
+        standards={name: one.cut(start, end) for name, one in dialogue.standards.items()},
     )
 
 

@@ -11,20 +11,24 @@ from lpgnet.model import EmotionConfig, EmotionModel, load_model
 from lpgnet.model.base import CONFIG_FILE
 from lpgnet.model.configuration import write_config
 from lpgnet.pipeline.common.files import read_json, to_json, write_json
-from lpgnet.pipeline.config import Config, EvaluationConfig
+from lpgnet.pipeline.config import Config, EvaluationConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.analysis import (
     ConditionScores,
     Scores,
-    SpeakerGap,
+    SeenGap,
     SpeakerScores,
     score,
     score_conditions,
+    score_known,
     score_speakers,
     speaker_gap,
+    text_gap,
 )
 from lpgnet.pipeline.evaluation.calibration import Calibration, measure_calibration
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch, chosen_epoch
+from lpgnet.pipeline.evaluation.class_shares import ClassShare, class_shares
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
 from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.inference import FUSED, predict_dialogues, temperature_of
@@ -78,6 +82,11 @@ class RunResults:
         distribution: scores of the fused head against the raters' votes; None where nobody voted.
         dimensions: scores of each dimension that the model predicts and raters rated.
         tuned: scores of the encoders that were tuned, by modality.
+        chosen: the epoch of the model; None if the run's folder does not say, or the model lacks some of its inputs.
+        recipe: how it was trained.
+        dropout: of the model.
+        class_shares: how often each class is true and predicted.
+        text_gap: None unless some utterances have the text of one in training and others have not.
     """
 
     fold: str
@@ -91,12 +100,17 @@ class RunResults:
     words_seen: float | None
     conditions: dict[str, ConditionScores]
     speakers: dict[str, SpeakerScores]
-    speaker_gap: SpeakerGap | None
+    speaker_gap: SeenGap | None
     calibration: Calibration
     missing: Missing
     distribution: DistributionScores | None = None
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
     tuned: dict[str, TuningScores] = field(default_factory=dict)
+    chosen: ChosenEpoch | None = None
+    recipe: TrainingConfig | None = None
+    dropout: float | None = None
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
+    text_gap: SeenGap | None = None
 
     @property
     def fused(self) -> Scores:
@@ -122,6 +136,7 @@ def evaluate_run(
     check_unseen(corpus.tuned, split)
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
     check_same_protocol(run_folder, run_inputs(config, corpus, split))
+    split = split.standardized(model, among=corpus.dialogues)
     kept = kept_modalities(model, config.evaluation)
     dialogues = hide_all_but(split.test, kept, model)
     temperature = temperature_of(model)
@@ -136,11 +151,20 @@ def evaluate_run(
         accelerator=accelerator,
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    whole = kept == model.config.modality_names
     tested = MeasuredModel(
-        kept, temperature, parameters, training_cost(run_folder), missing, model.config.rated, _tuned(corpus, kept)
+        kept,
+        temperature,
+        parameters,
+        training_cost(run_folder),
+        missing,
+        model.config.rated,
+        tuned=_tuned(corpus, kept),
+        chosen=chosen_epoch(run_folder, score_known(predictions, config.classes)) if whole else None,
+        recipe=recipe_of(run_folder),
+        dropout=getattr(model.config, "dropout", None),
     )
     results = measure_run(tested, split, outcomes, config.classes, config.evaluation)
-    whole = kept == model.config.modality_names
     folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"
     if accelerator.is_main_process:
         write_results(results, outcomes, folder)
@@ -212,6 +236,9 @@ class MeasuredModel:
     missing: Missing
     ranges: Ranges = field(default_factory=dict)
     tuned: dict[str, TuningScores] = field(default_factory=dict)
+    chosen: ChosenEpoch | None = None
+    recipe: TrainingConfig | None = None
+    dropout: float | None = None
 
 
 def measure_run(
@@ -232,11 +259,16 @@ def measure_run(
         conditions=score_conditions([outcomes], classes, settings),
         speakers=score_speakers([outcomes], classes, settings),
         speaker_gap=speaker_gap([outcomes], classes, settings),
-        calibration=measure_calibration(predictions, model.temperature),
+        calibration=measure_calibration([[(predictions, model.temperature)]], settings),
         missing=model.missing,
         distribution=score_distribution([predictions], settings),
         dimensions=score_dimensions([predictions], model.ranges, settings),
         tuned=model.tuned,
+        chosen=model.chosen,
+        recipe=model.recipe,
+        dropout=model.dropout,
+        class_shares=class_shares([outcomes], classes, settings),
+        text_gap=text_gap([outcomes], classes, settings),
     )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lpgnet.pipeline.config import Config, CorpusConfig, SplitsConfig, TrainingConfig
+from lpgnet.pipeline.common.shared_names import rename_all, shown
+from lpgnet.pipeline.config import Config, CorpusConfig, EvaluationConfig, SplitsConfig, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.analysis import (
     ConditionScores,
     Runs,
     Scores,
-    SpeakerGap,
+    SeenGap,
     SpeakerScores,
     compare_runs,
     labelled_only,
@@ -21,8 +22,11 @@ from lpgnet.pipeline.evaluation.analysis import (
     score_conditions,
     score_speakers,
     speaker_gap,
+    text_gap,
 )
-from lpgnet.pipeline.evaluation.calibration import Calibration, Reliability, add_up
+from lpgnet.pipeline.evaluation.calibration import Calibrated, Calibration, measure_calibration
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.evaluation.class_shares import ClassShare, class_shares
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores, score_dimensions
 from lpgnet.pipeline.evaluation.distributions import DistributionScores, score_distribution
 from lpgnet.pipeline.evaluation.inference import FUSED
@@ -63,22 +67,23 @@ class Protocol:
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Mean scores of one fold over the seeds."""
+    """Mean scores of one fold over the seeds, and how often each class is true and predicted there."""
 
     wa: float
     ua: float
     weighted_f1: float
     macro_f1: float
     n: float
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class TableCalibration:
-    """Each run's temperature, and the calibration over the test utterances of all runs."""
+class RowRun:
+    """The epoch that one run of a row chose; None if the run's folder does not say."""
 
-    temperatures: list[float]
-    before: Reliability
-    after: Reliability
+    fold: str
+    seed: int
+    chosen: ChosenEpoch | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,11 @@ class TableRow(Scores):
         dimensions: scores of each dimension that the model predicts and raters rated.
         refit: whether the models were trained once more, on the development dialogues too.
         tuned: scores of the encoders that were tuned, by modality, one of each fold.
+        runs: the epoch that each run chose.
+        dropout: of its models.
+        class_shares: how often each class is true and predicted, over the test utterances of all folds.
+        text_gap: None unless some utterances have the text of one in training and others have not.
+        standardise: whose statistics its inputs are standardized by, as the model's configuration has it.
     """
 
     model: str
@@ -107,8 +117,8 @@ class TableRow(Scores):
     folds: dict[str, FoldScores]
     conditions: dict[str, ConditionScores]
     speakers: dict[str, SpeakerScores]
-    speaker_gap: SpeakerGap | None
-    calibration: TableCalibration
+    speaker_gap: SeenGap | None
+    calibration: Calibration
     missing: Missing
     seconds_per_epoch: list[float]
     differences: dict[str, Difference]
@@ -116,6 +126,11 @@ class TableRow(Scores):
     dimensions: dict[str, DimensionScores] = field(default_factory=dict)
     refit: bool = False
     tuned: dict[str, list[TuningScores]] = field(default_factory=dict)
+    runs: list[RowRun] = field(default_factory=list)
+    dropout: float | None = None
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
+    text_gap: SeenGap | None = None
+    standardise: str = "corpus"
 
 
 @dataclass(frozen=True)
@@ -175,8 +190,8 @@ def _check_same_test(baseline: Row, reference: Runs, row: Row, runs: Runs) -> No
 def _protocol(config: Config, jobs: Sequence[Job], runs: Runs) -> Protocol:
     named = {"text": config.encoders.text.name, "audio": config.encoders.audio.name}
     return Protocol(
-        corpus=config.corpus,
-        encoders={modality: name for modality, name in named.items() if name},
+        corpus=CorpusConfig(**rename_all(vars(config.corpus), shown)),
+        encoders={modality: shown(name) for modality, name in named.items() if name},
         labels=config.labels,
         splits=config.splits,
         folds=list(dict.fromkeys(job.fold for job in jobs)),
@@ -208,11 +223,11 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         training=row.config.training,
         parameters=measured[0].parameters,
         heads={head: score(runs, classes, settings, head=head) for head in measured[0].heads if head != FUSED},
-        folds=_score_folds(jobs, measured),
+        folds=_score_folds(jobs, measured, row.config),
         conditions=score_conditions(runs, classes, settings),
         speakers=score_speakers(runs, classes, settings),
         speaker_gap=speaker_gap(runs, classes, settings),
-        calibration=_add_calibrations([run.calibration for run in measured]),
+        calibration=_calibration(jobs, measured, settings),
         missing=add_missing([run.missing for run in measured]),
         seconds_per_epoch=[run.training.seconds_per_epoch for run in measured if run.training],
         differences=gaps,
@@ -220,6 +235,11 @@ def describe_row(row: Row, jobs: Sequence[Job], runs: Runs, gaps: dict[str, Diff
         dimensions=score_dimensions(predictions_of(runs), _ranges(measured), settings),
         refit=row.config.crossval.refit,
         tuned=_tuned({job.fold: run for job, run in zip(jobs, measured, strict=True)}),
+        runs=[RowRun(job.fold, job.config.training.seed, run.chosen) for job, run in zip(jobs, measured, strict=True)],
+        dropout=measured[0].dropout,
+        class_shares=class_shares(runs, classes, settings),
+        text_gap=text_gap(runs, classes, settings),
+        standardise=row.config.model.settings().get("standardise", "corpus"),
     )
 
 
@@ -234,20 +254,24 @@ def _ranges(measured: Sequence[RunResults]) -> Ranges:
     return {name: (scores.low, scores.high) for run in measured for name, scores in run.dimensions.items()}
 
 
-def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults]) -> dict[str, FoldScores]:
-    folds: dict[str, list[Scores]] = {}
+def _score_folds(jobs: Sequence[Job], measured: Sequence[RunResults], config: Config) -> dict[str, FoldScores]:
+    folds: dict[str, list[tuple[Job, Scores]]] = {}
     for job, run in zip(jobs, measured, strict=True):
-        folds.setdefault(job.fold, []).append(run.fused)
-    return {fold: _mean(runs) for fold, runs in folds.items()}
+        folds.setdefault(job.fold, []).append((job, run.fused))
+    return {
+        fold: FoldScores(
+            **{name: sum(getattr(scores, name) for _, scores in runs) / len(runs) for name in (*NAMES, "n")},
+            class_shares=class_shares(read_runs([job for job, _ in runs]), config.classes, config.evaluation),
+        )
+        for fold, runs in folds.items()
+    }
 
 
-def _mean(runs: Sequence[Scores]) -> FoldScores:
-    return FoldScores(**{name: sum(getattr(run, name) for run in runs) / len(runs) for name in (*NAMES, "n")})
-
-
-def _add_calibrations(measured: Sequence[Calibration]) -> TableCalibration:
-    return TableCalibration(
-        temperatures=[one.temperature for one in measured],
-        before=add_up([one.before for one in measured]),
-        after=add_up([one.after for one in measured]),
-    )
+def _calibration(jobs: Sequence[Job], measured: Sequence[RunResults], settings: EvaluationConfig) -> Calibration:
+    """Measure a row without and with the temperature of each of its runs."""
+    seeds: dict[int, list[Calibrated]] = {}
+    for job, run in zip(jobs, measured, strict=True):
+        (predictions,) = predictions_of(read_runs([job]))
+        (temperature,) = run.calibration.temperatures
+        seeds.setdefault(job.config.training.seed, []).append((predictions, temperature))
+    return measure_calibration(list(seeds.values()), settings)

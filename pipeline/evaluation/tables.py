@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from lpgnet.pipeline.common.stamps import is_fresh
 from lpgnet.pipeline.config import (
@@ -22,15 +24,16 @@ from lpgnet.pipeline.config import (
 from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
-from lpgnet.pipeline.model_config import ModelConfig
+from lpgnet.pipeline.model_config import ModelConfig, ModelType
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, model_modalities, run_inputs
+from lpgnet.pipeline.training.shared_inputs import SharedCorpus
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
 from lpgnet.pipeline.training.tuned import check_unseen
 from lpgnet.pipeline.tuning.tuner import tuned_folder
 
 MEASURED_FILE = "measured.json"
 # Raised whenever the files of a measured run change: the run is then measured again, but not trained again.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,20 @@ class Job:
     fold: str
     config: Config
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """Row, fold and seed."""
+        return f"{self.row} {self.fold} seed {self.config.training.seed}"
+
+
+class HasConfig(Protocol):
+    """What is worked on in another process, by its configuration."""
+
+    @property
+    def config(self) -> Config:
+        """What decides which corpus it needs."""
+        ...
 
 
 def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
@@ -87,7 +104,7 @@ def make_rows(config: Config, arguments: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _of_type(config: Config, name: str) -> Config:
+def _of_type(config: Config, name: ModelType) -> Config:
     return replace(config, model=replace(config.model, type=name))
 
 
@@ -165,14 +182,23 @@ def _seeded(config: Config, seed: int) -> Config:
 
 
 def splits_of(config: Config) -> list[Split]:
-    """Return the folds of a row."""
-    dialogues = corpus_of(config).dialogues
-    one = config.crossval.folds == "one"
-    return [make_split(dialogues, config.splits)] if one else make_folds(dialogues, config.splits)
+    """Return the folds of a row, which a process makes only once for all runs with the same ones."""
+    return _splits(_corpus_key(config), json.dumps(asdict(config.splits)), config.crossval.folds == "one")
+
+
+@cache
+def _splits(corpus: str, splits: str, one: bool) -> list[Split]:
+    dialogues, settings = _load(corpus).dialogues, SplitsConfig(**json.loads(splits))
+    return [make_split(dialogues, settings)] if one else make_folds(dialogues, settings)
 
 
 def corpus_of(config: Config) -> LoadedCorpus:
-    """Return a row's corpus, which a process loads only once for successive rows with the same corpus."""
+    """Return a row's corpus, which a process loads only once for all rows with the same corpus."""
+    return _load(_corpus_key(config))
+
+
+def _corpus_key(config: Config) -> str:
+    """Return all that a corpus follows from."""
     read = replace(
         config,
         run="default",
@@ -184,12 +210,37 @@ def corpus_of(config: Config) -> LoadedCorpus:
         evaluation=EvaluationConfig(),
         crossval=CrossvalConfig(),
     )
-    return _load(json.dumps(asdict(read)))
+    return json.dumps(asdict(read))
 
 
-@lru_cache(maxsize=1)
-def _load(config: str) -> LoadedCorpus:
-    return load_corpus(config_from(json.loads(config)))
+@cache
+def _load(key: str) -> LoadedCorpus:
+    if given := _given.pop(key, None):
+        return given.load()
+    return load_corpus(config_from(json.loads(key)))
+
+
+def forget_corpora() -> None:
+    """Load corpora anew, which other stages may have changed since this process loaded them."""
+    _load.cache_clear()
+    _splits.cache_clear()
+
+
+# What this process was given by the one that started it, by what each follows from.
+_given: dict[str, SharedCorpus] = {}
+
+
+def corpora_to_give(jobs: Sequence[HasConfig]) -> dict[str, SharedCorpus]:
+    """Return the corpora of jobs for `take_corpora` in other processes, which then load none of them themselves."""
+    # Windows opens no file again that has no name.
+    keys = dict.fromkeys(_corpus_key(job.config) for job in jobs if sys.platform != "win32")
+    loaded = {key: _load(key) for key in keys}
+    return {key: SharedCorpus.of(one, one.inputs) for key, one in loaded.items() if one.inputs is not None}
+
+
+def take_corpora(given: dict[str, SharedCorpus]) -> None:
+    """Use what `corpora_to_give` returned in the process that started this one."""
+    _given.update(given)
 
 
 def is_measured(job: Job) -> bool:

@@ -35,6 +35,7 @@ from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
 from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
 from lpgnet.pipeline.training.distances import Distances, read_distances, unlike_training
 from lpgnet.pipeline.training.runs import model_encoders
+from lpgnet.pipeline.training.standardization import standardize_groups
 from lpgnet.pipeline.training.trained_on import about_model
 
 if TYPE_CHECKING:
@@ -218,6 +219,9 @@ class EmotionPipeline:
         """What people should know about how labels and numbers came about."""
         least, rated = self.config.min_probability, self.model.config.rated
         labels = [f"labels: {UNCERTAIN} where no emotion has a probability of {least:g}"] if least else []
+        if (by := self.model.config.standardise) != "corpus":
+            whose = "of each speaker in it" if by == "speaker" else "of this recording"
+            labels.append(f"inputs: standardized by the statistics of all turns {whose}")
         ranges = ", ".join(f"{name} ({low:g} to {high:g})" for name, (low, high) in rated.items())
         return [*labels, f"dimensions: {ranges}, in the units of the corpus"] if rated else labels
 
@@ -309,7 +313,8 @@ class EmotionPipeline:
         names = self.model.config.modality_names
         embeddings = {name: self._embed(name, utterances, heard, about) for name in names}
         with self.seconds.of("model"):
-            dialogue = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
+            read = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
+            (dialogue,) = standardize_groups([read], self.model, among=[read])
             warnings = unlike_training(self.model, dialogue, self.distances)
             predictions = predict_in_windows(
                 self.model,

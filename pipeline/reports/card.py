@@ -6,16 +6,19 @@ from pathlib import Path
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.common.files import write_atomically
+from lpgnet.pipeline.common.shared_names import shown
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.cells import percent, with_interval
-from lpgnet.pipeline.reports.score_tables import run_tables
+from lpgnet.pipeline.reports.score_tables import described_tables, run_tables
 from lpgnet.pipeline.reports.targets import (
     describe_calibration,
     describe_choice,
     describe_dimensions,
+    describe_recipe,
     describe_refit,
+    describe_standardization,
     describe_targets,
 )
 from lpgnet.pipeline.reports.templates import templates
@@ -42,15 +45,19 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             results=results,
             names=NAMES,
             tables=run_tables(results),
+            described=described_tables(results),
             recipe=recipe,
+            words=describe_recipe(recipe, results.dropout),
             choice=describe_choice(recipe, dev) if refit is None else describe_refit(refit, dev),
             refit=refit,
             calibration=describe_calibration(recipe),
             targets=describe_targets(recipe),
+            transductive="" if model.standardise == "corpus" else describe_standardization(model.standardise),
             rated=describe_dimensions(model) if model.dimensions else "",
             total=f"{results.parameters:,}",
             with_interval=with_interval,
             percent=percent,
+            shown=shown,
         )
     )
     write_atomically(folder / BEST_FOLDER / "README.md", text)

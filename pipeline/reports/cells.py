@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lpgnet.pipeline.evaluation.analysis import Scores, SpeakerScores
+from lpgnet.pipeline.evaluation.calibration import Reliability
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.distributions import DistributionScores
 from lpgnet.pipeline.evaluation.metrics import Difference
 
-OverRuns = Scores | DistributionScores | DimensionScores
+OverRuns = Scores | DistributionScores | DimensionScores | Reliability
 
 
 def mean_and_deviation(values: OverRuns, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BytesIO
@@ -12,15 +11,42 @@ from pathlib import Path
 from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.evaluation.analysis import Runs
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch, Score
+from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import missing_curves
-from lpgnet.pipeline.evaluation.table_results import TableResults, TableRow
+from lpgnet.pipeline.evaluation.table_results import RowRun, TableResults, TableRow
 from lpgnet.pipeline.reports.cells import mean_and_deviation, percent, signed, with_interval, with_spread
-from lpgnet.pipeline.reports.plots import MOST_POINTS, plot_confusion, plot_missing, plot_ratings, plot_reliability
+from lpgnet.pipeline.reports.plots import (
+    MOST_POINTS,
+    plot_class_shares,
+    plot_confusion,
+    plot_epochs,
+    plot_missing,
+    plot_ratings,
+    plot_reliability,
+)
 from lpgnet.pipeline.reports.published import PUBLISHED
-from lpgnet.pipeline.reports.score_tables import Table, Write, ratings_table, tuned_table, votes_table
-from lpgnet.pipeline.reports.targets import describe_calibration, describe_choice, describe_targets
-from lpgnet.pipeline.reports.templates import templates
+from lpgnet.pipeline.reports.score_tables import (
+    Table,
+    Write,
+    calibration_table,
+    epochs_table,
+    ratings_table,
+    shares_table,
+    tuned_table,
+    verbatim_table,
+    votes_table,
+)
+from lpgnet.pipeline.reports.targets import (
+    describe_calibration,
+    describe_choice,
+    describe_recipe,
+    describe_score,
+    describe_standardization,
+    describe_targets,
+)
+from lpgnet.pipeline.reports.templates import image_address, templates
 
 TEMPLATE = "crossval.html"
 
@@ -91,8 +117,12 @@ def escape_latex(text: str) -> str:
 
 
 def tables(results: TableResults) -> list[Table]:
-    """Return the table of scores, those against votes and ratings as far as there are some, and of tuned encoders."""
-    found = (_scores_table(results, with_spread), _votes(results, with_spread), _ratings(results, with_spread))
+    """Return the table of scores, those against votes and ratings as far as the corpus has some, and of calibration.
+
+    The last one is of tuned encoders.
+    """
+    makers = (_scores_table, _votes, _ratings, _calibration)
+    found = [make(results, with_spread) for make in makers]
     return [table for table in (*found, _tuned(results)) if table.rows]
 
 
@@ -135,6 +165,10 @@ def _ratings_by(results: TableResults, write: Write) -> Table:
     return ratings_table(scores, write, of="model: dimension")
 
 
+def _calibration(results: TableResults, write: Write) -> Table:
+    return calibration_table({row.model: row.calibration for row in results.rows}, write)
+
+
 def _rated(results: TableResults) -> list[tuple[TableRow, str]]:
     return [(row, name) for row in results.rows for name in row.dimensions]
 
@@ -164,7 +198,16 @@ def caption(results: TableResults) -> str:
     seeds = protocol.seeds
     mean = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     chosen = _of_rows(results, lambda row: _choice(row, protocol.splits), separator=", ")
-    return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_brackets(results)}."
+    return f"{results.name}: {held_out}, {utterances}; {mean}; {chosen}{_transductive(results)}{_brackets(results)}."
+
+
+def _transductive(results: TableResults) -> str:
+    """Name the rows whose scores depend on whole sessions, speakers or dialogues of the test."""
+    rows: dict[str, list[str]] = {}
+    for row in results.rows:
+        rows.setdefault(row.standardise, []).append(row.model)
+    found = [(by, names) for by, names in rows.items() if by != "corpus"]
+    return "".join(f"; {describe_standardization(by)} ({', '.join(names)})" for by, names in found)
 
 
 def _choice(row: TableRow, splits: SplitsConfig) -> str:
@@ -194,7 +237,13 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
         ratings=(_ratings(results, mean_and_deviation), _ratings_by(results, with_interval)),
         tuned=_tuned(results),
         targets=_of_rows(results, lambda row: describe_targets(row.training), separator="; "),
-        calibration=_of_rows(results, lambda row: describe_calibration(row.training), separator="; "),
+        recipe=_of_rows(results, lambda row: describe_recipe(row.training, row.dropout), separator="; "),
+        epochs=_epochs(results),
+        shares=_shares(results),
+        far=any(share.is_far for row in results.rows for fold in _folds(row) for share in fold.values()),
+        verbatim=verbatim_table({row.model: row.text_gap for row in results.rows}, of="model"),
+        calibration=(_calibration(results, mean_and_deviation), _calibration(results, with_interval)),
+        fitted=_of_rows(results, lambda row: describe_calibration(row.training), separator="; "),
         names=NAMES,
         mean_and_deviation=mean_and_deviation,
         with_interval=with_interval,
@@ -204,29 +253,75 @@ def to_html(results: TableResults, runs: Mapping[str, Runs]) -> str:
     )
 
 
+def _epochs(results: TableResults) -> tuple[Table, Table]:
+    """Return a table with a line for each row, and one with a line for each run."""
+    runs = {f"{row.model} {run.fold} seed {run.seed}": [run.chosen] for row, run in _runs(results) if run.chosen}
+    return epochs_table(chosen_epochs(results), of="model"), epochs_table(runs, of="model, test split, seed")
+
+
+def _runs(results: TableResults) -> list[tuple[TableRow, RowRun]]:
+    return [(row, run) for row in results.rows for run in row.runs]
+
+
+def chosen_epochs(results: TableResults) -> dict[str, list[ChosenEpoch]]:
+    """Return the chosen epochs of each row's runs."""
+    return {row.model: [run.chosen for run in row.runs if run.chosen] for row in results.rows}
+
+
+def _shares(results: TableResults) -> tuple[Table, Table]:
+    """Return a table with a line for each row, and one with a line for each of its folds."""
+    folds = {f"{row.model}: {fold}": scores.class_shares for row in results.rows for fold, scores in row.folds.items()}
+    pooled = {row.model: row.class_shares for row in results.rows}
+    return shares_table(pooled, of="model"), shares_table(folds, of="model: test split")
+
+
 def draw_plots(results: TableResults, runs: Mapping[str, Runs]) -> dict[str, dict[str, str]]:
     """Draw images as data addresses by kind and row.
 
     Returns:
-        `confusion` and `reliability` by model, `ratings` by model and dimension, and `missing` with one image of all
-        models or none.
+        `confusion`, `shares` and `reliability` by model, `epochs` by the score that they were chosen by, `ratings` by
+        model and dimension, and `missing` with one image of all models or none.
     """
     rows, classes = results.rows, results.classes
     curves = {row.model: missing_curves(row.missing, row.confusion) for row in rows if row.missing}
     return {
         "confusion": {
-            row.model: _image(partial(plot_confusion, row.confusion, classes, title=row.model)) for row in rows
+            row.model: image_of(partial(plot_confusion, row.confusion, classes, title=row.model)) for row in rows
         },
-        "reliability": {row.model: _image(partial(plot_reliability, row.calibration)) for row in rows},
+        "shares": {
+            row.model: image_of(partial(plot_class_shares, row.class_shares, _folds(row), title=row.model))
+            for row in rows
+            if row.class_shares
+        },
+        "epochs": {
+            describe_score(score): image_of(partial(plot_epochs, runs, score=describe_score(score)))
+            for score, runs in _by_score(results).items()
+        },
+        "reliability": {row.model: image_of(partial(plot_reliability, row.calibration)) for row in rows},
         "ratings": {
-            f"{row.model}: {name}": _image(partial(plot_ratings, chain(*runs[row.model]), name, row.dimensions[name]))
+            f"{row.model}: {name}": image_of(partial(plot_ratings, chain(*runs[row.model]), name, row.dimensions[name]))
             for row, name in _rated(results)
         },
-        "missing": {"all": _image(partial(plot_missing, curves))} if curves else {},
+        "missing": {"all": image_of(partial(plot_missing, curves))} if curves else {},
     }
 
 
-def _image(draw: Callable[[BytesIO], None]) -> str:
+def _folds(row: TableRow) -> list[dict[str, ClassShare]]:
+    return [fold.class_shares for fold in row.folds.values()]
+
+
+def _by_score(results: TableResults) -> dict[Score, dict[str, list[ChosenEpoch]]]:
+    """Return the chosen epochs by score and model: rows may choose by different scores, which share no axis."""
+    found: dict[Score, dict[str, list[ChosenEpoch]]] = {}
+    for model, chosen in chosen_epochs(results).items():
+        for one in chosen:
+            if one.test is not None:
+                found.setdefault(one.score, {}).setdefault(model, []).append(one)
+    return found
+
+
+def image_of(draw: Callable[[BytesIO], None]) -> str:
+    """Return the data address of what a function draws into a file."""
     file = BytesIO()
     draw(file)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return image_address(file.getvalue())

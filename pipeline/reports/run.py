@@ -5,19 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from lpgnet.model.configuration import read_config
+from lpgnet.pipeline.common.files import write_atomically
 from lpgnet.pipeline.config import Config
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.evaluation.chosen_epochs import read_choice
 from lpgnet.pipeline.evaluation.missing import missing_curves
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from lpgnet.pipeline.evaluation.run_results import RunResults
 from lpgnet.pipeline.reports.card import write_card
-from lpgnet.pipeline.reports.plots import plot_confusion, plot_missing, plot_ratings, plot_reliability, plot_training
-from lpgnet.pipeline.training.runs import BEST_FOLDER, LOG_FILE, best_folder, read_log, recipe_of
-from lpgnet.pipeline.training.selection import Selection
+from lpgnet.pipeline.reports.plots import (
+    plot_class_shares,
+    plot_confusion,
+    plot_missing,
+    plot_ratings,
+    plot_reliability,
+    plot_training,
+)
+from lpgnet.pipeline.reports.run_page import REPORT_FILE, to_html
+from lpgnet.pipeline.training.runs import BEST_FOLDER, best_folder
 
 
 def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
-    """Draw the plots of an evaluation; if `folder` is the run's own, also write the model card."""
+    """Draw the plots of an evaluation and write its page; if `folder` is the run's own, also write the model card."""
     plot_confusion(results.fused.confusion, results.classes, folder / "confusion.png", title=f"test: {results.fold}")
     plot_reliability(results.calibration, folder / "reliability.png")
     if results.missing:
@@ -26,6 +34,9 @@ def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
         outcomes, _ = read_predictions(folder / PREDICTIONS_FILE)
         for name, scores in results.dimensions.items():
             plot_ratings(outcomes, name, scores, folder / f"{name}.png")
+    if results.class_shares:
+        plot_class_shares(results.class_shares, (), folder / "class-shares.png", title=f"test: {results.fold}")
+    write_atomically(folder / REPORT_FILE, to_html(results, folder, config))
     if (folder / BEST_FOLDER).exists():
         write_card(folder, read_config(best_folder(folder) / "config.json"), config, results)
 
@@ -34,9 +45,5 @@ def write_training_plot(folder: Path) -> None:
     """Draw the loss and scores of a run's training, unless the plot exists."""
     path = folder / "training.png"
     if not path.exists():
-        log, selection = read_log(folder), Selection.by(recipe_of(folder))
-        if any(selection.key not in entry.dev for entry in log if selection.name != "last"):
-            raise PipelineError(
-                f"{folder / LOG_FILE}: an epoch has no dev.{selection.key}; delete the folder and train again"
-            )
-        plot_training(log, path, chosen_by=selection.key, best_epoch=selection.best(log).epoch)
+        log, best, selection = read_choice(folder)
+        plot_training(log, path, chosen_by=selection.key, best_epoch=best.epoch)

@@ -1,17 +1,23 @@
-"""Tables of scores against raters' votes and ratings, the same on the screen, in reports and in the model card."""
+"""Tables of scores against votes and ratings, and of calibration: the same on screen, in reports and in the card."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import mean
 
-from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES
+from lpgnet.pipeline.evaluation.analysis import RATINGS, VOTES, SeenGap
+from lpgnet.pipeline.evaluation.calibration import SCORES as CALIBRATION
+from lpgnet.pipeline.evaluation.calibration import Calibration
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
+from lpgnet.pipeline.evaluation.class_shares import ClassShare
 from lpgnet.pipeline.evaluation.dimensions import DimensionScores
 from lpgnet.pipeline.evaluation.distributions import DistributionScores
 from lpgnet.pipeline.evaluation.inference import FUSED
+from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.run_results import RunResults
-from lpgnet.pipeline.reports.cells import OverRuns, with_interval
+from lpgnet.pipeline.reports.cells import OverRuns, percent, signed, with_interval
+from lpgnet.pipeline.reports.targets import describe_score
 from lpgnet.pipeline.training.tuned import TuningScores
 
 ABOUT_VOTES = (
@@ -32,7 +38,30 @@ ABOUT_TUNED = (
     "A tuned encoder's embeddings of utterances that it has learned from tell their labels more readily than those of "
     "others: the wider the gap, the less of what a model learns from the former holds for new speech.",
 )
+ABOUT_EPOCHS = (
+    "The model is that of the best epoch on the development dialogues, which scores best there partly by chance: a "
+    "development score far above that of the test split is of development dialogues that mislead, such as those whose "
+    "speakers are also in training.",
+)
+ABOUT_SHARES = (
+    "Of the labelled utterances, the share that is of the class → the share that is predicted to be.",
+    "▼ or ▲ follows a predicted share that is far below or above the true one: the smaller is less than two thirds of "
+    "the larger, which alone keeps F1 below 0.8 (it is at most 2 × smaller / (true + predicted)), and the interval of "
+    "their difference over dialogues does not include 0.",
+)
+ABOUT_VERBATIM = (
+    "A verbatim turn has a text that also stands, but for case and white space, in the training or development "
+    "dialogues, so that a model can know its label by heart.",
+)
+ABOUT_CALIBRATION = (
+    "ECE is the expected calibration error: the mean distance of accuracy and confidence, the highest probability, in "
+    "15 bins; classwise ECE is the mean of the same over the classes, of a class's share and its probability.",
+    "Brier is the squared distance of all probabilities from 1 for the label and 0 for the others: from 0 to 2.",
+    "NLL is the mean of −log of the label's probability, in nats.",
+)
 
+# Scores of verbatim turns: all of them, with intervals, are wider than a page.
+_VERBATIM = ("ua", "weighted_f1")
 # Writes one of the scores as a cell.
 Write = Callable[[OverRuns, str], str]
 
@@ -75,16 +104,12 @@ def ratings_table(scores: Mapping[str, DimensionScores], write: Write, *, of: st
 
 def tuned_table(scores: Mapping[str, Sequence[TuningScores]], *, of: str) -> Table:
     """Return a row for each of `scores`, the means over some tuned encoders; names are under the heading `of`."""
-
-    def mean(values: Iterable[float]) -> str:
-        return f"{fmean(values):.3f}"
-
     rows = [
         [
             name,
-            mean(one.training.weighted_f1 for one in tuned),
-            mean(one.development.weighted_f1 for one in tuned),
-            mean(one.gap for one in tuned),
+            f"{mean(one.training.weighted_f1 for one in tuned):.3f}",
+            f"{mean(one.development.weighted_f1 for one in tuned):.3f}",
+            f"{mean(one.gap for one in tuned):.3f}",
             f"{sum(one.training.n for one in tuned)} / {sum(one.development.n for one in tuned)}",
         ]
         for name, tuned in scores.items()
@@ -93,12 +118,104 @@ def tuned_table(scores: Mapping[str, Sequence[TuningScores]], *, of: str) -> Tab
     return Table("Tuned encoders: weighted F1 of the heads that they were tuned with", columns, rows, ABOUT_TUNED)
 
 
+def calibration_table(calibrations: Mapping[str, Calibration], write: Write) -> Table:
+    """Return a row without and one with temperatures for each of `calibrations`, by model, or "" for the only one."""
+    rows = [
+        [f"{model}: {name}" if model else name, *(write(side, key) for key in CALIBRATION), str(side.n), temperature]
+        for model, found in calibrations.items()
+        for name, side, temperature in (
+            ("uncalibrated", found.before, "1"),
+            ("calibrated", found.after, _from_to(found.temperatures)),
+        )
+    ]
+    of = "probabilities" if "" in calibrations else "model: probabilities"
+    title = "Calibration (lower is better)"
+    return Table(title, [of, *CALIBRATION.values(), "n", "temperature"], rows, ABOUT_CALIBRATION)
+
+
+def _from_to(temperatures: Sequence[float]) -> str:
+    low, high = (f"{end:.2f}" for end in (min(temperatures), max(temperatures)))
+    return low if low == high else f"{low} to {high}"
+
+
 def run_tables(results: RunResults) -> list[Table]:
-    """Return the tables of a run against votes and ratings, as far as there are some, and of tuned encoders."""
+    """Return the tables of a run against votes and ratings, if there are some, of calibration and of tuned encoders."""
     heads = {FUSED: results.distribution} if results.distribution else {}
     found = [
         votes_table(heads, with_interval, of="head"),
         ratings_table(results.dimensions, with_interval, of="dimension"),
+        calibration_table({"": results.calibration}, with_interval),
         tuned_table({modality: [scores] for modality, scores in results.tuned.items()}, of="encoder"),
     ]
     return [table for table in found if table.rows]
+
+
+def epochs_table(runs: Mapping[str, Sequence[ChosenEpoch]], *, of: str) -> Table:
+    """Return a row for each of `runs`, whose names are under the heading `of`: the means of the epochs' scores."""
+    rows = [[name, *_epoch_cells(chosen)] for name, chosen in runs.items() if chosen]
+    columns = [of, "best epoch", "of", "score", "development", "test", "development − test"]
+    return Table("Best epochs, and development beside test", columns, rows, ABOUT_EPOCHS)
+
+
+def _epoch_cells(chosen: Sequence[ChosenEpoch]) -> list[str]:
+    tested = [one.test for one in chosen if one.test is not None]
+    development = mean(one.development for one in chosen)
+    test = mean(tested) if len(tested) == len(chosen) else None
+    scores = ["-", "-"] if test is None else [f"{test:.3f}", f"{development - test:+.3f}"]
+    numbers = (_range(one.epoch for one in chosen), _range(one.trained for one in chosen))
+    return [*numbers, describe_score(chosen[0].score), f"{development:.3f}", *scores]
+
+
+def _range(numbers: Iterable[int]) -> str:
+    low, high = min(found := list(numbers)), max(found)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def shares_table(shares: Mapping[str, Mapping[str, ClassShare]], *, of: str) -> Table:
+    """Return a row for each of `shares`, whose names are under the heading `of`, with a column for each class."""
+    rows = [[name, *map(_share, classes.values())] for name, classes in shares.items() if classes]
+    classes = list(next(iter(shares.values()), {}))
+    return Table("True and predicted shares of the classes", [of, *classes], rows, ABOUT_SHARES)
+
+
+def _share(share: ClassShare) -> str:
+    mark = (" ▼" if share.predicted < share.true else " ▲") if share.is_far else ""
+    return f"{share.true:.1%} → {share.predicted:.1%}{mark}"
+
+
+def verbatim_table(gaps: Mapping[str, SeenGap | None], *, of: str) -> Table:
+    """Return rows for each of `gaps`, whose names are under the heading `of`: verbatim turns, others, differences."""
+    rows = [row for name, gap in gaps.items() if gap for row in _verbatim_rows(name, gap)]
+    return Table("Verbatim turns", [of, "turns", "n", *(NAMES[one] for one in _VERBATIM)], rows, ABOUT_VERBATIM)
+
+
+def _verbatim_rows(name: str, gap: SeenGap) -> list[list[str]]:
+    sides = {"verbatim": gap.seen, "other": gap.unseen}
+    rows = [
+        [name, side, str(values.n), *(with_interval(values, one) for one in _VERBATIM)]
+        for side, values in sides.items()
+    ]
+    differences = [signed(gap.differences.get(one)) for one in _VERBATIM]
+    return [*rows, [name, "verbatim − other", "", *differences]] if gap.differences else rows
+
+
+def epochs_and_shares(results: RunResults) -> tuple[Table, Table]:
+    """Return the tables of a run's chosen epoch and of its class shares, which may have no rows."""
+    chosen = [results.chosen] if results.chosen else []
+    shares = shares_table({results.fold: results.class_shares}, of="test split")
+    return epochs_table({results.fold: chosen}, of="test split"), shares
+
+
+def group_tables(results: RunResults) -> tuple[Table, Table]:
+    """Return the tables of a run by condition, and of verbatim turns, which may have no rows."""
+    rows = [
+        [name, str(values.n), percent(values.words_seen), *(with_interval(values, one) for one in NAMES)]
+        for name, values in results.conditions.items()
+    ]
+    conditions = Table("Conditions", ["condition", "n", "verbatim", *NAMES.values()], rows)
+    return conditions, verbatim_table({results.fold: results.text_gap}, of="test split")
+
+
+def described_tables(results: RunResults) -> list[Table]:
+    """Return the tables that say how far the scores of a run can be trusted, as far as there is something to say."""
+    return [table for table in (*epochs_and_shares(results), *group_tables(results)) if table.rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import SplitsConfig, TrainingConfig
+from lpgnet.pipeline.evaluation.chosen_epochs import Score
 from lpgnet.pipeline.training.runs import Refit
 
 _UNAGREED = {"use": "also", "drop": "but not"}
@@ -20,6 +21,7 @@ _DEV = {
     "session": "development dialogues of whole sessions",
     "speaker": "development turns of speakers who are not in training",
 }
+_SCORES: dict[Score, str] = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "ua": "UA", "ccc": "mean CCC"}
 _LOSSES = {"ccc": "concordance correlation", "mse": "mean squared error"}
 
 
@@ -58,11 +60,43 @@ def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
 
+def describe_score(name: Score) -> str:
+    """Return the words for a score of the chosen epoch."""
+    return _SCORES[name]
+
+
+def describe_recipe(training: TrainingConfig, dropout: float | None) -> str:
+    """Say by which recipe a model was trained, but for what it learned and its seed."""
+    epochs, patience = _epochs(training.epochs), training.patience
+    early = f"at most {epochs}, stopped after {patience} without a better development score"
+    parts = [
+        f"{epochs}, no early stop" if patience is None or patience >= training.epochs else early,
+        f"{training.batch_size} dialogues per step",
+        f"learning rate {training.learning_rate:g} ({training.schedule})",
+        *([] if dropout is None else [f"dropout {dropout:g}"]),
+        f"weight decay {training.weight_decay:g}",
+        f"moving average of the weights with decay {training.ema_decay:g}"
+        if training.ema_decay
+        else "no moving average of the weights",
+    ]
+    return ", ".join(parts)
+
+
 def describe_calibration(training: TrainingConfig) -> str:
     """Say what the calibration error is measured against, and what its temperature was fitted to."""
     if training.target == "distribution":
         return "against the labels; the temperature was fitted to the raters' votes"
     return "against the labels, to which the temperature was fitted"
+
+
+def describe_standardization(by: str) -> str:
+    """Say that a result depends on all of a session, a speaker's turns or a dialogue, as in `transductive: ...`.
+
+    Args:
+        by: the model's `standardise`, but for `corpus`, of which there is nothing to say.
+    """
+    whole = f"all turns of a {by}" + (" in a corpus or recording" if by == "speaker" else "")
+    return f"transductive: embeddings are standardized by the statistics of {whole}, tested ones too, without labels"
 
 
 def describe_dimensions(model: EmotionConfig) -> str:

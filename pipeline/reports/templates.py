@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
@@ -14,3 +16,8 @@ def templates(*, html: bool = True) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def image_address(content: bytes) -> str:
+    """Return the data address of a PNG image, by which a page holds it."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,16 @@ from torch import Tensor
 
 from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
-from lpgnet.pipeline.embeddings.plan import Embeddings
+from lpgnet.pipeline.embeddings.plan import Embeddings, StoredEmbeddings
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
+from lpgnet.pipeline.training.standardization import Standards
 
 NO_LABEL = -100
+# The speaker of a turn whose speaker nobody knows.
+NOT_TOLD = -1
+# Where the embeddings of a modality come from, and what keeps a dialogue's rows (L, K, D) of them.
+Source = Embeddings | StoredEmbeddings
+Keep = Callable[[np.ndarray], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,13 @@ class Dialogue:
     """One dialogue of L utterances.
 
     Attributes:
-        inputs: (L, K_m, D_m) float32 by modality; zero where an utterance lacks it.
+        inputs: (L, K_m, D_m) float32 by modality, as they are embedded; zero where an utterance lacks it.
         present: (L,) bool by modality.
         labels: (L,) class indices, -100 for none.
-        speakers: (L,) numbered by first appearance in the dialogue.
+        speakers: (L,) numbered by first appearance in the dialogue, -1 where the speaker is not told.
         votes: (L, C), the raters' votes for each class; zeros where nobody voted for one.
         ratings: (L,) by dimension, in the corpus's units, NaN for none; only of the dimensions that it rates.
+        standards: by modality; empty for a model that does not standardize by group.
     """
 
     dialogue_id: str
@@ -39,9 +46,17 @@ class Dialogue:
     speakers: Tensor
     votes: Tensor
     ratings: dict[str, Tensor]
+    standards: dict[str, Standards] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterances)
+
+    def values(self, modality: str) -> Tensor:
+        """What a model reads of a modality: the inputs, standardized by group where there are standards."""
+        values = self.inputs[modality]
+        if modality not in self.standards:
+            return values
+        return self.standards[modality].apply(values).masked_fill(~self.present[modality][:, None, None], 0.0)
 
     @property
     def judged(self) -> Tensor:
@@ -61,7 +76,7 @@ class DialogueBatch:
         labels: (B, L) class indices, -100 for none.
         votes: (B, L, C), shares of the raters' votes that are learned instead of the labels, zeros for none; or None.
         ratings: (B, L) by dimension, in the corpus's units, NaN for none.
-        speakers: (B, L), numbered by first appearance in the dialogue.
+        speakers: (B, L), numbered by first appearance in the dialogue, -1 where the speaker is not told.
         utterance_ids: of each dialogue, without padding.
     """
 
@@ -149,9 +164,21 @@ def rated(utterances: Sequence[Utterance], ranges: Ranges) -> dict[str, Tensor]:
 
 
 def make_dialogues(
-    manifest: Manifest, embeddings: Mapping[str, Embeddings], labels: Mapping[str, str | None], *, drop_unlabelled: bool
+    manifest: Manifest,
+    embeddings: Mapping[str, Source],
+    labels: Mapping[str, str | None],
+    *,
+    drop_unlabelled: bool,
+    keep: Keep = torch.from_numpy,
 ) -> list[Dialogue]:
     """Join a manifest with its embeddings; leave out dialogues without utterances.
+
+    Args:
+        manifest: the utterances.
+        embeddings: by modality.
+        labels: the class that each of the corpus's codes stands for, or None to ignore the code.
+        drop_unlabelled: leave out utterances without a class.
+        keep: is given the rows of each dialogue in turn, and returns where they are kept.
 
     Raises:
         PipelineError: a label code that the map neither maps nor ignores.
@@ -164,7 +191,9 @@ def make_dialogues(
             utterances, kept_indices = zip(*kept, strict=True)
             votes, ratings = class_votes(utterances, labels), rated(utterances, manifest.corpus.ranges)
             dialogues.append(
-                make_dialogue(dialogue_id, utterances, kept_indices, embeddings, votes=votes, ratings=ratings)
+                make_dialogue(
+                    dialogue_id, utterances, kept_indices, embeddings, votes=votes, ratings=ratings, keep=keep
+                )
             )
     return dialogues
 
@@ -173,10 +202,11 @@ def make_dialogue(
     dialogue_id: str,
     utterances: Sequence[Utterance],
     labels: Sequence[int],
-    embeddings: Mapping[str, Embeddings],
+    embeddings: Mapping[str, Source],
     *,
     votes: Tensor | None = None,
     ratings: Mapping[str, Tensor] | None = None,
+    keep: Keep = torch.from_numpy,
 ) -> Dialogue:
     """Make one dialogue's tensors.
 
@@ -187,28 +217,34 @@ def make_dialogue(
         embeddings: by modality.
         votes: (L, C); None where nobody voted.
         ratings: (L,) by dimension; None where nobody rated.
+        keep: returns where the rows (L, K, D) of a modality are kept.
     """
-    speakers: dict[str | None, int] = {}
     return Dialogue(
         dialogue_id=dialogue_id,
         utterances=tuple(utterances),
-        inputs={name: _rows(utterances, source) for name, source in embeddings.items()},
+        inputs={name: keep(_rows(utterances, source)) for name, source in embeddings.items()},
         present={
             name: torch.tensor([u.utterance_id in source for u in utterances]) for name, source in embeddings.items()
         },
         labels=torch.tensor(labels, dtype=torch.long),
         votes=torch.zeros(len(utterances), 0) if votes is None else votes,
         ratings=dict(ratings or {}),
-        speakers=torch.tensor([speakers.setdefault(u.speaker, len(speakers)) for u in utterances]),
+        speakers=by_appearance(u.speaker for u in utterances),
     )
 
 
-def _rows(utterances: Sequence[Utterance], source: Embeddings) -> Tensor:
-    rows = np.zeros((len(utterances), *source.values.shape[1:]), np.float32)
-    for index, utterance in enumerate(utterances):
-        if utterance.utterance_id in source:
-            rows[index] = source[utterance.utterance_id]
-    return torch.from_numpy(rows)
+def by_appearance(speakers: Iterable[str | int | None]) -> Tensor:
+    """Number speakers by their first appearance, (L,); -1 where the speaker is not told (None)."""
+    numbers: dict[str | int | None, int] = {None: NOT_TOLD}
+    return torch.tensor([numbers.setdefault(speaker, len(numbers) - 1) for speaker in speakers])
+
+
+def _rows(utterances: Sequence[Utterance], source: Source) -> np.ndarray:
+    rows = np.zeros((len(utterances), *source.shape), np.float32)
+    there = {index: u.utterance_id for index, u in enumerate(utterances) if u.utterance_id in source}
+    for index, values in zip(there, source.read(there.values()), strict=True):
+        rows[index] = values
+    return rows
 
 
 def hide_modality(dialogues: Sequence[Dialogue], modality: str, share: float, *, seed: int = 0) -> list[Dialogue]:
@@ -228,20 +264,27 @@ def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
     """Pad dialogues to the longest of them and stack them; their votes are no shares yet, and are left out."""
     names = dialogues[0].inputs.keys()
     return DialogueBatch(
-        inputs={name: pad([d.inputs[name] for d in dialogues], 0.0) for name in names},
+        inputs={name: pad([d.values(name) for d in dialogues], 0.0) for name in names},
         masks={name: pad([d.present[name] for d in dialogues], False) for name in names},
         mask=pad([torch.ones(len(d), dtype=torch.bool) for d in dialogues], False),
         labels=pad([d.labels for d in dialogues], NO_LABEL),
         votes=None,
         ratings={name: pad([d.ratings[name] for d in dialogues], torch.nan) for name in dialogues[0].ratings},
-        speakers=pad([d.speakers for d in dialogues], 0),
+        speakers=pad([d.speakers for d in dialogues], NOT_TOLD),
         utterance_ids=tuple(tuple(u.utterance_id for u in d.utterances) for d in dialogues),
     )
 
 
 def pad(rows: Sequence[Tensor], value: float) -> Tensor:
     """Stack the rows of several dialogues, (L, ...) -> (B, L, ...)."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+    if value or rows[0].dim() < 3:
+        return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+    # Embeddings are large. Of numpy's zeros the system makes the pages that are written to alone.
+    shape = (len(rows), max(map(len, rows)), *rows[0].shape[1:])
+    padded = torch.from_numpy(np.zeros(shape, rows[0].numpy().dtype))
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded
 
 
 def standardization(dialogues: Sequence[Dialogue], modality: str) -> tuple[Tensor, Tensor]:

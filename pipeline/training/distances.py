@@ -54,7 +54,7 @@ def _by_dialogue(model: EmotionModel, modality: str, dialogues: Sequence[Dialogu
     """Yield the distances of each dialogue's turns that have the modality, where there are any."""
     for dialogue in dialogues:
         if (has := dialogue.present[modality]).any():
-            yield model.distances(modality, dialogue.inputs[modality][has]).double().numpy()
+            yield model.distances(modality, dialogue.values(modality)[has]).double().numpy()
 
 
 def _summarize(dialogues: Sequence[np.ndarray]) -> Distances:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
@@ -25,7 +25,7 @@ class _Known:
 
     temperature: float
 
-    def __call__(self, *_: object) -> Development:
+    def __call__(self, *_: Any, **__: Any) -> Development:
         return Development({}, lambda: self.temperature)
 
 
@@ -53,6 +53,11 @@ def refit_run(
     train_run(
         replace(config, training=recipe), corpus, with_development(split), folder, accelerator, measure, refit=found
     )
+
+
+def first_folder(folder: Path) -> Path:
+    """Return the folder of the first run, beside that of the second."""
+    return folder.with_name(f"{folder.name}-first")
 
 
 def read_first(folder: Path) -> Refit:

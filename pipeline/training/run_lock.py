@@ -71,5 +71,5 @@ def _held(folder: Path, file: BinaryIO) -> PipelineError:
     who = line if line.isprintable() and line else "another process"
     return PipelineError(
         f"{folder}: is being trained by {who}; wait for it, or name another run with --run NAME "
-        "(in crossval another experiment with --name NAME)"
+        "(in crossval another experiment with --name NAME, in search another study with --search.study NAME)"
     )

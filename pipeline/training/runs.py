@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -27,13 +28,14 @@ from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, to_json, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.common.ranges import Count, PositiveFloat
+from lpgnet.pipeline.common.shared_names import portable, rename_all
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, Select, TrainingConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.corpora.ratings import Ranges
-from lpgnet.pipeline.embeddings.plan import Plan, read_embeddings
+from lpgnet.pipeline.embeddings.plan import Plan, stored_embeddings
 from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
 from lpgnet.pipeline.embeddings.silence import Silence, silences, summarize
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
@@ -46,7 +48,9 @@ from lpgnet.pipeline.training.checkpoints import (
 )
 from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues, standardization
 from lpgnet.pipeline.training.distances import measure_distances
+from lpgnet.pipeline.training.shared_inputs import SharedInputs
 from lpgnet.pipeline.training.splits import Split
+from lpgnet.pipeline.training.standardization import standardize_groups, within_groups
 from lpgnet.pipeline.training.targets import dimensions_of, inverse_frequency
 from lpgnet.pipeline.training.trained_on import describe_training
 from lpgnet.pipeline.training.tuned import Tuned, find_tuned
@@ -88,6 +92,7 @@ class LoadedCorpus:
         silence: what is not speech, by utterance; only of those where that is known.
         ranges: the lowest and the highest rating of each dimension that its raters rated.
         tuned: what those of the encoders that were tuned have seen.
+        inputs: where the inputs of all dialogues are; None where each dialogue holds its own.
     """
 
     dialogues: tuple[Dialogue, ...]
@@ -99,10 +104,11 @@ class LoadedCorpus:
     silence: dict[str, Silence] = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict)
     tuned: Tuned = field(default_factory=Tuned)
+    inputs: SharedInputs | None = None
 
 
 def load_corpus(config: Config) -> LoadedCorpus:
-    """Join the manifest with its cached embeddings, held in memory once.
+    """Join the manifest with its cached embeddings, in a file that is mapped.
 
     Raises:
         PipelineError: an embedding is not cached, or a label code is neither mapped nor ignored.
@@ -122,17 +128,19 @@ def load_corpus(config: Config) -> LoadedCorpus:
             say(f"{modality} by {prepared.spec.name}: {served.line}")
         plan = prepared.plan.without(skipped := skipped_utterances(config, modality))
         _refuse_problems(plan, skipped, modality)
-        embeddings[modality] = read_embeddings(plan, prepared.spec, prepared.stored)
+        embeddings[modality] = stored_embeddings(plan, prepared.spec, prepared.stored)
         specs[modality] = prepared.spec
         silence |= silences(plan, prepared.speech)
         digest.update(b"".join(request.key for request in plan.requests))
         lengths |= {one.utterance_id: one.source.seconds for one in plan.requests if isinstance(one.source, Segment)}
+    numbers = len(manifest.utterances) * sum(math.prod(source.shape) for source in embeddings.values())
+    inputs, drop = SharedInputs.make(config.folder, numbers), config.training.drop_unlabelled
     try:
-        dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=config.training.drop_unlabelled)
+        dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=drop, keep=inputs.add)
     except PipelineError as error:
         raise PipelineError(f"{config.folder / MANIFEST_FILE}: {error}") from None
     corpus = manifest.corpus
-    about = (corpus.name, corpus.about, lengths, silence, corpus.ranges, find_tuned(config, manifest, specs))
+    about = (corpus.name, corpus.about, lengths, silence, corpus.ranges, find_tuned(config, manifest, specs), inputs)
     return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), *about)
 
 
@@ -168,8 +176,12 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
     origin = _origin(config, corpus, split)
     model = build_model(config.model.kind, input_sizes=sizes, **origin, **_settings(config, corpus, split))
     for name in sizes:
-        model.standardize_(name, *standardization(split.train, name))
-    model.config.distances = cast(dict[str, Any], to_json(measure_distances(model, split.dev)))
+        mean, deviation = standardization(split.train, name)
+        if (by := model.config.standardise) != "corpus":
+            deviation = within_groups(split.train, name, by)
+        model.standardize_(name, mean, deviation)
+    dev = standardize_groups(split.dev, model, among=corpus.dialogues)
+    model.config.distances = cast(dict[str, Any], to_json(measure_distances(model, dev)))
     return model
 
 
@@ -193,11 +205,15 @@ def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any
     return {
         "id2label": dict(enumerate(config.classes)),
         "label_map": config.labels,
-        "encoders": {name: corpus.specs[name].to_dict() for name in names},
+        "encoders": {name: _named_for_others(corpus.specs[name]).to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
         "trained_on": to_json(describe_training(corpus, split, config.training, dimensions_of(config))),
         **(_heard(config, corpus, split) if "audio" in names else {}),
     }
+
+
+def _named_for_others(spec: EncoderSpec) -> EncoderSpec:
+    return replace(spec, name=portable(spec.name))
 
 
 def _heard(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
@@ -290,9 +306,9 @@ def mark_done(folder: Path, inputs: Mapping[str, object]) -> None:
     write_stamp(folder / DONE_FILE, _finished(folder, inputs))
 
 
-def drop_needless(folder: Path) -> None:
-    """Delete the checkpoints of a finished run, once what it is for would outlive a loss of power."""
-    for path in [folder / name for name in (*RESULTS, DONE_FILE)]:
+def drop_needless(folder: Path, also: Sequence[str] = ()) -> None:
+    """Delete the checkpoints of a finished run, once what it is for, `also` some files, would outlive a loss of power."""
+    for path in [folder / name for name in (*RESULTS, *also, DONE_FILE)]:
         with path.open("r+b") as file:
             os.fsync(file.fileno())
         sync_folder(path.parent)
@@ -328,7 +344,7 @@ def open_run(folder: Path, inputs: Mapping[str, object], config: Config) -> None
     if (folder / DONE_FILE).exists():
         _reopen(folder)
     # Whole as it is: a preset that it named would fill in, beneath it, what a later version adds.
-    whole = asdict(replace(config, preset=None))
+    whole = rename_all(asdict(replace(config, preset=None)), portable) | {"labels": config.labels}
     write_atomically(folder / "config.yaml", yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
     write_atomically(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
     write_stamp(folder / INPUTS_FILE, inputs)
@@ -441,6 +457,14 @@ def training_cost(folder: Path) -> TrainingCost | None:
     cost: dict[str, object] = {"epochs": len(seconds), "seconds_per_epoch": median(seconds)}
     cost |= {name: described[name] for name in ("device", "threads", "processes") if name in described}
     return from_json(cost, TrainingCost, where=str(made_with))
+
+
+def count_epochs(folder: Path) -> int:
+    """Count the epochs that a run has logged by now; 0 where it has not begun."""
+    try:
+        return (folder / LOG_FILE).read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 def read_log(folder: Path) -> list[EpochLog]:

@@ -6,12 +6,15 @@ import random
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
+from lpgnet.model import EmotionModel
 from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.errors import PipelineError, shorten
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.training.standardization import standardize_groups
 
 # The sessions, speakers or numbered parts that a dialogue belongs to.
 GroupsOf = Callable[[Dialogue], set[str]]
@@ -33,6 +36,13 @@ class Split:
     def parts(self) -> dict[str, tuple[Dialogue, ...]]:
         """Return the dialogues by the name of their part."""
         return {"train": self.train, "dev": self.dev, "test": self.test}
+
+    def standardized(self, model: EmotionModel, *, among: Sequence[Dialogue]) -> Split:
+        """Return the split as a model reads it, by the statistics of the groups of a whole corpus."""
+        dialogues = [dialogue for part in self.parts().values() for dialogue in part]
+        read = iter(standardize_groups(dialogues, model, among=among))
+        train, dev, test = (tuple(islice(read, len(part))) for part in self.parts().values())
+        return replace(self, train=train, dev=dev, test=test)
 
 
 def make_split(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Split:
@@ -60,7 +70,8 @@ def make_folds(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Spli
 
 def groups(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[str]:
     """List the groups that the scheme holds out: sessions, speakers, or numbered parts of the dialogues."""
-    return sorted({group for dialogue in dialogues for group in _groups_of(dialogues, config)(dialogue)})
+    groups_of = _groups_of(dialogues, config)
+    return sorted({group for dialogue in dialogues for group in groups_of(dialogue)})
 
 
 def _groups_of(dialogues: Sequence[Dialogue], config: SplitsConfig) -> GroupsOf:

@@ -133,7 +133,8 @@ def train_run(
         model = make_model(config, corpus, split)
         if refit is not None:
             model.config.distances = refit.distances
-        Trainer(config, split, folder, accelerator, model, measure).fit()
+        read = split.standardized(model, among=corpus.dialogues)
+        Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             mark_done(folder, inputs)
             if not config.training.keep_checkpoints:
@@ -201,7 +202,9 @@ class Trainer:
         self._resume()
         tracker = start_tracker(self.recipe.tracker, self.config.name, self.folder)
         with progress_bar("scores", unit="epochs", shown=self.accelerator.is_main_process) as bar:
-            task = bar.add_task(self.folder.name, total=self.recipe.epochs, completed=self.progress.epoch, scores="")
+            task = bar.add_task(
+                "/".join(self.folder.parts[-3:]), total=self.recipe.epochs, completed=self.progress.epoch, scores=""
+            )
             while not self._is_finished():
                 entry = self._epoch()
                 if self.accelerator.is_main_process:

@@ -14,6 +14,7 @@ from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, 
 from lpgnet.feature_extractors.torch_encoder import TorchEncoder
 from lpgnet.model.weights import read_weights, write_weights
 from lpgnet.pipeline.common.files import write_json
+from lpgnet.pipeline.common.shared_names import portable
 from lpgnet.pipeline.config import TuneConfig
 from lpgnet.pipeline.errors import MissingExtraError, UsageError, shorten
 
@@ -127,7 +128,7 @@ def write_adapter(folder: Path, encoder: TorchEncoder, config: LoraConfig) -> No
     """
     settings = config.to_dict()  # type: ignore[no-untyped-call]
     values = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
-    described = {"base_model_name_or_path": encoder.spec.name.removeprefix("hf:"), "inference_mode": True}
+    described = {"base_model_name_or_path": portable(encoder.spec.name.removeprefix("hf:")), "inference_mode": True}
     write_json(folder / ADAPTER_CONFIG, values | described)
     write_weights(folder / ADAPTER_WEIGHTS, {name: part.weight for name, part in adapter_parts(encoder).items()})
 

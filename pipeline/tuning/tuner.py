@@ -19,6 +19,7 @@ from lpgnet.feature_extractors.torch_encoder import TorchEncoder
 from lpgnet.model import EmotionModel
 from lpgnet.pipeline.common.console import quiet_transformers, say
 from lpgnet.pipeline.common.files import write_json
+from lpgnet.pipeline.common.shared_names import portable
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.embeddings.plan import Request
@@ -28,12 +29,13 @@ from lpgnet.pipeline.model_config import ModelConfig
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
 from lpgnet.pipeline.training.runs import (
     BEST_FOLDER,
-    DONE_FILE,
     LoadedCorpus,
+    drop_needless,
     is_done,
     make_model,
     mark_done,
     open_run,
+    read_log,
     run_inputs,
 )
 from lpgnet.pipeline.training.selection import check_selection
@@ -67,6 +69,8 @@ def tuning_config(config: Config) -> Config:
     others = {"audio": replace(encoders, text=replace(encoders.text, name=None))}
     others["text"] = replace(encoders, audio=replace(encoders.audio, name=None))
     settings = replace(config.model, type="concat").settings() | {"dropout": tune.dropout}
+    # The encoder learns, so that no statistics of a session or a speaker hold for longer than a step.
+    settings["standardise"] = "corpus"
     recipe = replace(
         config.training,
         epochs=tune.epochs,
@@ -130,18 +134,21 @@ def tune_encoder(
             _open(folder, inputs, config)
         accelerator.wait_for_everyone()
         tuner = Tuner(config, material, folder, accelerator, model, measure)
-        tuner.fit()
+        if not is_done(folder, inputs):
+            tuner.fit()
         tuner.publish(corpus.name)
         if accelerator.is_main_process:
             mark_done(folder, inputs)
+            if not config.training.keep_checkpoints:
+                drop_needless(folder, also=ADAPTER_FILES)
         accelerator.wait_for_everyone()
 
 
 def _open(folder: Path, inputs: dict[str, object], config: Config) -> None:
-    if (folder / DONE_FILE).exists() and not _is_published(folder):
-        say(f"tune: {folder} was done, but since then a part of it went away; it is tuned again")
-        (folder / DONE_FILE).unlink()
-    open_run(folder, inputs, config)
+    if is_done(folder, inputs):
+        say(f"tune: {folder} was done, but since then a part of it went away; it is written again")
+    else:
+        open_run(folder, inputs, config)
 
 
 def _is_published(folder: Path) -> bool:
@@ -248,13 +255,14 @@ class Tuner(Trainer):
         spec = self.tuned.encoder.spec
         record = TunedRecord(
             base=Base(
-                spec.name, digest_json(find_checkpoint(spec.name.removeprefix("hf:"), spec.name).content(digest_file))
+                portable(spec.name),
+                digest_json(find_checkpoint(spec.name.removeprefix("hf:"), spec.name).content(digest_file)),
             ),
             modality=self.tuned.modality,
             corpus=corpus,
             fold=self.split.name,
             settings=asdict(self.config.tune),
-            epoch=self.best.epoch,
+            epoch=self.selection.best(read_log(self.folder)).epoch,
             training=training,
             development=development,
         )

@@ -55,6 +55,20 @@ def test_fusing_is_worth_something_on_voices_that_were_held_out(run: Path) -> No
     assert fused >= 0.05 + max(heads[name]["weighted_f1"] for name in ("text", "audio"))
 
 
+def test_calibration_does_not_hurt(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of three seeds: a few dialogues, almost all of them right, tell next to nothing of a temperature."""
+    monkeypatch.chdir(ROOT)
+    work = run.parents[2]
+    options = ["--config", "configs/demo.yaml", "--work", str(work), "--features.store", str(work / "store")]
+    table = ["--crossval.folds", "one", "--crossval.seeds", "3", "--crossval.models", "[lpgnet]"]
+    assert cli.main(["crossval", *options, *table]) == 0
+    (row,) = json.loads((work / "demo" / "crossval" / "results.json").read_text())["rows"]
+    before, after = row["calibration"]["before"], row["calibration"]["after"]
+    # The last digits depend on the machine.
+    assert after["ece"] <= before["ece"] + 0.005
+    assert after["nll"] <= before["nll"] + 0.005
+
+
 def test_the_new_recording_gets_its_true_labels(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     arguments = [str(RECORDING / "recording.flac"), "--model", str(run), "--out", str(tmp_path)]

@@ -47,11 +47,14 @@ def test_side_by_side_is_one_after_another_and_a_stopped_table_goes_on(workplace
 def test_a_killed_table_leaves_no_process_and_goes_on(workplace: Workplace, run: Run) -> None:
     options = [*TWO_SEEDS, "--crossval.workers", "2", "--training.epochs", "2000"]
     command = [sys.executable, "-m", "lpgnet.pipeline.crossval", *workplace.arguments("crossval", *options)[1:]]
+    before = {path.name for path in (workplace.folder / "work" / "small").iterdir()}
     process = subprocess.Popen(command, cwd=workplace.folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while len(list(table_of(workplace).rglob("epoch-*.safetensors"))) < 2 and process.poll() is None:
         time.sleep(0.05)
     workers = children_of(process.pid)
     assert workers
+    folder = workplace.folder / "work" / "small"
+    kept = {path.name for path in folder.iterdir()}
     process.send_signal(signal.SIGKILL)
     process.wait()
     for _ in range(200):
@@ -59,8 +62,27 @@ def test_a_killed_table_leaves_no_process_and_goes_on(workplace: Workplace, run:
             break
         time.sleep(0.05)
     assert not any(is_running(worker) for worker in workers)
+    assert {path.name for path in folder.iterdir()} == kept <= {*before, "crossval"}, "nothing that was mapped is left"
     short = [*TWO_SEEDS, "--crossval.workers", "1"]
     assert run(workplace.arguments("crossval", *short))[0] == 0
+
+
+def test_a_refitted_table(workplace: Workplace, run: Run) -> None:
+    """Each run twice: the first chooses the epochs, the second is what is measured and compared."""
+    options = [*TWO_SEEDS, "--crossval.models", "[concat]", "--crossval.refit", "true", "--crossval.workers", "2"]
+    assert run(workplace.arguments("crossval", *options))[0] == 0
+    fold = table_of(workplace) / "concat" / "3"
+    assert sorted(path.name for path in fold.iterdir()) == ["seed0", "seed0-first", "seed1", "seed1-first"]
+    assert json.loads((fold / "seed0" / "measured.json").read_text())["refit"] is True
+    assert (
+        "then trained anew for as many epochs on these too (refitted)"
+        in (table_of(workplace) / "report.html").read_text()
+    )
+    assert json.loads((table_of(workplace) / "results.json").read_text())["rows"][0]["refit"] is True
+    before = (fold / "seed0" / "predictions.jsonl").stat().st_mtime_ns
+    assert run(workplace.arguments("crossval", *options))[0] == 0
+    assert (fold / "seed0" / "predictions.jsonl").stat().st_mtime_ns == before
+    assert run(["compare", str(fold.parent), str(fold.parent), "--resamples", "10"])[0] == 0
 
 
 def children_of(pid: int) -> list[int]:
@@ -92,6 +114,36 @@ def test_overlays_are_rows_and_their_difference_is_told(workplace: Workplace, ru
     assert ablated["parameters"] == full["parameters"] - 4 * 16 * 16
     low, high = ablated["differences"]["weighted_f1"]["interval"]
     assert low <= ablated["differences"]["weighted_f1"]["value"] <= high
+
+
+def test_a_table_in_the_same_process_sees_what_was_prepared_since(workplace: Workplace, run: Run) -> None:
+    options = ["--crossval.models", "[concat]", "--crossval.seeds", "1", "--crossval.folds", "one"]
+    assert run(workplace.arguments("crossval", *options))[0] == 0
+    before = json.loads((table_of(workplace) / "results.json").read_text())["rows"][0]["n"]
+    manifest = workplace.folder / "work" / "small" / "manifest.jsonl"
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(lines[:-1]))
+    assert run(workplace.arguments("crossval", *options))[0] == 0
+    assert json.loads((table_of(workplace) / "results.json").read_text())["rows"][0]["n"] == before - 1
+
+
+def test_rows_of_a_preset_and_of_other_embeddings_side_by_side(workplace: Workplace, run: Run) -> None:
+    folder = workplace.folder / "overlays"
+    folder.mkdir()
+    (folder / "last-layer.yaml").write_text(yaml.safe_dump({"encoders": {"audio": {"layers": "last"}}}))
+    (folder / "short.yaml").write_text(yaml.safe_dump({"encoders": {"text": {"context_turns": 0}}}))
+    options = [*TWO_SEEDS, "--crossval.presets", "[lpgnet-plus]", "--crossval.overlays", f'["{folder}"]']
+    options += ["--crossval.baseline", "lpgnet-plus", "--encoders.audio.layers", "all"]
+    assert run(workplace.arguments("features", "--encoders.audio.layers", "all"))[0] == 0
+    code, out, told = run(workplace.arguments("crossval", *options, "--crossval.workers", "2"))
+    assert code == 0
+    assert "Δ weighted F1 vs lpgnet-plus" in out
+    assert all(f"\n{row}: WA 0." in f"\n{told}" for row in ("lpgnet", "lpgnet-plus", "last-layer", "short"))
+    together = predictions_of(workplace)
+    assert len(together) == 8
+    shutil.rmtree(table_of(workplace))
+    assert run(workplace.arguments("crossval", *options, "--crossval.workers", "1"))[0] == 0
+    assert predictions_of(workplace) == together
 
 
 def test_speakers_one_by_one(workplace: Workplace, run: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -210,6 +210,23 @@ def _predictions() -> Reader:
     return Reader(PREDICTIONS_FILE, lambda path: read_measured(path.parent), (sample,))
 
 
+def _search() -> Reader:
+    from lpgnet.pipeline.common.files import read_json
+    from lpgnet.pipeline.searching.space import parse_space
+    from lpgnet.pipeline.searching.trials import RESULTS_FILE, SearchResults, check_trials
+
+    space = parse_space({"training.epochs": [1, 2]}, "uar")
+    trial = {"number": 0, "settings": {"training.epochs": 1}, "scores": {"3": [0.5, 0.25]}, "seconds": 1.5}
+    values = {"name": "a", "study": "b", "select": "uar", "sampler": "TPE", "inputs": {"seed": 0}, "trials": [trial]}
+
+    def read(path: Path) -> None:
+        results = read_json(path, SearchResults)
+        check_trials(results, space, path)
+        assert all(trial.score is not None for trial in results.ranked())
+
+    return Reader(RESULTS_FILE, read, (json.dumps(values).encode(),))
+
+
 def _measured() -> Reader:
     from lpgnet.pipeline.evaluation.comparison import read_measured
     from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
@@ -237,7 +254,11 @@ def _example(kind: Any) -> Any:
         return plain[kind]
     if is_dataclass(kind):
         return kind(**{name: _example(hint) for name, hint in get_type_hints(kind).items()})
+    if isinstance(kind, type) and issubclass(kind, int | float):  # with a range
+        return kind(2 if issubclass(kind, int) else 0.5)
     origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return inner[0]
     if origin is dict:
         return {_example(inner[0]): _example(inner[1])}
     if origin is tuple:
@@ -536,6 +557,7 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "metrics": _metrics,
     "predictions": _predictions,
     "measured": _measured,
+    "search": _search,
     "checkpoint": _checkpoint,
     "model-config": _model_config,
     "model-folder": lambda: _model("config.json"),

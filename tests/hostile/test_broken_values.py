@@ -106,6 +106,7 @@ def cache_info(place: Workplace) -> list[str]:
 
 
 TABLE = ("--crossval.models", "[concat]", "--crossval.seeds", "1", "--crossval.folds", "one", "--crossval.workers", "1")
+SEARCH = ("--search.space", "{training.epochs: [2]}", "--search.seeds", "1", "--search.workers", "1")
 
 
 def label_studio(place: Workplace) -> list[str]:
@@ -127,6 +128,7 @@ KEPT = {
     "metrics": Kept(f"{ROW_RUN}/metrics.json", (stage("crossval", *TABLE),)),
     "predictions": Kept(f"{ROW_RUN}/predictions.jsonl", (stage("crossval", *TABLE), compare)),
     "measured": Kept(f"{ROW_RUN}/measured.json", (stage("crossval", *TABLE), compare), is_record=False),
+    "search": Kept("work/small/search/default/results.json", (stage("search", *SEARCH),), is_record=False),
     "timeline": Kept("out/.made-from/recording.jsonl.json", (predict,), is_record=False),
     "label studio": Kept("studio/project.json", (label_studio,), is_record=False),
     "encoder": Kept("work/store/*/encoder.json", (cache_info, stage("features")), is_record=False),
@@ -141,7 +143,7 @@ HOSTILE = [*WHATEVER, HALF_A_CHARACTER]
 @pytest.fixture(scope="module")
 def finished(extracted: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, Path]:  # noqa: F811
     """A workplace where every stage has run, and a copy to put it back from."""
-    for name, *options in (["train"], ["evaluate"], ["crossval", *TABLE]):
+    for name, *options in (["train"], ["evaluate"], ["crossval", *TABLE], ["search", *SEARCH]):
         assert cli.main(extracted.arguments(name, *options)) == 0
     assert cli.main(predict(extracted)) == 0
     (extracted.folder / "studio").mkdir()

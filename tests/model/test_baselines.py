@@ -91,6 +91,8 @@ def test_speakers_matter_unless_they_are_beyond_the_table(make_batch: Any) -> No
     unknown = model(batch.inputs, batch.masks, batch.mask).logits
     assert not torch.allclose(logits[0], logits[1])
     assert torch.equal(logits[2], unknown) and torch.equal(logits[3], unknown)
+    not_told = model(batch.inputs, batch.masks, batch.mask, speakers=torch.full((2, 6), -1)).logits
+    assert torch.equal(not_told, unknown)
 
 
 def test_without_speaker_embedding_speakers_do_not_matter(make_batch: Any) -> None:
@@ -140,7 +142,7 @@ def test_concat_is_a_linear_layer_of_one_utterance(make_batch: Any, randomized: 
         weights = torch.ones(1) if m == "text" else mix.layer_weights.softmax(0)
         mixed.append((weights[:, None] * (batch.inputs[m] - mix.mean) / mix.std).sum(2) * batch.masks[m][..., None])
     expected = torch.cat(mixed, -1) @ model.fused_head.weight.T + model.fused_head.bias
-    torch.testing.assert_close(output.logits, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(output.logits[batch.mask], expected[batch.mask], atol=1e-5, rtol=1e-4)
     assert output.branch_logits == {} and output.modality_weights == {}
     assert output.loss_terms.names == ("fused",)
     assert model.num_parameters() == (6 + 5) * 4 + 4 + 3

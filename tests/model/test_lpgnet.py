@@ -1,6 +1,7 @@
 """LPGNet against a plain reference, and what must hold for every batch."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lpgnet.model import LPGNetConfig, LPGNetForEmotionRecognition, ModelError, build_model
+from lpgnet.model.base import SPARE
 from lpgnet.model.layers import MaskedBatchNorm
 from lpgnet.model.lpgnet import attend
+from lpgnet.model.packing import lay_out
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
+EVERY_VARIANT: dict[str, Any] = {
+    "context_norm": "layer",
+    "voice_neighbours": True,
+    "speaker_turn_bias": True,
+    "local_layers": 2,
+    "distance_bias": True,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "three modalities": {"input_sizes": {"text": [1, 6], "audio": [3, 5], "vision": [2, 4]}},
@@ -31,6 +41,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "causal": {"causal": True},
     "distance bias": {"distance_bias": True},
     "causal distance bias": {"causal": True, "distance_bias": True},
+    "layer norm": {"context_norm": "layer"},
+    "three local layers": {"local_layers": 3},
+    "voice neighbours": {"voice_neighbours": True},
+    "speaker turn bias": {"speaker_turn_bias": True},
+    "all variants": EVERY_VARIANT,
+    "all variants, causal": {**EVERY_VARIANT, "causal": True, "kernel_size": 4},
+    "all variants, three modalities": {
+        **EVERY_VARIANT,
+        "input_sizes": {"text": [1, 6], "audio": [3, 5], "vision": [2, 4]},
+    },
+    "all variants, text alone": {**EVERY_VARIANT, "modalities": ["text"]},
 }
 
 
@@ -39,13 +60,20 @@ def make_model(**fields: Any) -> LPGNetForEmotionRecognition:
     return LPGNetForEmotionRecognition(LPGNetConfig(**(defaults | fields)))
 
 
+def some_untold(batch: Any, share: float = 0.25) -> Any:
+    """The batch, with the speakers of some turns not told."""
+    hidden = torch.rand(batch.speakers.shape, generator=torch.Generator().manual_seed(3)) < share
+    return replace(batch, speakers=batch.speakers.masked_fill(hidden, -1))
+
+
 class PlainLPGNet:
     """The same model, written for one dialogue without padding, one utterance, path and head at a time."""
 
     def __init__(self, model: LPGNetForEmotionRecognition) -> None:
         self.parts, self.config = model, model.config
 
-    def __call__(self, inputs: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, inputs: dict[str, Tensor], masks: dict[str, Tensor], speakers: list[int]) -> dict[str, Tensor]:
+        self.speakers = speakers
         names, paths = self.config.modality_names, self.config.paths
         local = {m: self.local(m, inputs[m], masks[m]) for m in names}
         enhanced: dict[str, list[Tensor]] = {m: [] for m in names}
@@ -68,16 +96,46 @@ class PlainLPGNet:
         layers, k = values.shape[1], self.config.kernel_size
         weights = torch.ones(1) if layers == 1 else mix.layer_weights.softmax(0)
         mixed = sum(weights[i] * (values[:, i] - mix.mean[i]) / mix.std[i] for i in range(layers))
-        left = k - 1 if self.config.causal else (k - 1) // 2
-        out = torch.zeros(len(values), self.config.hidden_size)
-        for i in range(len(values)):
-            if real[i]:
-                out[i] = conv.bias
-                for j in range(k):
-                    turn = i + j - left
-                    if 0 <= turn < len(values) and real[turn]:
-                        out[i] = out[i] + conv.weight[:, :, j] @ mixed[turn]
+        modality, d = self.config.modality_names.index(name), self.config.hidden_size
+        out = self.convolution([conv.weight[:, :, j].T for j in range(k)], conv.bias, mixed, real)
+        if self.config.voice_neighbours:
+            project, join = self.parts.neighbors.project[name], self.parts.neighbors.join.weight[modality]
+            parts = join.unflatten(0, (4, -1))
+            for i in range(len(values)):
+                for part, turn in zip(parts, self.neighbors(i), strict=True):
+                    if real[i] and turn is not None and real[turn]:
+                        out[i] = out[i] + project(mixed[turn]) @ part
+        for layer in self.parts.further_local:
+            parts = layer.weight[modality].unflatten(0, (d, 3)).unbind(1)  # a turn's numbers lie 3 apart
+            further = self.convolution(parts, layer.bias[modality, 0], F.layer_norm(out, (d,)), real)
+            out = out + F.gelu(further) * real[:, None]
         return out
+
+    def convolution(self, parts: Any, bias: Tensor, x: Tensor, real: Tensor) -> Tensor:
+        left = len(parts) - 1 if self.config.causal else (len(parts) - 1) // 2
+        out = torch.zeros(len(x), len(bias))
+        for i in range(len(x)):
+            if real[i]:
+                out[i] = bias
+                for j, part in enumerate(parts):
+                    turn = i + j - left
+                    if 0 <= turn < len(x) and real[turn]:
+                        out[i] = out[i] + x[turn] @ part
+        return out
+
+    def neighbors(self, i: int) -> list[int | None]:
+        """The turns before and after of the same voice, then of another one; None where there is none."""
+        found: list[int | None] = []
+        for same in (True, False):
+            for turns in (range(i - 1, -1, -1), range(i + 1, len(self.speakers))):
+                hidden = self.config.causal and turns.step > 0
+                found.append(next((j for j in turns if not hidden and self.relation(i, j) is same), None))
+        return found
+
+    def relation(self, i: int, j: int) -> bool | None:
+        """Whether two turns have one voice; None where one of them is not told."""
+        one, other = self.speakers[i], self.speakers[j]
+        return None if one < 0 or other < 0 else one == other
 
     def projection(self, layer: nn.Module, number: int, modality: int, x: Tensor) -> Tensor:
         copy = number if self.config.projections_per_path else modality
@@ -98,6 +156,10 @@ class PlainLPGNet:
                 if self.config.distance_bias:
                     slope = F.softplus(self.parts.raw_slopes[number, head])
                     scores = scores - slope * torch.tensor([abs(i - j) for j in turns])
+                if self.config.speaker_turn_bias:
+                    of_same, of_other = self.parts.voice_bias[number, head]
+                    added = {True: of_same, False: of_other, None: torch.zeros(())}
+                    scores = scores + torch.stack([added[self.relation(i, j)] for j in turns])
                 weights = scores.softmax(0)
                 context[i, part] = sum(weights[n] * values[j, part] for n, j in enumerate(turns))
         return context
@@ -105,7 +167,10 @@ class PlainLPGNet:
     def enhance(self, number: int, query: Tensor, context: Tensor) -> Tensor:
         parts, norm = self.parts, self.parts.context_norm
         projected = context @ parts.context.weight[number] + parts.context.bias[number]
-        mean, var = norm.running_mean[number].flatten(), norm.running_var[number].flatten()
+        if self.config.context_norm == "layer":
+            mean, var = projected.mean(-1, keepdim=True), projected.var(-1, keepdim=True, correction=0)
+        else:
+            mean, var = norm.running_mean[number].flatten(), norm.running_var[number].flatten()
         normed = (projected - mean) / (var + 1e-5).sqrt() * norm.weight[number].flatten() + norm.bias[number].flatten()
         z = query + F.leaky_relu(normed)
         layer_norm = F.layer_norm(
@@ -130,13 +195,13 @@ class PlainLPGNet:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_forward_equals_plain_loops(variant: str, make_batch: Any, randomized: Any) -> None:
     model = randomized(make_model(**VARIANTS[variant]), scale=1.0).eval()
-    batch = make_batch([5, 1, 7, 2], sizes=model.config.input_sizes, missing=0.4)
+    batch = some_untold(make_batch([5, 1, 7, 2], sizes=model.config.input_sizes, missing=0.4))
     with torch.no_grad():
         output = model(**batch.arguments())
         for row in range(4):
             one = batch.alone(row)
             inputs, masks = ({m: x[0] for m, x in part.items()} for part in (one.inputs, one.masks))
-            expected = PlainLPGNet(model)(inputs, masks)
+            expected = PlainLPGNet(model)(inputs, masks, one.speakers[0].tolist())
             length = batch.lengths[row]
             torch.testing.assert_close(output.logits[row, :length], expected.pop("fused"), atol=2e-4, rtol=1e-4)
             for m, logits in expected.items():
@@ -165,18 +230,30 @@ def test_four_attentions_in_one_call_equal_a_loop(causal: bool, sloped: bool) ->
         torch.testing.assert_close(found[path, dialogue, i, part], expected, atol=1e-6, rtol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     missing=st.sampled_from([0.0, 0.3, 1.0]),
-    variant=st.sampled_from(["default", "causal distance bias", "kernel 4", "three modalities"]),
+    variant=st.fixed_dictionaries(
+        {
+            "context_norm": st.sampled_from(["batch", "layer"]),
+            "voice_neighbours": st.booleans(),
+            "speaker_turn_bias": st.booleans(),
+            "local_layers": st.integers(1, 3),
+            "distance_bias": st.booleans(),
+            "causal": st.booleans(),
+            "kernel_size": st.integers(1, 4),
+            "modalities": st.sampled_from([["text", "audio"], ["audio"], ["vision", "text", "audio"]]),
+        }
+    ),
     seed=st.integers(0, 1000),
 )
 def test_logits_do_not_depend_on_companions(
-    lengths: list[int], missing: float, variant: str, seed: int, make_batch: Any, randomized: Any
+    lengths: list[int], missing: float, variant: dict[str, Any], seed: int, make_batch: Any, randomized: Any
 ) -> None:
-    model = randomized(make_model(**VARIANTS[variant])).eval()
-    batch = make_batch(lengths, sizes=model.config.input_sizes, missing=missing, seed=seed)
+    sizes = {"text": [1, 6], "audio": [3, 5], "vision": [2, 4]}
+    model = randomized(make_model(input_sizes=sizes, **variant)).eval()
+    batch = some_untold(make_batch(lengths, sizes=sizes, missing=missing, seed=seed))
     with torch.no_grad():
         together = model(**batch.padded(3).arguments())
         for row, length in enumerate(lengths):
@@ -187,12 +264,14 @@ def test_logits_do_not_depend_on_companions(
                 torch.testing.assert_close(found, weights[0], atol=1e-5, rtol=1e-5)
 
 
-def test_padding_moves_no_statistics_and_no_loss_in_training(make_batch: Any, randomized: Any) -> None:
-    batch = make_batch([5, 2, 7])
+@pytest.mark.parametrize("variant", ["default", "all variants", "all variants, causal"])
+def test_padding_moves_no_statistics_and_no_loss_in_training(variant: str, make_batch: Any, randomized: Any) -> None:
+    plain_batch = make_batch([5, 2, 7])
     results = []
-    for variant in (batch, batch.padded(6)):
-        model = randomized(make_model(dropout=0.0)).train()
-        output = model(**variant.arguments())
+    for batch in (plain_batch, plain_batch.padded(6)):
+        model = randomized(make_model(dropout=0.0, **VARIANTS[variant])).train()
+        torch.manual_seed(0)
+        output = model(**batch.arguments())
         output.loss.backward()
         results.append((model, output))
     (plain, first), (padded, second) = results
@@ -209,8 +288,9 @@ def test_a_paths_statistics_are_those_of_its_query(make_batch: Any, randomized: 
     before, seen = norm.running_mean.clone(), []
     norm.register_forward_hook(lambda module, arguments, result: seen.append(arguments[0]))
     model(**batch.arguments())
+    layout = lay_out(batch.mask, gap=model.reach, spare=SPARE["cpu"])
     for number, (query, _) in enumerate(model.config.paths):
-        rows = seen[0][number][batch.masks[model.config.modality_names[query]]]
+        rows = layout.unpack(seen[0][number])[batch.masks[model.config.modality_names[query]]]
         expected = 0.9 * before[number].flatten() + 0.1 * rows.mean(0)
         torch.testing.assert_close(norm.running_mean[number].flatten(), expected)
 
@@ -239,24 +319,31 @@ def test_norm_over_fewer_than_two_rows_uses_the_running_statistics(rows: int) ->
     assert not torch.allclose(found[0], (x[0] - 3.0) / math.sqrt(1 + 1e-5))
 
 
-def test_missing_modality_weighs_nothing_and_its_content_does_not_matter(make_batch: Any, randomized: Any) -> None:
-    model = randomized(make_model()).eval()
+@pytest.mark.parametrize("variant", [{}, EVERY_VARIANT])
+def test_missing_modality_weighs_nothing_and_its_content_does_not_matter(
+    variant: dict[str, Any], make_batch: Any, randomized: Any
+) -> None:
+    model = randomized(make_model(**variant)).eval()
     batch = make_batch([6, 4], missing=0.5)
     output = model(**batch.arguments(), return_gates=True)
     text, audio = batch.masks["text"], batch.masks["audio"]
     assert (output.modality_gates["text"][audio & ~text] == 0).all()
     assert (output.modality_gates["audio"][text & ~audio] == 0).all()
-    assert (output.modality_gates["text"][~text & ~audio] == 0.5).all()
+    assert (output.modality_gates["text"][batch.mask & ~text & ~audio] == 0.5).all()
     changed = {m: x.masked_fill(~batch.masks[m][..., None, None], 1e4) for m, x in batch.inputs.items()}
-    again = model(changed, batch.masks, batch.mask)
+    again = model(changed, batch.masks, batch.mask, speakers=batch.speakers)
     torch.testing.assert_close(output.logits, again.logits)
 
 
-def test_modality_absent_from_the_batch_is_missing_everywhere(make_batch: Any, randomized: Any) -> None:
-    model = randomized(make_model()).eval()
+@pytest.mark.parametrize("variant", [{}, EVERY_VARIANT])
+def test_modality_absent_from_the_batch_is_missing_everywhere(
+    variant: dict[str, Any], make_batch: Any, randomized: Any
+) -> None:
+    model = randomized(make_model(**variant)).eval()
     batch = make_batch([6, 4], missing=0.0)
-    masked = model(batch.inputs, batch.masks | {"audio": torch.zeros_like(batch.mask)}, batch.mask, batch.labels)
-    absent = model({"text": batch.inputs["text"]}, {"text": batch.masks["text"]}, batch.mask, batch.labels)
+    others, nowhere = (batch.mask, batch.labels, batch.speakers), torch.zeros_like(batch.mask)
+    masked = model(batch.inputs, batch.masks | {"audio": nowhere}, *others)
+    absent = model({"text": batch.inputs["text"]}, {"text": batch.masks["text"]}, *others)
     torch.testing.assert_close(masked.logits, absent.logits)
     torch.testing.assert_close(masked.loss, absent.loss)
     assert (absent.modality_weights["text"][batch.mask] == 1).all()
@@ -274,7 +361,7 @@ AWKWARD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("variant", ["default", "distance bias", "projections per path", "no gate 2"])
+@pytest.mark.parametrize("variant", ["default", "distance bias", "projections per path", "no gate 2", "all variants"])
 @pytest.mark.parametrize("case", AWKWARD)
 def test_every_parameter_has_a_finite_gradient(case: str, variant: str, precision: Any, make_batch: Any) -> None:
     model = make_model(**VARIANTS[variant]).train()
@@ -304,21 +391,27 @@ def test_autocast_is_close_to_float32(make_batch: Any) -> None:
 def future_gradient(model: LPGNetForEmotionRecognition, batch: Any) -> float:
     """How much turn 3's logits change with the inputs after it."""
     inputs = {m: x.requires_grad_() for m, x in batch.inputs.items()}
-    model(inputs, batch.masks, batch.mask).logits[:, 3].sum().backward()
+    model(inputs, batch.masks, batch.mask, speakers=batch.speakers).logits[:, 3].sum().backward()
     return max(x.grad[:, 4:].abs().max().item() for x in inputs.values())
 
 
+@pytest.mark.parametrize("variant", [{}, EVERY_VARIANT])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 5])
-def test_no_future_turn_reaches_a_causal_logit(kernel_size: int, make_batch: Any, randomized: Any) -> None:
+def test_no_future_turn_reaches_a_causal_logit(
+    kernel_size: int, variant: dict[str, Any], make_batch: Any, randomized: Any
+) -> None:
     batch = make_batch([7, 6], missing=0.2)
-    causal = randomized(make_model(causal=True, kernel_size=kernel_size)).eval()
+    causal = randomized(make_model(causal=True, kernel_size=kernel_size, **variant)).eval()
     assert future_gradient(causal, batch) == 0.0
-    assert future_gradient(randomized(make_model(kernel_size=kernel_size)).eval(), batch) > 0.0
+    assert future_gradient(randomized(make_model(kernel_size=kernel_size, **variant)).eval(), batch) > 0.0
 
 
-def test_causal_logits_equal_those_of_the_dialogue_so_far(make_batch: Any, randomized: Any) -> None:
-    model = randomized(make_model(causal=True, distance_bias=True)).eval()
-    batch = make_batch([7])
+@pytest.mark.parametrize("variant", [{"distance_bias": True}, EVERY_VARIANT])
+def test_causal_logits_equal_those_of_the_dialogue_so_far(
+    variant: dict[str, Any], make_batch: Any, randomized: Any
+) -> None:
+    model = randomized(make_model(causal=True, **variant)).eval()
+    batch = some_untold(make_batch([7]))
     whole = model(**batch.arguments()).logits
     for turns in range(1, 7):
         so_far = model(**batch.map(lambda x, n=turns: x[:, :n]).arguments()).logits
@@ -343,6 +436,10 @@ def test_parameter_counts() -> None:
     half = 2 * (d * d + d + 2 * d + 2 * d + 2 * (d * d + d) + d * d) + 2 * d * d
     assert parameters(cross_modal=False) == parameters(intra_modal=False) == 2_961_932 - half
     assert parameters(projections_per_path=True) == 2_961_932 + 2 * 3 * (d * d + d)
+    assert parameters(context_norm="layer") == 2_961_932
+    assert parameters(voice_neighbours=True) == 2_961_932 + 2 * (768 * d // 4 + d // 4 + d * d)
+    assert parameters(speaker_turn_bias=True) == 2_961_932 + 4 * 4 * 2
+    assert parameters(local_layers=3) == 2_961_932 + 2 * 2 * (3 * d * d + d)
 
 
 def test_distance_slopes_begin_geometric() -> None:

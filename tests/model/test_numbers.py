@@ -32,9 +32,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_model(case: str) -> EmotionModel:
+def make_model(case: str, **fields: Any) -> EmotionModel:
     torch.manual_seed(0)
-    return build_model(case.partition("-")[0], **({"input_sizes": SIZES} | CASES[case]))
+    return build_model(case.partition("-")[0], **({"input_sizes": SIZES} | CASES[case] | fields))
 
 
 def stored(file: str, case: str) -> dict[str, Tensor]:
@@ -55,9 +55,8 @@ def test_a_seed_gives_the_same_weights(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_three_steps_of_training_give_the_same_numbers(case: str, make_batch: Callable[..., Any]) -> None:
-    """Dropout's draws included; as near as processors agree on a sum (where both ran on one, bit for bit)."""
-    model, losses = make_model(case).train(), []
-    torch.manual_seed(1)
+    """Those of the models that padded their batches, but for dropout, whose draws fall on other turns in a row."""
+    model, losses = make_model(case, dropout=0.0).train(), []
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for seed in range(3):
         loss = model(**make_batch([5, 3, 6], sizes=model.config.input_sizes, seed=seed).arguments()).loss
@@ -65,7 +64,8 @@ def test_three_steps_of_training_give_the_same_numbers(case: str, make_batch: Ca
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())
-    logits = model.eval()(**make_batch([4, 2], sizes=model.config.input_sizes, seed=9).arguments()).logits.detach()
+    batch = make_batch([4, 2], sizes=model.config.input_sizes, seed=9)
+    logits = model.eval()(**batch.arguments()).logits[batch.mask].detach()
     found = {**model.state_dict(), "losses": torch.stack(losses), "logits": logits}
     expected = stored("trained.safetensors", case)
     assert found.keys() == expected.keys()

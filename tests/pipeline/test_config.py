@@ -251,3 +251,25 @@ def test_python_code_is_held_to_the_same_ranges(settings: dict[str, Any], messag
     check_prediction(PredictionConfig())
     with pytest.raises(UsageError, match=re.escape(message)):
         check_prediction(PredictionConfig(**settings))
+
+
+def test_home_is_meant_by_its_sign_in_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "x.yaml").write_text("work: ~/work\nfeatures: {store: ~/store}\n")
+    config = parse_config("train", ["--config", str(tmp_path / "x.yaml")], Config)
+    assert (config.work, config.features.store) == (str(tmp_path / "work"), str(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_patience_would_cut_a_schedule_short(schedule: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"training: {{patience: 10, schedule: {schedule}}}")
+    told = rf"x\.yaml: key 'training\.patience': .*training\.schedule {schedule} .*leave patience out, or set"
+    with pytest.raises(UsageError, match=told):
+        parse_config("train", ["--config", str(path)], Config)
+    constant = ["--config", str(path), "--training.schedule", "constant"]
+    assert parse_config("train", constant, Config).training.patience == 10
+    assert (
+        parse_config("train", ["--config", str(path), "--training.patience", "null"], Config).training.patience is None
+    )

@@ -335,6 +335,9 @@ def test_columns_and_splits_that_are_not_there(tmp_path: Path) -> None:
         tmp_path, folder, splits={"tran": "train"}
     )
     assert f"{folder}, split train, row 0, column 'start': 'now' is not seconds" in refused(tmp_path, folder)
+    write(tmp_path, {"text": ["hi"], "emotion": ["x"]})
+    assert "its columns are text, emotion; map names" in refused(tmp_path, folder, columns={"label": "split_"})
+    assert "did you mean" not in refused(tmp_path, folder, columns={"label": "dialogue_idd"})
 
 
 @pytest.mark.parametrize(
@@ -534,6 +537,46 @@ def test_a_dataset_is_fetched_once_at_its_commit(tmp_path: Path, hub: str) -> No
     assert told(home, "owner/talks", files, HF_HUB_OFFLINE="1") == [str(folder), str(len(ROWS))]
     (line,) = told(home, "owner/missing", **settings)
     assert line.startswith("owner/missing: the hub has no such dataset (or it is private: log in")
+
+
+PREPARE = """
+import sys
+from lpgnet.pipeline.config import Config, CorpusConfig, FeaturesConfig
+from lpgnet.pipeline.prepare import prepare
+corpus = CorpusConfig("datasets", follow_links=False, options={"name": "owner/talks", "columns": {"label": "emotion"}})
+prepare(Config(name="talks", work=sys.argv[1], corpus=corpus, features=FeaturesConfig(store=sys.argv[1] + "/store")))
+"""
+
+
+def test_a_stage_asks_once_which_commit_a_branch_stands_at(tmp_path: Path) -> None:
+    """The branch moves whenever it is asked for; every other question and every file is of the first answer."""
+    asked: list[str] = []
+
+    class Moving(Hub):
+        folder = parquet(tmp_path / "made")
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if "/revision/main" in self.path:
+                moved = sum("/revision/main" in path for path in asked) > 1
+                siblings = [{"rfilename": path.name} for path in self.folder.iterdir()]
+                commit = "2" * 40 if moved else COMMIT
+                self.answer(200, json.dumps({"id": "owner/talks", "sha": commit, "siblings": siblings}).encode())
+            else:
+                super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moving) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+        settings |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", PREPARE, str(tmp_path / "work")]
+        done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    lookups = [path for path in asked if "/api/datasets/" in path]
+    assert sum("/revision/" in path for path in lookups) == 1, lookups
+    assert len(lookups) == 2, "the commit, and its files"
+    assert "2" * 40 not in " ".join(asked)
 
 
 def test_a_hub_that_gives_nothing(tmp_path: Path) -> None:

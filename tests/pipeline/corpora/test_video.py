@@ -285,9 +285,9 @@ def test_a_video_without_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-@pytest.mark.parametrize(("name", "codec"), [*NAMES[:-1], ("fast.mp4", "aac")])
+@pytest.mark.parametrize(("name", "codec"), [*NAMES, ("fast.mp4", "aac")])
 def test_a_video_that_breaks_off(tmp_path: Path, name: str, codec: str, share: float) -> None:
-    """Its index stands at its end, or before the sound that is missing; of AVI FFmpeg tells what is left alone."""
+    """Its index stands at its end, or before the sound that is missing; FFmpeg reads what is left of AVI as a whole."""
     options = {"movflags": "faststart"} if name == "fast.mp4" else {}
     video = write_video(tmp_path / name, codec=codec, **options)
     content = video.read_bytes()
@@ -295,6 +295,19 @@ def test_a_video_that_breaks_off(tmp_path: Path, name: str, codec: str, share: f
     with pytest.raises(PipelineError, match=rf"{name}: (is truncated: .*; copy|cannot be decoded .*; copy)") as caught:
         describe(str(video))
     assert "\n" not in str(caught.value)
+
+
+def test_an_avi_of_several_chunks_and_one_that_tells_no_size_are_read(tmp_path: Path) -> None:
+    """As of large files, and of those that were written to a pipe; without its last byte the former is refused."""
+    video = write_video(tmp_path / "a.avi", codec="mp2")
+    content, more = video.read_bytes(), b"RIFF" + (12).to_bytes(4, "little") + b"AVIXJUNK" + bytes(4)
+    expected = describe(str(video)).n_samples
+    for name, written in (("b.avi", content + more), ("c.avi", content[:4] + bytes(4) + content[8:])):
+        (tmp_path / name).write_bytes(written)
+        assert describe(str(tmp_path / name)).n_samples == expected
+    (tmp_path / "d.avi").write_bytes((content + more)[:-1])
+    with pytest.raises(PipelineError, match=r"d\.avi: is truncated"):
+        describe(str(tmp_path / "d.avi"))
 
 
 def corpus_of(video: Path, folder: Path, *, count: int) -> Config:

@@ -15,7 +15,7 @@ from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import EvaluationConfig
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import PipelineError, UsageError
-from lpgnet.pipeline.evaluation.analysis import score, score_conditions, score_speakers, speaker_gap
+from lpgnet.pipeline.evaluation.analysis import score, score_conditions, score_speakers, speaker_gap, text_gap
 from lpgnet.pipeline.evaluation.inference import Prediction, predict_dialogues
 from lpgnet.pipeline.evaluation.missing import MissingPoint, add_missing, kept_modalities, missing_curves
 from lpgnet.pipeline.evaluation.predictions import describe_test, read_predictions, words_seen, write_predictions
@@ -76,6 +76,25 @@ def test_speakers_and_the_gap_between_the_known_and_the_new() -> None:
     assert gap.unseen.ua == 0.5
     assert gap.differences["ua"].value == 0.5
     assert speaker_gap([run[:2]], CLASSES, SETTINGS) is None
+
+
+def test_verbatim_turns_and_the_others() -> None:
+    """An utterance without text stands nowhere in training."""
+    run = [
+        outcome("d.0", 0, 0, text_seen=True),
+        outcome("d.1", 1, 1, text_seen=True),
+        outcome("e.0", 0, 1, text_seen=False),
+        outcome("e.1", 1, 1, text_seen=None),
+        outcome("e.2", -100, 1, text_seen=False),
+    ]
+    gap = text_gap([run], CLASSES, SETTINGS)
+    assert gap is not None
+    assert (gap.seen.n, gap.unseen.n) == (2, 2)
+    assert (gap.seen.ua, gap.unseen.ua) == (1, 0.5)
+    assert gap.seen.intervals.keys() == gap.unseen.intervals.keys() == gap.differences.keys()
+    assert gap.differences["weighted_f1"].value == pytest.approx(1 - gap.unseen.weighted_f1)
+    assert text_gap([run[:2]], CLASSES, SETTINGS) is None, "nothing to compare with"
+    assert text_gap([run[2:]], CLASSES, SETTINGS) is None
 
 
 def test_what_training_has_seen(tmp_path: Path) -> None:

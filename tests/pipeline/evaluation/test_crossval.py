@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,9 @@ from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
 from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig, parse_config
 from lpgnet.pipeline.corpora.ratings import Ranges
+from lpgnet.pipeline.crossval import how_far, tell_rows
 from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch
 from lpgnet.pipeline.evaluation.metrics import NAMES
 from lpgnet.pipeline.evaluation.missing import MissingPoint
 from lpgnet.pipeline.evaluation.predictions import Outcome
@@ -33,9 +36,10 @@ from lpgnet.pipeline.training.runs import TrainingCost, open_run, run_inputs
 from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.predicted import outcome
 from tests.pipeline.tensors import make_corpus
-from tests.pipeline.work import fail_on_two
+from tests.pipeline.work import fail_on_two, take, write_taken
 
 HOSTILE = "a&b_<script>alert(1)</script>"
+CHOSEN = ChosenEpoch(epoch=2, trained=3, score="weighted_f1", development=0.95, test=0.75)
 
 
 def write_overlay(folder: Path, name: str, text: str) -> str:
@@ -142,7 +146,14 @@ def runs(seed: int, fold: str, accuracy: float) -> list[Outcome]:
     truth = np.random.default_rng(int(fold)).integers(0, 2, 24)
     guess = np.where(rng.random(24) < accuracy, truth, 1 - truth)
     return [
-        outcome(f"s{fold}d{n // 4}.{n}", int(truth[n]), int(guess[n]), speaker=f"{fold}{'FM'[n % 2]}", condition=kind)
+        outcome(
+            f"s{fold}d{n // 4}.{n}",
+            int(truth[n]),
+            int(guess[n]),
+            speaker=f"{fold}{'FM'[n % 2]}",
+            condition=kind,
+            text_seen=n < 6,
+        )
         for n in range(24)
         for kind in ["scripted" if n < 12 else "improvised"]
     ]
@@ -187,6 +198,8 @@ def write_made_up(job: Job, outcomes: list[Outcome], ranges: Ranges | None = Non
         training=TrainingCost(3, 0.5, "cpu", 1, 1),
         missing={"text": curve, "audio": curve},
         ranges=ranges or {},
+        chosen=CHOSEN,
+        dropout=0.3,
     )
     split = Split(job.fold, (), (), ())
     measured = measure_run(model, split, outcomes, job.config.classes, job.config.evaluation)
@@ -205,6 +218,18 @@ def test_the_sum_of_folds_and_the_mean_of_seeds(results: TableResults) -> None:
     assert sum(row.calibration.after.counts) == 96
     assert row.calibration.temperatures == [1.5] * 4
     assert row.missing["text"][0].confusion == [[24, 24], [24, 24]]
+    assert [(run.fold, run.seed, run.chosen) for run in row.runs] == [
+        (fold, seed, CHOSEN) for fold in "12" for seed in range(2)
+    ]
+    assert row.dropout == 0.3
+    true, predicted = np.sum(row.confusion, 1) / 96, np.sum(row.confusion, 0) / 96
+    assert [share.true for share in row.class_shares.values()] == pytest.approx(list(true))
+    assert [share.predicted for share in row.class_shares.values()] == pytest.approx(list(predicted))
+    for name, share in row.class_shares.items():
+        folds = [fold.class_shares[name] for fold in row.folds.values()]
+        assert share.predicted == pytest.approx(np.mean([fold.predicted for fold in folds]))
+        assert all(fold.interval is not None for fold in folds)
+    assert row.text_gap is not None and row.text_gap.seen.n + row.text_gap.unseen.n == 48
     assert row.differences == {}
     gap = results.rows[1].differences["wa"]
     assert gap.value == pytest.approx(results.rows[1].wa - row.wa)
@@ -219,6 +244,43 @@ def test_any_row_may_be_the_baseline(results: TableResults, tmp_path: Path) -> N
     assert f"| Δ weighted F1 vs {HOSTILE} |" in to_markdown(turned)
     words = Page(to_html(turned, {})).words
     assert f"Differences from {HOSTILE}" in words and "Differences from lpgnet" not in words
+
+
+def test_a_row_is_told_when_its_last_run_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(labels={"no": "no", "yes": "yes"})
+    rows = [Row("lpgnet", config), Row(HOSTILE, config)]
+    jobs = [
+        Job(row.name, fold, seeded(config, seed), tmp_path / str(number) / fold / f"seed{seed}")
+        for number, row in enumerate(rows)
+        for fold in ("1", "2")
+        for seed in range(2)
+    ]
+    told: list[str] = []
+
+    def measured() -> Iterator[Job]:
+        for job in [*jobs[:3], *jobs[4:], jobs[3]]:
+            write_made_up(job, runs(job.config.training.seed, job.fold, 0.8))
+            yield job
+            told.append(capsys.readouterr().err)
+
+    tell_rows(rows, jobs, measured())
+    assert told[:6] == [""] * 6
+    assert told[6].startswith(f"{HOSTILE}: WA 0.") and "± 0." in told[6] and told[6].endswith(" (4 runs)\n")
+    assert told[7].startswith("lpgnet: WA 0.") and told[7].count("\n") == 1
+
+
+def seeded(config: Config, seed: int) -> Config:
+    return replace(config, training=replace(config.training, seed=seed))
+
+
+def test_what_runs_is_told_with_its_row_fold_seed_and_epoch(tmp_path: Path) -> None:
+    job = Job("sdt", "Ses03", seeded(Config(), 2), tmp_path)
+    epochs = job.config.training.epochs
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch 1 of {epochs}"
+    (tmp_path / "metrics.jsonl").write_text("{}\n" * 4)
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch 5 of {epochs}"
+    (tmp_path / "metrics.jsonl").write_text("{}\n" * epochs)
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch {epochs} of {epochs}"
 
 
 def rated_runs(seed: int, fold: str, *, votes: bool, dimensions: bool) -> list[Outcome]:
@@ -272,8 +334,12 @@ def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
     file = job.folder / METRICS_FILE
     values = json.loads(file.read_text())
     assert (values.pop("distribution"), values.pop("dimensions")) == (None, {})
+    for name in ("chosen", "dropout", "class_shares", "text_gap"):
+        assert values.pop(name)
     file.write_text(json.dumps(values))
-    assert (read_results(job.folder).distribution, read_results(job.folder).dimensions) == (None, {})
+    found = read_results(job.folder)
+    assert (found.distribution, found.dimensions) == (None, {})
+    assert (found.chosen, found.dropout, found.class_shares, found.text_gap) == (None, None, {}, None)
 
 
 def test_markdown_and_latex_print_names_as_they_are(results: TableResults) -> None:
@@ -321,12 +387,15 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert all(page.alternatives)
-    assert len(page.alternatives) == 2 * 2 + 1
+    assert len(page.alternatives) == 3 * 2 + 2
     for heading in (
         "Scores",
         "Differences from lpgnet",
         "F1 per class",
+        "True and predicted shares of the classes",
         "Folds",
+        "Best epochs, and development beside test",
+        "Verbatim turns",
         "Conditions",
         "Speakers",
         "Calibration",
@@ -339,6 +408,18 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_a_name(results: TableResu
 def test_published_figures_are_for_iemocap_alone(results: TableResults) -> None:
     other = replace(results, protocol=replace(results.protocol, corpus=CorpusConfig(reader="meld")))
     assert "Published scores" not in Page(to_html(other, {})).words
+
+
+def test_processes_stay_for_the_next_item_and_are_given_what_all_need(tmp_path: Path) -> None:
+    seen: list[list[Path]] = []
+    items = [tmp_path] * 5
+    work = run_side_by_side(
+        write_taken, items, workers=2, take=take, given="this", meanwhile=lambda now: seen.append([*now])
+    )
+    assert list(work) == items
+    written = [file.read_text() for file in tmp_path.iterdir()]
+    assert written == ["1 this"] * len(written) and 1 <= len(written) <= 2
+    assert seen[-1] == [] and sorted(map(len, seen), reverse=True) == [*map(len, seen)]
 
 
 def test_an_error_of_one_process_is_raised_as_it_is() -> None:

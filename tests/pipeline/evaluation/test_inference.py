@@ -89,3 +89,37 @@ def test_the_fade_is_even(model: EmotionModel, dialogue: Dialogue) -> None:
     np.testing.assert_allclose(found[30:60], (1 - share) * first[30:] + share * second[:30], atol=1e-6)
     np.testing.assert_allclose(found[:30], first[:30], atol=1e-6)
     np.testing.assert_allclose(found[60:], second[30:], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def voiced() -> EmotionModel:
+    """A model that looks at whose turns are whose."""
+    torch.manual_seed(0)
+    fields = {"voice_neighbours": True, "speaker_turn_bias": True, "hidden_size": 16}
+    model = build_model("lpgnet", input_sizes={"text": [1, 8], "audio": [2, 6]}, num_labels=3, **fields).eval()
+    model.voice_bias.data.uniform_(-2, 2)
+    return model
+
+
+def test_a_turn_without_a_speaker_stays_without_one_in_every_window(voiced: EmotionModel, dialogue: Dialogue) -> None:
+    """The first window ends before the first speaker is told, the last begins after another one has been."""
+    speakers = torch.tensor([-1] * 30 + [0] * 20 + [1, -1, 2] * 13 + [1])
+    told = replace(dialogue, speakers=speakers)
+    found = values(predict_in_windows(voiced, told, window=30, overlap=0))
+    for start in (0, 30, 60):
+        # Equal but for the names, which nobody looks at.
+        alone = voiced(
+            {name: rows[None, start : start + 30] for name, rows in told.inputs.items()},
+            {name: rows[None, start : start + 30] for name, rows in told.present.items()},
+            torch.ones(1, 30, dtype=torch.bool),
+            speakers=speakers[None, start : start + 30],
+        )
+        expected = alone.logits[0].softmax(-1).detach().numpy()
+        np.testing.assert_allclose(found[start : start + 30], expected, atol=1e-6)
+
+
+def test_one_name_for_everybody_is_one_voice(voiced: EmotionModel, dialogue: Dialogue) -> None:
+    """As where a reader or a transcript has nothing better: numbers like any, and other than those of no name."""
+    one, nobody = (replace(dialogue, speakers=torch.full((TURNS,), number)) for number in (0, -1))
+    found = [values(predict_dialogues(voiced, [each])) for each in (one, nobody)]
+    assert np.isfinite(found).all() and not np.allclose(found[0], found[1])

@@ -45,6 +45,7 @@ from tests.pipeline.predicted import outcome
 
 RANGES: Ranges = {"valence": (1, 5), "arousal": (-1, 1)}
 VOTES, RATINGS = "Raters' votes", "Valence, arousal and dominance"
+CALIBRATION = "Calibration (lower is better)"
 CONFIG = Config(labels={"no": "no", "yes": "yes"}, evaluation=EvaluationConfig(bootstrap=50))
 
 
@@ -86,7 +87,7 @@ def run(tmp_path: Path) -> RunResults:
 
 def test_a_row_for_each_model_and_dimension_that_has_scores(measured: tuple[TableResults, dict[str, Runs]]) -> None:
     results, _ = measured
-    scores, votes, ratings = tables(results)
+    scores, votes, ratings, _ = tables(results)
     assert len(scores.rows) == 4
     assert votes.columns == ["model", "JSD", "cross-entropy", "macro F1", "n", "Δ JSD vs lpgnet"]
     assert [row[0] for row in votes.rows] == ["lpgnet", HOSTILE, "votes"]
@@ -105,12 +106,37 @@ def test_a_row_for_each_model_and_dimension_that_has_scores(measured: tuple[Tabl
 def test_no_tables_without_votes_and_dimensions(measured: tuple[TableResults, dict[str, Runs]]) -> None:
     results, _ = measured
     bare = replace(results, rows=[row for row in results.rows if row.model == "bare"])
-    assert len(tables(bare)) == 1
+    assert [table.title for table in tables(bare)[1:]] == [CALIBRATION]
     page = Page(to_html(bare, {}))
     assert VOTES not in page.words and RATINGS not in page.words
-    assert to_markdown(bare).count("| --- |") == 1
+    assert to_markdown(bare).count("| --- |") == 2
     one = replace(results, rows=results.rows[:1])
-    assert [table.columns[-1] for table in tables(one)[1:]] == ["n", "range"], "one row differs from nothing"
+    assert [table.columns[-1] for table in tables(one)[1:3]] == ["n", "range"], "one row differs from nothing"
+
+
+def test_calibration_is_shown_without_and_with_temperatures(measured: tuple[TableResults, dict[str, Runs]]) -> None:
+    results, runs = measured
+    *_, table = tables(results)
+    assert table.columns == ["model: probabilities", "ECE", "classwise ECE", "Brier", "NLL", "n", "temperature"]
+    assert [row[0] for row in table.rows[:2]] == ["lpgnet: uncalibrated", "lpgnet: calibrated"]
+    found = results.rows[0].calibration
+    for row, side, temperature in zip(table.rows, (found.before, found.after), ("1", "1.50"), strict=False):
+        assert row[3] == f"{side.brier:.3f} ± {side.deviations['brier']:.3f}"
+        assert row[5:] == ["24", temperature]
+    assert found.before.nll != found.after.nll
+    low, high = found.after.intervals["nll"]
+    words = Page(to_html(results, runs)).words
+    assert f"{found.after.nll:.3f} [{low:.3f}, {high:.3f}]" in words and "expected calibration error" in words
+    spread = replace(found, temperatures=[0.61, 1.0, 1.25])
+    moved = replace(results, rows=[replace(results.rows[0], calibration=spread)])
+    assert tables(moved)[-1].rows[1][-1] == "0.61 to 1.25"
+
+
+def test_calibration_of_a_run_has_intervals(run: RunResults) -> None:
+    *_, table = run_tables(run)
+    assert [row[0] for row in table.rows] == ["uncalibrated", "calibrated"]
+    low, high = run.calibration.after.intervals["ece"]
+    assert table.rows[1][1] == f"{run.calibration.after.ece:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def test_scores_of_one_seed_have_intervals(tmp_path: Path) -> None:
@@ -118,7 +144,7 @@ def test_scores_of_one_seed_have_intervals(tmp_path: Path) -> None:
     job = Job(row.name, "1", row.config, tmp_path)
     write_made_up(job, rated(0, "1"), ranges=RANGES)
     results = describe_table(row.config, [row], [job])
-    scores, votes, ratings = tables(results)
+    scores, votes, ratings, _ = tables(results)
     lpgnet = results.rows[0]
     assert lpgnet.distribution
     assert scores.rows[0][3] == with_interval(lpgnet, "weighted_f1")
@@ -163,6 +189,21 @@ def test_a_table_tells_what_each_row_learned_and_chose_by(measured: tuple[TableR
     assert f"Targets: the corpus's labels (lpgnet); {describe_targets(votes)} ({HOSTILE})." in words
 
 
+def test_a_table_tells_what_it_developed_on_and_what_was_refitted(
+    measured: tuple[TableResults, dict[str, Runs]],
+) -> None:
+    results, _ = measured
+    first, second = results.rows[:2]
+    splits = replace(results.protocol.splits, dev="session")
+    mixed = replace(
+        results, rows=[first, replace(second, refit=True)], protocol=replace(results.protocol, splits=splits)
+    )
+    chosen = "epoch chosen by weighted F1 on development dialogues of whole sessions only"
+    assert f"; {chosen} (lpgnet), {chosen}, then trained anew for as many epochs on these too (refitted) (" in caption(
+        mixed
+    )
+
+
 def test_rows_keep_how_they_were_trained(measured: tuple[TableResults, dict[str, Runs]]) -> None:
     results, _ = measured
     votes = replace(CONFIG, training=TrainingConfig(target="distribution", unagreed="use"))
@@ -181,7 +222,7 @@ def test_markdown_latex_and_the_screen_have_the_same_tables(
         for row in table.rows:
             assert all(cell in shown for cell in row)
             assert f"| {' | '.join(row)} |" in markdown
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{table}") == 3
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{table}") == 4
     _, *lines = shown.splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 120
 
@@ -203,16 +244,16 @@ def test_the_page_shows_votes_and_a_plot_for_each_dimension(measured: tuple[Tabl
 
 
 def test_a_run_is_told_with_its_intervals(run: RunResults, capsys: pytest.CaptureFixture[str]) -> None:
-    votes, ratings = run_tables(run)
+    votes, ratings, calibration = run_tables(run)
     assert run.distribution
     low, high = run.distribution.intervals["jsd"]
     assert votes.rows[0][:2] == ["fused", f"{run.distribution.jsd:.3f} [{low:.3f}, {high:.3f}]"]
     assert [row[0] for row in ratings.rows] == list(RANGES)
     evaluate.print_results(run, TrainingConfig(), title="here")
     shown = capsys.readouterr().out
-    assert all(cell in shown for table in (votes, ratings) for row in table.rows for cell in row)
+    assert all(cell in shown for table in (votes, ratings, calibration) for row in table.rows for cell in row)
     bare = replace(run, distribution=None, dimensions={})
-    assert run_tables(bare) == []
+    assert run_tables(bare) == [calibration]
 
 
 @pytest.fixture
@@ -279,6 +320,8 @@ def test_the_plot_of_training_shows_the_score_that_the_epoch_was_chosen_by(tmp_p
 
 def test_how_the_epoch_was_chosen_is_told() -> None:
     assert describe_choice(TrainingConfig()) == "epoch chosen by weighted F1 on development dialogues"
+    assert describe_choice(TrainingConfig(), "session").endswith("on development dialogues of whole sessions")
+    assert describe_choice(TrainingConfig(), "speaker").endswith("turns of speakers who are not in training")
     assert [describe_choice(TrainingConfig(select=name)) for name in get_args(get_type_hints(TrainingConfig)["select"])]  # type: ignore[arg-type]
 
 
@@ -296,7 +339,10 @@ def test_what_a_model_was_trained_to_predict_is_told() -> None:
 
 def test_a_run_report_has_a_plot_for_each_dimension(run: RunResults, tmp_path: Path) -> None:
     write_run_report(run, tmp_path, CONFIG)
-    assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion", "reliability", "missing", *RANGES}
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        *("class-shares", "confusion", "reliability", "missing"),
+        *RANGES,
+    }
 
 
 def trained(folder: Path, **settings: object) -> None:
@@ -316,7 +362,7 @@ def test_the_card_tells_how_the_run_was_trained_not_how_it_is_evaluated(run: Run
 
 def test_a_recipe_has_the_settings_that_inputs_leave_out(tmp_path: Path) -> None:
     trained(tmp_path, seed=3, epochs=2)
-    assert recipe_of(tmp_path) == TrainingConfig(seed=3, epochs=2)
+    assert recipe_of(tmp_path) == TrainingConfig(seed=3, epochs=2, layer_rate=1.0), "as before there was that setting"
     for broken in ("votes", 1, None):
         write_json(tmp_path / INPUTS_FILE, {"training": {"target": broken}})
         with pytest.raises(PipelineError, match=r"inputs\.json: key 'training'.*target"):
@@ -377,4 +423,4 @@ def test_the_card_of_a_model_of_labels_is_as_short_as_before(run: RunResults, tm
     card = (tmp_path / "best" / "README.md").read_text()
     assert "from text and audio.\n" in card
     assert "Trained to predict the corpus's labels.\n" in card
-    assert "###" not in card and "\n\n\n\n" not in card
+    assert card.count("###") == 1 and f"### {CALIBRATION}" in card and "\n\n\n\n" not in card

@@ -156,6 +156,46 @@ def test_a_finished_run_that_changed_is_not_done(
     assert "up to date" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_finished_run_drops_its_checkpoints(keeps: bool, tmp_path: Path) -> None:
+    config, folder = make_config(epochs=2, keep_checkpoints=keeps), tmp_path / "run"
+    train(make_corpus("text", dialogues=24), config, folder)
+    assert (folder / "done.json").exists() and all((folder / name).exists() for name in BEST)
+    assert (folder / "checkpoints").exists() == keeps
+    assert len(list(folder.rglob("epoch-*"))) == 2 * keeps
+
+
+def test_what_was_set_aside_outlives_the_run(tmp_path: Path) -> None:
+    corpus, folder = make_corpus("text", dialogues=24), tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    train(corpus, make_config(epochs=1), folder)
+    (folder / "done.json").unlink()
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints" / "epoch-00001.safetensors~1").write_bytes(b"damaged")
+    train(corpus, make_config(epochs=1), folder)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["epoch-00001.safetensors~1"]
+
+
+def test_keeping_checkpoints_makes_no_other_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus, folder = make_corpus("text", dialogues=24), tmp_path / "run"
+    train(corpus, make_config(epochs=1), folder)
+    capsys.readouterr()
+    train(corpus, make_config(epochs=1, keep_checkpoints=True), folder)
+    assert "up to date" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_finished_run_whose_log_changed_keeps_its_model_until_it_has_another(keeps: bool, tmp_path: Path) -> None:
+    """With a checkpoint the end is near, without one the training starts anew, and the model is set aside."""
+    corpus, config, folder = make_corpus("text", dialogues=24), make_config(epochs=3, keep_checkpoints=keeps), tmp_path
+    train(corpus, config, folder / "run")
+    before = (folder / "run" / BEST[0]).read_bytes()
+    (folder / "run" / "metrics.jsonl").write_text("")
+    train(corpus, config, folder / "run")
+    assert (folder / "run" / BEST[0]).read_bytes() == before
+    assert (folder / "run" / "best~1").exists() != keeps
+
+
 def test_a_temperature_that_was_changed_is_no_result_of_training(tmp_path: Path) -> None:
     """The model still loads, and is wrong."""
     corpus, config, folder = make_corpus("text", dialogues=24), make_config(epochs=2), tmp_path / "run"

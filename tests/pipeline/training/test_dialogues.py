@@ -59,6 +59,16 @@ def test_speakers_are_numbered_by_first_appearance() -> None:
     assert dialogue.speakers.tolist() == [0, 1, 0]
 
 
+def test_a_speaker_that_is_not_told_is_nobody() -> None:
+    rows = [Utterance("d", str(n), speaker=name) for n, name in enumerate([None, "B", "A", None, "B"])]
+    dialogue = make_dialogue("d", rows, [0] * 5, {})
+    assert dialogue.speakers.tolist() == [-1, 0, 1, -1, 0]
+    other = make_dialogue("e", rows[1:2], [0], {})
+    assert collate([dialogue, other]).speakers.tolist() == [[-1, 0, 1, -1, 0], [0, -1, -1, -1, -1]]
+    nobody = make_dialogue("f", rows[:1], [0], {})
+    assert nobody.speakers.tolist() == [-1] and nobody.speakers.dtype == torch.long
+
+
 def test_codes_map_to_classes_and_ignored_ones_to_none() -> None:
     rows = [Utterance("d", str(n), label=label) for n, label in enumerate(["exc", "xxx", None, "ang", "hap"])]
     assert class_indices(rows, LABELS) == [1, -100, -100, 0, 1]

@@ -17,6 +17,7 @@ from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.evaluation.development import development_loss, measure_development
 from lpgnet.pipeline.evaluation.inference import Prediction
 from lpgnet.pipeline.reports.run import write_training_plot
+from lpgnet.pipeline.training.checkpoints import EpochLog
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
 from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, read_log, recipe_of, run_inputs
 from lpgnet.pipeline.training.selection import Selection
@@ -24,7 +25,7 @@ from lpgnet.pipeline.training.targets import learned_shares
 from lpgnet.pipeline.training.trainer import Development, Trainer
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train
 
-CONSTANT = {"schedule": "constant"}
+CONSTANT: dict[str, Any] = {"schedule": "constant"}
 SCORES = {"wa": 0.5, "ua": 0.5, "weighted_f1": 0.5, "macro_f1": 0.5}
 
 
@@ -67,6 +68,56 @@ def test_the_first_of_the_best_epochs_is_chosen(
     assert Selection(select).best(read_log(tmp_path)).epoch == best
     assert f"best dev {select} {values[best - 1]:.3f} in epoch {best}" in capsys.readouterr().err
     assert (tmp_path / "best" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "values", "best"),
+    [
+        (8, [0.9, 0.1, 0.1, 0.1, 0.1, 0.8, 0.2, 0.3], 8),
+        (8, [0.9, 0.1, 0.1, 0.1, 0.1, 0.8, 0.3, 0.3], 7),
+        (5, [0.9, 0.9, 0.9, 0.3, 0.2], 4),
+        (4, [0.9, 0.9, 0.9, 0.1], 4),
+        (1, [0.4], 1),
+    ],
+)
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_a_schedule_that_ends_is_followed_and_its_last_quarter_chosen_of(
+    schedule: str, epochs: int, values: list[float], best: int, tmp_path: Path
+) -> None:
+    trainer = trainer_of("weighted_f1", Script("weighted_f1", values), tmp_path, epochs=epochs, schedule=schedule)
+    trainer.fit()
+    assert trainer.progress.epoch == epochs
+    assert trainer.best.epoch == Selection.by(trainer.recipe).best(read_log(tmp_path)).epoch == best
+
+
+def test_what_is_saved_is_the_chosen_epoch(tmp_path: Path) -> None:
+    """Earlier epochs stand in for it, so that a run that is not finished has a model too."""
+
+    class Noted(Trainer):
+        def _save_best(self, development: Development) -> None:
+            saved.append(self.progress.epoch)
+            super()._save_best(development)
+
+    saved: list[int] = []
+    corpus, config = make_corpus("text", dialogues=12), make_config(epochs=8)
+    split, script = make_split(corpus), Script("weighted_f1", [0.5, 0.7, 0.6, 0.9, 0.1, 0.1, 0.2, 0.3])
+    Noted(config, split, tmp_path, make_accelerator("cpu"), make_model(config, corpus, split), script).fit()
+    assert saved == [1, 2, 4, 7, 8]
+
+
+def test_the_last_epoch_is_kept_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = trainer_of("last", Script("weighted_f1", [0.9, 0.8, 0.1]), tmp_path, epochs=3)
+    trainer.fit()
+    assert trainer.best.epoch == 3 and f"{tmp_path}: done in epoch 3" in capsys.readouterr().err
+
+
+def test_a_run_of_the_time_when_patience_stopped_any_schedule_keeps_its_epoch(tmp_path: Path) -> None:
+    """Its inputs have both, and its report still marks the epoch that was chosen."""
+    write_json(tmp_path / "inputs.json", {"training": {"schedule": "one_cycle", "patience": 10, "epochs": 40}})
+    recipe = recipe_of(tmp_path)
+    assert (recipe.layer_rate, recipe.contrast) == (1.0, 0.0)
+    log = [EpochLog(epoch, 1.0, {"weighted_f1": value}, 1e-3, 1.0) for epoch, value in ((1, 0.2), (2, 0.6), (3, 0.5))]
+    assert Selection.by(recipe).best(log).epoch == 2
 
 
 def test_a_loss_that_rises_ends_the_training(tmp_path: Path) -> None:
@@ -115,7 +166,7 @@ def _rate(dialogue: Dialogue) -> Dialogue:
 @pytest.mark.parametrize("select", ["ccc", "loss"])
 def test_a_run_on_votes_and_ratings(select: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = make_config(
-        select=select, epochs=3, target="distribution", unagreed="use", model={"dimensions": ["valence"]}
+        select=select, epochs=3, target="distribution", unagreed="use", model={"dimensions": ["valence"]}, **CONSTANT
     )
     train(rated_corpus(), config, tmp_path)
     log = read_log(tmp_path)
@@ -196,7 +247,14 @@ def test_how_a_run_chose_is_read_from_its_inputs(tmp_path: Path) -> None:
 
 
 def test_runs_of_before_are_still_the_same_runs() -> None:
+    """A setting that came later is no input where it has the value of before."""
     corpus = make_corpus("text", dialogues=12)
     inputs = [run_inputs(make_config(select=name), corpus, make_split(corpus)) for name in ("weighted_f1", "loss")]
     assert "select" not in inputs[0]["training"]  # type: ignore[operator]
     assert inputs[1]["training"]["select"] == "loss"  # type: ignore[index]
+    old = make_config(layer_rate=1.0, patience=10, **CONSTANT)
+    stamp: Any = run_inputs(old, corpus, make_split(corpus))
+    assert stamp["training"].keys().isdisjoint({"layer_rate", "contrast", "keep_checkpoints"})
+    assert "dev" not in stamp["splits"] and "refit" not in stamp
+    new: Any = run_inputs(make_config(contrast=0.2), corpus, make_split(corpus))
+    assert (new["training"]["contrast"], new["training"]["layer_rate"]) == (0.2, 30.0)

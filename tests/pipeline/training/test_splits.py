@@ -1,6 +1,7 @@
 """Splits never leak: every refusal names the ids, and every dialogue is where it belongs."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -142,3 +143,103 @@ def test_speakers_overlap_who_are_only_voted_for_or_rated() -> None:
     for said in ({"votes": torch.ones(1, 2)}, {"ratings": {"valence": torch.tensor([2.0])}}):
         test = make_dialogue("e", turns, [-100], {}, **said)  # type: ignore[arg-type]
         assert overlapping_speakers(Split("x", (known,), (), (test,))) == ["A"]
+
+
+GroupKind = Literal["session", "speaker"]
+
+
+@given(
+    sessions=st.integers(3, 6),
+    dialogues=st.integers(2, 6),
+    share=st.floats(0, 0.9),
+    seed=st.integers(0, 9),
+    kind=st.sampled_from(["session", "speaker"]),
+)
+def test_training_never_meets_the_sessions_or_speakers_of_development(
+    sessions: int, dialogues: int, share: float, seed: int, kind: GroupKind
+) -> None:
+    everything = corpus(sessions, dialogues)
+    split = make_split(everything, SplitsConfig(dev=kind, dev_share=share, seed=seed))
+    judged = {getattr(u, kind) for u in judged_in(split.dev)}
+    assert judged and judged.isdisjoint({getattr(u, kind) for d in split.train for u in d.utterances})
+    parts = [ids(part) for part in split.parts().values()]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == len(everything), "two speakers who meet share all"
+    again = make_split(everything, SplitsConfig(dev=kind, dev_share=share, seed=seed))
+    assert ids(again.dev) == ids(split.dev)
+
+
+def judged_in(dialogues: Sequence[Dialogue]) -> list[Utterance]:
+    return [u for d in dialogues for u, judged in zip(d.utterances, d.judged.tolist(), strict=True) if judged]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 1), (0.2, 1), (0.45, 2), (0.99, 3)])
+def test_as_many_sessions_as_come_nearest_to_the_share(share: float, count: int) -> None:
+    split = make_split(corpus(sessions=5), SplitsConfig(dev="session", dev_share=share))
+    assert len({u.session for d in split.dev for u in d.utterances}) == count
+
+
+def test_the_share_is_one_of_dialogues() -> None:
+    large = [dialogue(f"l{n}", session="large", speakers=["x"]) for n in range(60)]
+    small = [dialogue(f"s{n}", session=f"s{n}", speakers=[f"s{n}"]) for n in range(40)]
+    test = [dialogue("t", session="z", speakers="Z")]
+    for seed in range(6):
+        config = SplitsConfig(dev="session", dev_share=0.2, seed=seed)
+        assert len(make_split([*small, *test], config).dev) == 8
+        dev = make_split([*large, *small, *test], config).dev
+        # The large one is taken where fewer of the draw before it would be farther from 20 of 100.
+        assert len(dev) == 20 or len(dev) < 20 or {d.utterances[0].session for d in dev} == {"large"}
+
+
+def test_only_the_speakers_of_development_are_scored_there() -> None:
+    """Those whom they talk to are context, and are in no other part of the dialogue's split."""
+    everything = [dialogue("ab", speakers="AB"), *(dialogue(f"{x}{n}", speakers=x) for x in "ABC" for n in range(3))]
+    everything.append(dialogue("z", session="2", speakers="Z"))
+    for seed in range(6):
+        split = make_split(everything, SplitsConfig(dev="speaker", seed=seed, dev_share=0.1))
+        (speaker,) = {u.speaker for u in judged_in(split.dev)}
+        assert speaker not in {u.speaker for d in split.train for u in d.utterances}
+        assert ("ab" in ids(split.dev)) == (speaker in "AB")
+
+
+def test_a_dialogue_of_several_sessions_is_on_neither_side() -> None:
+    turns = [Utterance("both", f"both.{n}", speaker=str(n), session=str(n)) for n in (1, 2)]
+    everything = [*corpus(3), make_dialogue("both", turns, [0, 0], {})]
+    split = make_split(everything, SplitsConfig(dev="session"))
+    assert "both" not in ids(split.train) | ids(split.dev)
+
+
+@pytest.mark.parametrize(
+    ("dialogues", "config", "message"),
+    [
+        (
+            corpus(2),
+            {"dev": "session"},
+            r"splits\.dev session: .*nothing is left .*\(there are 1\); set splits\.dev to",
+        ),
+        (corpus(2), {"dev": "speaker"}, r"splits\.dev speaker: .*nothing is left .*\(there are 1F, 1M\)"),
+        (
+            [dialogue("d", session=None), dialogue("e", split="test", speakers="CD")],
+            {"dev": "session", "scheme": "speaker", "test": ["C", "D"]},
+            r"dialogue d has an utterance without a session, which splits\.dev needs",
+        ),
+        (
+            [dialogue("d", split="train"), dialogue("e", split="dev"), dialogue("f", split="test", speakers="C")],
+            {"dev": "speaker", "scheme": "manifest"},
+            r"splits\.dev speaker: the corpus names its own development data; leave splits\.dev out",
+        ),
+    ],
+    ids=["one session", "two who only meet each other", "no session", "the corpus's own"],
+)
+def test_too_few_groups_to_develop_on_are_told(dialogues: list[Dialogue], config: Any, message: str) -> None:
+    with pytest.raises(PipelineError, match=message) as caught:
+        make_split(dialogues, SplitsConfig(**config))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_leak_into_development_is_refused() -> None:
+    split = Split("x", (dialogue("a"),), (dialogue("b"),), (dialogue("t", session="2", speakers="Z"),))
+    check_leaks(split, allow_speaker_overlap=False)
+    with pytest.raises(PipelineError, match="sessions in both train and dev: 1;"):
+        check_leaks(split, allow_speaker_overlap=False, dev="session")
+    with pytest.raises(PipelineError, match="speakers in both train and dev: A, B;"):
+        check_leaks(split, allow_speaker_overlap=False, dev="speaker")

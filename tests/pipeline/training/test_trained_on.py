@@ -202,10 +202,11 @@ def test_a_run_of_a_version_without_the_field_resumes(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus, folder = make_corpus("text", dialogues=24), tmp_path / "run"
-    train(corpus, make_config(epochs=2), folder)
+    config = make_config(epochs=2, keep_checkpoints=True)
+    train(corpus, config, folder)
     (folder / "done.json").unlink()
     path = folder / "best" / "config.json"
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != name}))
     capsys.readouterr()
-    train(corpus, make_config(epochs=2), folder)
+    train(corpus, config, folder)
     assert "resuming after epoch 2" in capsys.readouterr().err

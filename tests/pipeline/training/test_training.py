@@ -139,6 +139,20 @@ def test_micro_batches_give_the_gradients_of_one_batch(kind: str, dimension_loss
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_micro_batches_are_contrasted_one_by_one(tmp_path: Path) -> None:
+    """The anchors' losses are those of their own part, and are divided by the anchors of all parts."""
+    model = {"dropout": 0.0, "fused_weight": 0.0, "branch_weight": 0.0, "distillation_weight": 0.0}
+    settings: dict[str, Any] = {"contrast": 1.0, "class_weights": "inverse", "ema_decay": 0.0, "model": model}
+    _, loss = gradients_of_a_step(make_config(micro_batches=2, **settings), tmp_path / "two")
+    trainer = make_trainer(make_config(**settings), tmp_path / "one")
+    trainer.raw_model.train().context_norm.eval()  # type: ignore[operator, union-attr]
+    step = next(trainer.steps(1))
+    parts = [collate(part) for part in (step[: -(-len(step) // 2)], step[-(-len(step) // 2) :])]
+    terms = [trainer.raw_model(one.inputs, one.masks, one.mask, labels=one.labels).loss_terms for one in parts]
+    expected = sum(one.sums[-1] for one in terms) / sum(one.counts[-1] for one in terms)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_the_first_look_at_a_step_draws_no_dropout_and_moves_no_statistics(tmp_path: Path) -> None:
     """Micro-batches run twice where there are ratings; that must not show where their loss weighs nothing."""
     model = {"dropout": 0.5, "dimension_weight": 0.0} | RATED_MODEL
@@ -159,7 +173,7 @@ class StoppedTrainer(Trainer):
 RECIPES: list[dict[str, Any]] = [
     {"kind": "lpgnet", "modality_dropout": 0.3},
     {"kind": "lpgnet", "schedule": "cosine", "ema_decay": 0.0, "micro_batches": 2},
-    {"kind": "sdt", "class_weights": "inverse"},
+    {"kind": "sdt", "class_weights": "inverse", "contrast": 0.5},
     {"kind": "lpgnet", "micro_batches": 2, "model": RATED_MODEL, **RATED_RECIPE},
 ]
 

@@ -1,0 +1,92 @@
+"""Dialogues end to end in one row, so that a model computes on turns and not on padding.
+
+A batch comes as (B, L, ...), padded to its longest dialogue: dialogues of 24 to 110 turns in random order have 60 %
+more rows than turns. Inside a model they lie in one row (1, T, ...), the longest first, each with empty turns after it
+as far as the model's convolutions reach. So nothing but attention knows of dialogues, and it runs once for each group
+of dialogues of like length, which have equal room in the row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the turns of a batch lie in the row.
+
+    Attributes:
+        sources: (T,) of each turn of the row, its number among the B * L of the batch; 0 where it is empty.
+        filled: (1, T) bool, false where it is empty.
+        positions: (T,) of each turn in its dialogue, from 0; 0 where it is empty.
+        places: (B, L) of each turn of the batch in the row; at padding, that of the dialogue's last turn.
+        groups: of each group of dialogues, their number G and the turns W that each has room for; they add up to T.
+    """
+
+    sources: Tensor
+    filled: Tensor
+    positions: Tensor
+    places: Tensor
+    groups: tuple[tuple[int, int], ...]
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, L, ...) -> (1, T, ...); what stands at an empty turn means nothing."""
+        return x.flatten(0, 1).index_select(0, self.sources)[None]
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """(1, T, ...) -> (B, L, ...); padding repeats the dialogue's last turn."""
+        return x[0].index_select(0, self.places.flatten()).unflatten(0, self.places.shape)
+
+    def pack_places(self, places: Tensor) -> Tensor:
+        """Turns of each dialogue as those of the row, (B, L, N) -> (1, T, N); negative ones stay what they are."""
+        return self.pack(torch.where(places < 0, places, places + self.places[:, :1, None]))
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """(P, 1, T, ...) -> (P, G, W, ...) of each group."""
+        parts = x.squeeze(1).split([dialogues * width for dialogues, width in self.groups], dim=1)
+        return [part.unflatten(1, group) for part, group in zip(parts, self.groups, strict=True)]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Undo `split`."""
+        rows = [part.flatten(1, 2) for part in parts]
+        return (torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]).unsqueeze(1)
+
+
+@torch.compiler.disable
+def lay_out(mask: Tensor, *, gap: int, spare: float) -> Layout:
+    """Lay out a batch.
+
+    Args:
+        mask: (B, L) bool, true for a real utterance.
+        gap: empty turns between dialogues: how far the model's convolutions reach.
+        spare: the share of its room that a dialogue leaves empty at most, beside the gap. 0 puts dialogues of one
+            length into a group, 1 puts all of them into one, which pads them to the longest.
+    """
+    batch, length = mask.shape
+    # A dialogue without any turn has room for one.
+    lengths = (mask * torch.arange(1, length + 1, device=mask.device)).amax(1).clamp_min(1).cpu()
+    sorted_lengths, order = lengths.sort(descending=True, stable=True)
+    rooms = _rooms(sorted_lengths.tolist(), gap if batch > 1 else 0, spare)
+    ends = torch.tensor(rooms).cumsum(0)
+    slots = torch.repeat_interleave(torch.tensor(rooms))  # (T,)
+    starts = torch.zeros(batch, dtype=torch.long).index_copy(0, order[1:], ends[:-1])
+    dialogues = order[slots]
+    positions = torch.arange(len(slots)) - starts[dialogues]
+    filled = positions < lengths[dialogues]
+    positions = positions.masked_fill(~filled, 0)
+    sources = (dialogues * length + positions).masked_fill(~filled, 0)
+    places = starts[:, None] + torch.arange(length).minimum(lengths[:, None] - 1)
+    tensors = (tensor.to(mask.device) for tensor in (sources, filled[None], positions, places))
+    return Layout(*tensors, groups=tuple((len(list(same)), width) for width, same in groupby(rooms)))
+
+
+def _rooms(lengths: Sequence[int], gap: int, spare: float) -> list[int]:
+    """The room of each dialogue, from the longest to the shortest: that of the one before if it leaves little empty."""
+    rooms: list[int] = []
+    for length in lengths:
+        fits = rooms and length >= (1 - spare) * (rooms[-1] - gap)
+        rooms.append(rooms[-1] if fits else length + gap)
+    return rooms
