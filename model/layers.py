@@ -37,7 +37,8 @@ class InputMix(nn.Module):
         if self.layer_weights is None:
             return (x[:, 0].index_select(0, rows).float() - self.mean[0]) / self.std[0]
         scale = self.layer_weights.float().softmax(0)[:, None] / self.std  # (K, D)
-        return _weighted_sum(x, rows, scale, -(scale * self.mean).sum(0))
+        mixed: Tensor = _weighted_sum(x, rows, scale, -(scale * self.mean).sum(0))
+        return mixed
 
     def distances(self, x: Tensor) -> Tensor:
         """(N, K, D) -> (N,): squared deviations from the mean, averaged over layers and dimensions."""
@@ -67,7 +68,7 @@ class _WeightedSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """(T, D) -> gradients of all that `forward` takes."""
         x, rows, scale = ctx.saved_tensors
         of_scale = torch.zeros_like(scale)
@@ -80,7 +81,7 @@ class _WeightedSum(torch.autograd.Function):
         return of_x, None, of_scale, gradient.sum(0)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _weighted_sum(x: Tensor, rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     total: Tensor = _WeightedSum.apply(x, rows, scale, shift)  # type: ignore[no-untyped-call]
     return total

@@ -38,7 +38,8 @@ class Layout:
 
     def unpack(self, x: Tensor) -> Tensor:
         """(1, T, ...) -> (B, L, ...); padding repeats the dialogue's last turn."""
-        return x[0].index_select(0, self.places.flatten()).unflatten(0, self.places.shape)
+        rows: Tensor = x[0].index_select(0, self.places.flatten()).unflatten(0, self.places.shape)
+        return rows
 
     def pack_places(self, places: Tensor) -> Tensor:
         """Turns of each dialogue as those of the row, (B, L, N) -> (1, T, N); negative ones stay what they are."""
@@ -55,7 +56,7 @@ class Layout:
         return (torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]).unsqueeze(1)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def lay_out(mask: Tensor, *, gap: int, spare: float) -> Layout:
     """Lay out a batch.
 
@@ -79,8 +80,13 @@ def lay_out(mask: Tensor, *, gap: int, spare: float) -> Layout:
     positions = positions.masked_fill(~filled, 0)
     sources = (dialogues * length + positions).masked_fill(~filled, 0)
     places = starts[:, None] + torch.arange(length).minimum(lengths[:, None] - 1)
-    tensors = (tensor.to(mask.device) for tensor in (sources, filled[None], positions, places))
-    return Layout(*tensors, groups=tuple((len(list(same)), width) for width, same in groupby(rooms)))
+    return Layout(
+        sources=sources.to(mask.device),
+        filled=filled[None].to(mask.device),
+        positions=positions.to(mask.device),
+        places=places.to(mask.device),
+        groups=tuple((len(list(same)), width) for width, same in groupby(rooms)),
+    )
 
 
 def _rooms(lengths: Sequence[int], gap: int, spare: float) -> list[int]:
