@@ -503,6 +503,7 @@ class Config:
 Section = TypeVar("Section", bound="DataclassInstance")
 
 YAML_MODE = "bounded_yaml"
+TRAINING_STAGES = ("train", "crossval", "search", "tune")
 # A configuration has a few thousand; more is not read.
 CONFIG_BYTES = 1_000_000
 
@@ -555,6 +556,8 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
     config = _fill(section, json.loads(json.dumps({entry.name: values[entry.name] for entry in fields(section)})))
     try:
         _check_values(config)
+        if isinstance(config, Config) and command in TRAINING_STAGES:
+            check_schedule(config.training)
     except UsageError as error:
         raise UsageError(f"{shorten(paths) or 'command line'}: {error}") from None
     for path in paths:
@@ -734,7 +737,12 @@ def _check_targets(training: TrainingConfig) -> None:
         )
 
 
-def _check_schedule(training: TrainingConfig) -> None:
+def check_schedule(training: TrainingConfig) -> None:
+    """Check that a schedule comes to its end; runs that were trained before this was asked are still read.
+
+    Raises:
+        UsageError: names the key.
+    """
     if training.patience is not None and training.schedule != "constant":
         raise UsageError(
             f"key 'training.patience': would stop before training.schedule {training.schedule} has ended; "
@@ -754,7 +762,6 @@ def check_experiment(config: Config) -> None:
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
     _check_targets(config.training)
-    _check_schedule(config.training)
     settings = config.model.settings()
     for name in settings.get("dimensions", []):
         if name not in DIMENSIONS:

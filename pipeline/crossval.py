@@ -44,7 +44,7 @@ from lpgnet.pipeline.reports.cells import mean_and_deviation
 from lpgnet.pipeline.reports.crossval import tables, write_reports
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
 from lpgnet.pipeline.training.refit import first_folder, refit_run, with_development
-from lpgnet.pipeline.training.runs import count_epochs
+from lpgnet.pipeline.training.runs import DONE_FILE, count_epochs
 from lpgnet.pipeline.training.trainer import train_run
 from lpgnet.pipeline.tuning.tuner import tune_encoder, tuned_folder, tuning_config
 
@@ -185,9 +185,12 @@ def _run_all(work: Callable[[Item], None], items: Sequence[Item], config: Config
 
 
 def how_far(item: Job | Tuning) -> str:
-    """Say which run or tuning it is, and which epoch it is in."""
-    epochs = item.config.training.epochs
-    return f"{item.name}, epoch {min(count_epochs(item.folder) + 1, epochs)} of {epochs}"
+    """Say which run or tuning it is, and which epoch it is in; of a refitted run in the first, then in the second."""
+    folder, epochs = item.folder, item.config.training.epochs
+    first = first_folder(folder)
+    if first != folder and (first / DONE_FILE).exists():
+        return f"{item.name} refitted, epoch {count_epochs(folder) + 1}"
+    return f"{item.name}, epoch {min(count_epochs(first) + 1, epochs)} of {epochs}"
 
 
 def run_job(job: Job) -> None:
@@ -211,7 +214,7 @@ def _train(job: Job, corpus: LoadedCorpus, split: Split, accelerator: Accelerato
     first = first_folder(job.folder)
     train_run(job.config, corpus, split, first, accelerator, measure_development)
     refit_run(job.config, corpus, split, first, job.folder, accelerator)
-    return with_development(split)
+    return with_development(split, corpus.dialogues)
 
 
 def print_table(results: TableResults) -> None:

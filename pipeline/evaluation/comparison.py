@@ -15,6 +15,7 @@ from lpgnet.pipeline.evaluation.metrics import Difference, mean_scores
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
 from lpgnet.pipeline.training.dialogues import NO_LABEL
+from lpgnet.pipeline.training.refit import first_folder
 from lpgnet.pipeline.training.runs import read_inputs
 
 # Of shares and ratings that were computed on another machine.
@@ -26,7 +27,7 @@ class Measured:
     """The test predictions of a run, or of a row of a table: by seed, with the predictions of all folds.
 
     Attributes:
-        runs: by the name of the seed's folder; a single run has an empty name.
+        runs: by the name of the seed's first folder; a single run has an empty name.
     """
 
     folder: Path
@@ -67,7 +68,7 @@ def read_measured(folder: Path) -> Measured:
                 f"{file}: has the classes {shorten(names)}, but the runs before it have {shorten(classes)}"
             )
         classes = tuple(names)
-        runs.setdefault("" if file == whole else file.parent.name, []).extend(outcomes)
+        runs.setdefault("" if file == whole else first_folder(file.parent).name, []).extend(outcomes)
     _check_tested_once(folder, runs)
     return Measured(folder, classes, runs)
 
@@ -82,12 +83,16 @@ def _check_tested_once(folder: Path, runs: dict[str, list[Outcome]]) -> None:
 
 
 def _files_of_row(folder: Path) -> list[Path]:
-    """Return the prediction files of a row's runs, without those that were moved aside (`seed0~1`).
+    """Return the prediction files of a row's runs, of the refitted ones (`seed0-refit`) where there are any.
+
+    Those that were moved aside (`seed0~1`) are none of them.
 
     Raises:
         PipelineError: the runs do not all have the same configuration.
     """
-    stamps = [path for path in sorted(folder.glob(f"*/seed*/{MEASURED_FILE}")) if path.parent.name[4:].isdigit()]
+    found = sorted(folder.glob(f"*/seed*/{MEASURED_FILE}"))
+    seeds = [path for path in found if first_folder(path.parent).name[4:].isdigit()]
+    stamps = [path for path in seeds if first_folder(path.parent) != path.parent] or seeds
     protocols = {path: _protocol(path) for path in stamps}
     if odd := [path for path in stamps if protocols[path] != protocols[stamps[-1]]]:
         raise PipelineError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,11 +68,12 @@ def measure_missing(
     dialogues: Sequence[Dialogue],
     modalities: Sequence[str],
     *,
+    read: Callable[[Sequence[Dialogue]], Sequence[Dialogue]],
     classes: Sequence[str],
     shares: Sequence[float],
     accelerator: Accelerator,
 ) -> Missing:
-    """Predict with each modality hidden from each share of utterances.
+    """Predict with each modality hidden from each share of utterances; `read` gives dialogues as the model reads them.
 
     Returns:
         Confusion matrices by modality; empty for fewer than two modalities.
@@ -81,7 +82,7 @@ def measure_missing(
         return {}
 
     def confusion(name: str, share: float) -> list[list[int]]:
-        predictions = predict_dialogues(model, hide_modality(dialogues, name, share), accelerator=accelerator)
+        predictions = predict_dialogues(model, read(hide_modality(dialogues, name, share)), accelerator=accelerator)
         matrix: list[list[int]] = total_confusion(predictions, classes).tolist()
         return matrix
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -54,6 +55,7 @@ from lpgnet.pipeline.training.runs import (
     training_cost,
 )
 from lpgnet.pipeline.training.splits import Split, overlapping_speakers
+from lpgnet.pipeline.training.standardization import standardize_groups
 from lpgnet.pipeline.training.trained_on import describe_training, score_held_out
 from lpgnet.pipeline.training.tuned import TuningScores, check_unseen
 
@@ -136,16 +138,18 @@ def evaluate_run(
     check_unseen(corpus.tuned, split)
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
     check_same_protocol(run_folder, run_inputs(config, corpus, split))
-    split = split.standardized(model, among=corpus.dialogues)
     kept = kept_modalities(model, config.evaluation)
     dialogues = hide_all_but(split.test, kept, model)
+    # Last of all: what is hidden from the model is no part of the statistics of its group either.
+    read = partial(standardize_groups, model=model, among=corpus.dialogues)
     temperature = temperature_of(model)
-    predictions = predict_dialogues(model, dialogues, accelerator=accelerator, temperature=temperature)
+    predictions = predict_dialogues(model, read(dialogues), accelerator=accelerator, temperature=temperature)
     outcomes = describe_test(split, predictions)
     missing = measure_missing(
         model,
         dialogues,
         kept,
+        read=read,
         classes=config.classes,
         shares=config.evaluation.missing_shares,
         accelerator=accelerator,

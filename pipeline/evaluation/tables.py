@@ -25,6 +25,7 @@ from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
 from lpgnet.pipeline.model_config import ModelConfig, ModelType
+from lpgnet.pipeline.training.refit import refit_folder
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, model_modalities, run_inputs
 from lpgnet.pipeline.training.shared_inputs import SharedCorpus
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
@@ -51,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the table; its folder is `<row>/<fold>/seed<k>`."""
+    """One run of the table; its folder is `<row>/<fold>/seed<k>`, or `seed<k>-refit` of what is refitted."""
 
     row: str
     fold: str
@@ -156,11 +157,21 @@ def runs_folder(config: Config) -> Path:
 def make_jobs(rows: Sequence[Row], folder: Path) -> list[Job]:
     """Make a job for every run of the table."""
     return [
-        Job(row.name, split.name, _seeded(_of_fold(row, split), seed), folder / row.name / split.name / f"seed{seed}")
+        Job(
+            row.name,
+            split.name,
+            _seeded(_of_fold(row, split), seed),
+            _run_folder(row, folder / row.name / split.name, seed),
+        )
         for row in rows
         for split in splits_of(row.config)
         for seed in range(row.config.crossval.seeds)
     ]
+
+
+def _run_folder(row: Row, fold: Path, seed: int) -> Path:
+    first = fold / f"seed{seed}"
+    return refit_folder(first) if row.config.crossval.refit else first
 
 
 def _of_fold(row: Row, split: Split) -> Config:

@@ -20,7 +20,7 @@ from lpgnet.pipeline.common.files import read_json, write_atomically, write_json
 from lpgnet.pipeline.common.processes import current_launch, make_accelerator
 from lpgnet.pipeline.common.side_by_side import default_workers, side_by_side
 from lpgnet.pipeline.common.workers import Workers
-from lpgnet.pipeline.config import Config, check_experiment
+from lpgnet.pipeline.config import Config, check_experiment, check_schedule
 from lpgnet.pipeline.errors import NotFiniteError, PipelineError, UsageError, for_people, shorten
 from lpgnet.pipeline.evaluation.analysis import score
 from lpgnet.pipeline.evaluation.development import measure_development
@@ -163,6 +163,7 @@ class Study:
         config = with_settings(self.config, settings)
         try:
             check_experiment(config)
+            check_schedule(config.training)
         except UsageError as error:
             return Begun(Trial(number, settings, reason=str(error)))
         same = plan.first(identity(config), number)

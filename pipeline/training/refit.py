@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.training.dialogues import Dialogue
 from lpgnet.pipeline.training.runs import Refit, best_folder, read_log, recipe_of
 from lpgnet.pipeline.training.selection import Selection
 from lpgnet.pipeline.training.splits import Split
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from lpgnet.pipeline.training.runs import LoadedCorpus
+
+_REFITTED = "-refit"
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,24 @@ def refit_run(
     recipe = replace(config.training, epochs=found.epochs, select="last", patience=None)
     measure = _Known(found.temperature)
     train_run(
-        replace(config, training=recipe), corpus, with_development(split), folder, accelerator, measure, refit=found
+        replace(config, training=recipe),
+        corpus,
+        with_development(split, corpus.dialogues),
+        folder,
+        accelerator,
+        measure,
+        refit=found,
     )
 
 
+def refit_folder(first: Path) -> Path:
+    """Return the folder of the second run, beside that of the first."""
+    return first.with_name(first.name + _REFITTED)
+
+
 def first_folder(folder: Path) -> Path:
-    """Return the folder of the first run, beside that of the second."""
-    return folder.with_name(f"{folder.name}-first")
+    """Return the folder of the first run of a refitted one."""
+    return folder.with_name(folder.name.removesuffix(_REFITTED))
 
 
 def read_first(folder: Path) -> Refit:
@@ -71,6 +86,13 @@ def read_first(folder: Path) -> Refit:
     return Refit(recipe.select, epochs, model.calibration_temperature, model.distances)
 
 
-def with_development(split: Split) -> Split:
-    """Return the split whose development dialogues are trained on."""
-    return replace(split, train=(*split.train, *split.dev), dev=())
+def with_development(split: Split, dialogues: Sequence[Dialogue]) -> Split:
+    """Return the split whose development dialogues are trained on, with all that is known of them.
+
+    Args:
+        split: of the first run; of a development dialogue it may keep only what is known of some speakers.
+        dialogues: of the corpus, as they were before they were split.
+    """
+    names = {dialogue.dialogue_id for dialogue in split.dev}
+    whole = (dialogue for dialogue in dialogues if dialogue.dialogue_id in names)
+    return replace(split, train=(*split.train, *whole), dev=())

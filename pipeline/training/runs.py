@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from reprlib import repr as shown
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import torch
 import yaml
@@ -47,10 +47,9 @@ from lpgnet.pipeline.training.checkpoints import (
     set_damaged_aside,
 )
 from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues, standardization
-from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.shared_inputs import SharedInputs
 from lpgnet.pipeline.training.splits import Split
-from lpgnet.pipeline.training.standardization import standardize_groups, within_groups
+from lpgnet.pipeline.training.standardization import within_groups
 from lpgnet.pipeline.training.targets import dimensions_of, inverse_frequency
 from lpgnet.pipeline.training.trained_on import describe_training
 from lpgnet.pipeline.training.tuned import Tuned, find_tuned
@@ -69,9 +68,10 @@ ADDED_SETTINGS = {
     "unagreed": "drop",
     "label_smoothing": 0.0,
     "select": "weighted_f1",
-    "layer_rate": 1.0,
     "contrast": 0.0,
 }
+# It came with a weight decay of the matrices alone, so that no earlier run is what is trained by now.
+EARLIER_SETTINGS = {"layer_rate": 1.0, **ADDED_SETTINGS}
 ADDED_SPLIT_SETTINGS = {"dev": "dialogues"}
 # They change nothing in what a run ends in.
 NO_INPUTS = ("device", "tracker", "keep_checkpoints")
@@ -161,8 +161,6 @@ def model_modalities(config: Config) -> list[str]:
 def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionModel:
     """Build the configured model, its inputs standardized on the training dialogues.
 
-    How far the development dialogues lie from those is measured at once: no step of training changes it.
-
     Raises:
         UsageError: a modality has no encoder.
         PipelineError: no training utterance has a modality.
@@ -180,8 +178,6 @@ def make_model(config: Config, corpus: LoadedCorpus, split: Split) -> EmotionMod
         if (by := model.config.standardise) != "corpus":
             deviation = within_groups(split.train, name, by)
         model.standardize_(name, mean, deviation)
-    dev = standardize_groups(split.dev, model, among=corpus.dialogues)
-    model.config.distances = cast(dict[str, Any], to_json(measure_distances(model, dev)))
     return model
 
 
@@ -307,7 +303,7 @@ def mark_done(folder: Path, inputs: Mapping[str, object]) -> None:
 
 
 def drop_needless(folder: Path, also: Sequence[str] = ()) -> None:
-    """Delete the checkpoints of a finished run, once what it is for, `also` some files, would outlive a loss of power."""
+    """Delete the checkpoints of a finished run, once what it is for, `also` some files, outlives a loss of power."""
     for path in [folder / name for name in (*RESULTS, *also, DONE_FILE)]:
         with path.open("r+b") as file:
             os.fsync(file.fileno())
@@ -516,7 +512,7 @@ def recipe_of(folder: Path) -> TrainingConfig:
         PipelineError: its inputs are missing or damaged; names the key.
     """
     path = folder / INPUTS_FILE
-    values = ADDED_SETTINGS | read_inputs(path)["training"]
+    values = EARLIER_SETTINGS | read_inputs(path)["training"]
     known = {entry.name: values[entry.name] for entry in fields(TrainingConfig) if entry.name in values}
     return from_json(known, TrainingConfig, where=f"{path}: key 'training'")
 

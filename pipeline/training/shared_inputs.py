@@ -10,7 +10,6 @@ import mmap
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
@@ -36,13 +35,19 @@ class SharedInputs:
     Args:
         file: open, without a name.
         count: of the numbers that there is room for.
-        folder: on whose disk it is; None where it is only read.
+        folder: on whose disk it is.
+
+    Raises:
+        PipelineError: the system does not map it.
     """
 
-    def __init__(self, file: IO[bytes], count: int, folder: Path | None = None) -> None:
+    def __init__(self, file: IO[bytes], count: int, folder: Path) -> None:
         self._file, self._count, self._folder, self._filled = file, count, folder, 0
-        # A process that changed a number would change a copy of its own.
-        mapped = mmap.mmap(file.fileno(), max(count * _BYTES, 1), access=mmap.ACCESS_COPY)
+        try:
+            # A process that changed a number would change a copy of its own.
+            mapped = mmap.mmap(file.fileno(), max(count * _BYTES, 1), access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise failed_file(error, folder) from None
         self._numbers = torch.frombuffer(mapped, dtype=torch.float32, count=count) if count else torch.zeros(0)
 
     @classmethod
@@ -50,7 +55,7 @@ class SharedInputs:
         """Make an empty one on the disk of a folder.
 
         Raises:
-            PipelineError: the folder cannot be written to.
+            PipelineError: the folder cannot be written to, or the file not mapped.
         """
         try:
             file = TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as what is mapped)
@@ -77,12 +82,14 @@ class SharedInputs:
         """Return the numbers of that shape that begin at that place."""
         return self._numbers[start : start + int(np.prod(shape))].view(*shape)
 
-    def __reduce__(self) -> tuple[Callable[..., SharedInputs], tuple[Any, int]]:
-        return _received, (DupFd(self._file.fileno()), self._count)
+    def __reduce__(self) -> tuple[Callable[..., SharedInputs], tuple[Any, int, Path]]:
+        from multiprocessing.reduction import DupFd  # which Windows lacks
+
+        return _received, (DupFd(self._file.fileno()), self._count, self._folder)
 
 
-def _received(file: Any, count: int) -> SharedInputs:
-    return SharedInputs(os.fdopen(file.detach(), "rb"), count)
+def _received(file: Any, count: int, folder: Path) -> SharedInputs:
+    return SharedInputs(os.fdopen(file.detach(), "rb"), count, folder)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from torch import Tensor
 from lpgnet.model import EmotionModel
 
 if TYPE_CHECKING:
-    from lpgnet.pipeline.corpora.manifest import Utterance
     from lpgnet.pipeline.training.dialogues import Dialogue
 
 # A group's statistics are taken as if so many turns more were in it that are like those of training: few turns tell
@@ -59,48 +58,63 @@ def standardize_groups(
 ) -> tuple[Dialogue, ...]:
     """Return the dialogues with the standards of a model that standardizes by group, or as they are.
 
-    Where a turn's session or speaker is not told, its dialogue is the group. A group of one turn has no deviation; it
-    stays as it is, and so does a dimension that never varies.
+    Where a turn's session or speaker is not told, its dialogue is the group. A group of which one turn has a modality
+    has no deviation in it; that turn stays as it is.
 
     Args:
         dialogues: to be read by the model.
         model: standardized by its training utterances.
-        among: all turns of their groups; the dialogues are among them.
+        among: all turns of their groups; a dialogue of the same id as one to be read gives way to it.
     """
     by = model.config.standardise
-    if by == "corpus":
+    if by == "corpus" or not dialogues:
         return tuple(dialogues)
-    numbers = _number_groups(among, by)
-    groups = [_groups_of(dialogue, by, numbers) for dialogue in among]
-    standards = {name: _standards(among, groups, name, model) for name in model.config.modality_names}
-    return tuple(
-        replace(
-            dialogue,
-            standards={name: replace(one, groups=_groups_of(dialogue, by, numbers)) for name, one in standards.items()},
-        )
+    among = _companions(dialogues, among, by)
+    numbers = {name: _number_groups(among, name, by) for name in model.config.modality_names}
+    shared = {name: _standards(among, numbers[name], name, model) for name in numbers}
+
+    def standards(dialogue: Dialogue) -> dict[str, Standards]:
+        keys = _keys(dialogue, by)
+        return {name: replace(one, groups=_groups_of(keys, numbers[name])) for name, one in shared.items()}
+
+    return tuple(replace(dialogue, standards=standards(dialogue)) for dialogue in dialogues)
+
+
+def _companions(dialogues: Sequence[Dialogue], among: Sequence[Dialogue], by: str) -> list[Dialogue]:
+    """Return all dialogues that have a turn in a group of the dialogues', these themselves as they are given."""
+    keys = {key for dialogue in dialogues for key in _keys(dialogue, by)}
+    every = {dialogue.dialogue_id: dialogue for dialogue in (*among, *dialogues)}
+    return [dialogue for dialogue in every.values() if not keys.isdisjoint(_keys(dialogue, by))]
+
+
+def _number_groups(dialogues: Sequence[Dialogue], modality: str, by: str) -> dict[Key, int]:
+    """Number the groups from 1 of which several turns have the modality; 0 stands for all others."""
+    turns = Counter(
+        key
         for dialogue in dialogues
+        for key, has in zip(_keys(dialogue, by), dialogue.present[modality].tolist(), strict=True)
+        if has
     )
-
-
-def _number_groups(dialogues: Sequence[Dialogue], by: str) -> dict[Key, int]:
-    """Number the groups of several turns from 1; 0 stands for all others."""
-    turns = Counter(_key(dialogue, turn, by) for dialogue in dialogues for turn in dialogue.utterances)
     return {key: number for number, key in enumerate((key for key in turns if turns[key] > 1), start=1)}
 
 
-def _groups_of(dialogue: Dialogue, by: str, numbers: dict[Key, int]) -> Tensor:
-    return torch.tensor([numbers.get(_key(dialogue, turn, by), 0) for turn in dialogue.utterances])
+def _groups_of(keys: Sequence[Key], numbers: dict[Key, int]) -> Tensor:
+    return torch.tensor([numbers.get(key, 0) for key in keys])
 
 
-def _key(dialogue: Dialogue, turn: Utterance, by: str) -> Key:
-    name = {"session": turn.session, "speaker": turn.speaker, "dialogue": None}[by]
-    return (by, name) if name is not None else ("dialogue", dialogue.dialogue_id)
+def _keys(dialogue: Dialogue, by: str) -> list[Key]:
+    """Return each turn's group."""
+    own: Key = ("dialogue", dialogue.dialogue_id)
+    if by == "dialogue":
+        return [own] * len(dialogue)
+    names = (getattr(turn, by) for turn in dialogue.utterances)
+    return [own if name is None else (by, name) for name in names]
 
 
-def _standards(
-    dialogues: Sequence[Dialogue], groups: Sequence[Tensor], modality: str, model: EmotionModel
-) -> Standards:
+def _standards(dialogues: Sequence[Dialogue], numbers: dict[Key, int], modality: str, model: EmotionModel) -> Standards:
+    by = model.config.standardise
     origin, deviation = (values.double() for values in model.statistics(modality))
+    groups = [_groups_of(_keys(dialogue, by), numbers) for dialogue in dialogues]
     count, mean, variance = _moments(dialogues, groups, modality)
     count[0] = 0
     share = count / (count + PRIOR_TURNS)
@@ -111,8 +125,9 @@ def _standards(
 
 def within_groups(dialogues: Sequence[Dialogue], modality: str, by: str) -> Tensor:
     """Return the deviation (K, D) of utterances that have the modality from the mean of their group."""
-    numbers = _number_groups(dialogues, by)
-    count, _, variance = _moments(dialogues, [_groups_of(dialogue, by, numbers) for dialogue in dialogues], modality)
+    numbers = _number_groups(dialogues, modality, by)
+    groups = [_groups_of(_keys(dialogue, by), numbers) for dialogue in dialogues]
+    count, _, variance = _moments(dialogues, groups, modality)
     return ((count * variance).sum(0) / count.sum()).sqrt().float()
 
 

@@ -30,10 +30,12 @@ from lpgnet.pipeline.training.checkpoints import (
     EpochLog,
     Progress,
     TrainingState,
+    has_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
 from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate, pad
+from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.optimization import make_optimizer, make_scheduler, moving_average
 from lpgnet.pipeline.training.run_lock import run_lock
 from lpgnet.pipeline.training.runs import (
@@ -120,6 +122,7 @@ def train_run(
     if is_done(folder, inputs):
         if accelerator.is_main_process:
             say(f"train: up to date ({folder})")
+            drop_left(folder, config)
         return
     check_unseen(corpus.tuned, split)
     check_targets(config, corpus.ranges, split.train)
@@ -131,15 +134,23 @@ def train_run(
             open_run(folder, inputs, config)
         accelerator.wait_for_everyone()
         model = make_model(config, corpus, split)
-        if refit is not None:
-            model.config.distances = refit.distances
         read = split.standardized(model, among=corpus.dialogues)
+        # No step of training changes them.
+        measured = cast(dict[str, Any], to_json(measure_distances(model, read.dev)))
+        model.config.distances = measured if refit is None else refit.distances
         Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             mark_done(folder, inputs)
             if not config.training.keep_checkpoints:
                 drop_needless(folder)
         accelerator.wait_for_everyone()
+
+
+def drop_left(folder: Path, config: Config, also: Sequence[str] = ()) -> None:
+    """Delete the checkpoints of a run that was stopped between its end and their deletion; `also` as there."""
+    if has_checkpoint(folder / CHECKPOINT_FOLDER) and not config.training.keep_checkpoints:
+        with run_lock(folder):
+            drop_needless(folder, also)
 
 
 def locked(folder: Path, accelerator: Accelerator) -> AbstractContextManager[None]:

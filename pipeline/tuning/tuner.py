@@ -41,7 +41,7 @@ from lpgnet.pipeline.training.runs import (
 from lpgnet.pipeline.training.selection import check_selection
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.targets import check_targets, dimensions_of, is_learned
-from lpgnet.pipeline.training.trainer import Measure, Trainer, locked
+from lpgnet.pipeline.training.trainer import Measure, Trainer, drop_left, locked
 from lpgnet.pipeline.training.tuned import Base, Content, Seen, TunedRecord, TuningScore, contents_of
 from lpgnet.pipeline.tuning.lora import add_adapters, checkpoint_blocks
 from lpgnet.pipeline.tuning.model import TuningModel, read_item
@@ -123,6 +123,7 @@ def tune_encoder(
     if is_done(folder, inputs) and _is_published(folder):
         if accelerator.is_main_process:
             say(f"tune: up to date ({folder})")
+            drop_left(folder, config, also=ADAPTER_FILES)
         return
     check_targets(config, corpus.ranges, split.train)
     check_selection(config.training.select, dimensions_of(config), split.dev)

@@ -28,7 +28,7 @@ from lpgnet.pipeline.recordings.sources import find_sources
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.rows import Timeline
 from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, make_dialogue
-from lpgnet.pipeline.training.distances import Distances, read_distances
+from lpgnet.pipeline.training.distances import Distances, measure_distances
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, make_model
 from lpgnet.pipeline.training.splits import make_split
 
@@ -220,7 +220,7 @@ def test_whichever_voices_are_held_out_they_are_like_the_demo_and_the_call_is_no
         splits = replace(config.splits, test=[session], seed=seed)
         split = make_split(corpus.dialogues, splits)
         model = make_model(replace(config, splits=splits), corpus, split)
-        known = read_distances(model.config, Path())
+        known = measure_distances(model, split.dev)
         for most, share in farthest.items():
             shares = [share for dialogue in split.test for share in shares_of_limit(model, dialogue, known, most)]
             farthest[most] = max([share, *shares])

@@ -72,16 +72,16 @@ def test_a_refitted_table(workplace: Workplace, run: Run) -> None:
     options = [*TWO_SEEDS, "--crossval.models", "[concat]", "--crossval.refit", "true", "--crossval.workers", "2"]
     assert run(workplace.arguments("crossval", *options))[0] == 0
     fold = table_of(workplace) / "concat" / "3"
-    assert sorted(path.name for path in fold.iterdir()) == ["seed0", "seed0-first", "seed1", "seed1-first"]
-    assert json.loads((fold / "seed0" / "measured.json").read_text())["refit"] is True
+    assert sorted(path.name for path in fold.iterdir()) == ["seed0", "seed0-refit", "seed1", "seed1-refit"]
+    assert json.loads((fold / "seed0-refit" / "measured.json").read_text())["refit"] is True
     assert (
         "then trained anew for as many epochs on these too (refitted)"
         in (table_of(workplace) / "report.html").read_text()
     )
     assert json.loads((table_of(workplace) / "results.json").read_text())["rows"][0]["refit"] is True
-    before = (fold / "seed0" / "predictions.jsonl").stat().st_mtime_ns
+    before = (fold / "seed0-refit" / "predictions.jsonl").stat().st_mtime_ns
     assert run(workplace.arguments("crossval", *options))[0] == 0
-    assert (fold / "seed0" / "predictions.jsonl").stat().st_mtime_ns == before
+    assert (fold / "seed0-refit" / "predictions.jsonl").stat().st_mtime_ns == before
     assert run(["compare", str(fold.parent), str(fold.parent), "--resamples", "10"])[0] == 0
 
 

@@ -270,6 +270,7 @@ def test_patience_would_cut_a_schedule_short(schedule: str, tmp_path: Path) -> N
         parse_config("train", ["--config", str(path)], Config)
     constant = ["--config", str(path), "--training.schedule", "constant"]
     assert parse_config("train", constant, Config).training.patience == 10
+    assert parse_config("evaluate", ["--config", str(path)], Config).training.patience == 10, "as runs of before have"
     assert (
         parse_config("train", ["--config", str(path), "--training.patience", "null"], Config).training.patience is None
     )

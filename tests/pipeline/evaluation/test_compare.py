@@ -179,6 +179,16 @@ def test_a_row_is_read_with_its_folds_together(tmp_path: Path) -> None:
     check_comparable(row, other)
 
 
+def test_of_a_row_that_was_refitted_too_the_refitted_runs_are_read(tmp_path: Path) -> None:
+    row = write_row(tmp_path / "lpgnet")
+    for fold in ("1", "2"):
+        run = write_run(row / fold / "seed0-refit", [outcome(f"f{fold}.9", 0, 1)])
+        write_stamp(run / MEASURED_FILE, {"fold": fold, "training": {"seed": 0}, "refit": True})
+    found = read_measured(row)
+    assert list(found.runs) == ["seed0"], "compared with the same seed of a row that is not refitted"
+    assert [one.prediction.utterance_id for one in found.runs["seed0"]] == ["f1.9", "f2.9"]
+
+
 def test_a_row_of_several_configurations_is_refused(tmp_path: Path) -> None:
     row = write_row(tmp_path / "lpgnet")
     write_stamp(row / "1" / "seed0" / MEASURED_FILE, {"fold": "1", "training": {"seed": 0, "epochs": 9}})

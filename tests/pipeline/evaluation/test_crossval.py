@@ -283,6 +283,17 @@ def test_what_runs_is_told_with_its_row_fold_seed_and_epoch(tmp_path: Path) -> N
     assert how_far(job) == f"sdt Ses03 seed 2, epoch {epochs} of {epochs}"
 
 
+def test_of_a_refitted_run_it_is_told_in_which_of_both_it_is(tmp_path: Path) -> None:
+    job = Job("sdt", "Ses03", seeded(Config(), 2), tmp_path / "seed2-refit")
+    for folder in (tmp_path / "seed2", job.folder):
+        folder.mkdir()
+    (tmp_path / "seed2" / "metrics.jsonl").write_text("{}\n" * 4)
+    assert how_far(job) == f"sdt Ses03 seed 2, epoch 5 of {job.config.training.epochs}"
+    (tmp_path / "seed2" / "done.json").touch()
+    (job.folder / "metrics.jsonl").write_text("{}\n" * 2)
+    assert how_far(job) == "sdt Ses03 seed 2 refitted, epoch 3"
+
+
 def rated_runs(seed: int, fold: str, *, votes: bool, dimensions: bool) -> list[Outcome]:
     rng = np.random.default_rng([seed, int(fold)])
     rated: list[dict[str, Any]] = []

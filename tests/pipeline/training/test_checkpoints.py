@@ -165,6 +165,14 @@ def test_a_finished_run_drops_its_checkpoints(keeps: bool, tmp_path: Path) -> No
     assert len(list(folder.rglob("epoch-*"))) == 2 * keeps
 
 
+def test_checkpoints_that_a_kill_left_to_a_finished_run_are_dropped_later(tmp_path: Path) -> None:
+    corpus, folder = make_corpus("text", dialogues=24), tmp_path / "run"
+    train(corpus, make_config(epochs=1, keep_checkpoints=True), folder)
+    assert (folder / "checkpoints").exists()
+    train(corpus, make_config(epochs=1), folder)
+    assert not (folder / "checkpoints").exists() and (folder / "done.json").exists()
+
+
 def test_what_was_set_aside_outlives_the_run(tmp_path: Path) -> None:
     corpus, folder = make_corpus("text", dialogues=24), tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)

@@ -46,7 +46,7 @@ def test_other_dialogues_of_the_corpus_are_like_it_and_those_from_elsewhere_are_
     corpus, config = make_corpus("text"), make_config(kind)
     split = make_split(corpus)
     model = make_model(config, corpus, split)
-    known = read_distances(model.config, Path())
+    known = measure_distances(model, split.dev)
     assert list(known) == model.config.modality_names
     for dialogue in split.test:
         assert unlike_training(model, excerpt(dialogue, turns), known) == []

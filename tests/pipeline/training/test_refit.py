@@ -11,15 +11,16 @@ from safetensors.torch import load_file
 
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.common.processes import make_accelerator
-from lpgnet.pipeline.config import Config
+from lpgnet.pipeline.config import Config, SplitsConfig
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
 from lpgnet.pipeline.reports.targets import describe_refit
 from lpgnet.pipeline.training import refit as module
-from lpgnet.pipeline.training.refit import read_first, refit_run, with_development
+from lpgnet.pipeline.training.refit import first_folder, read_first, refit_folder, refit_run, with_development
 from lpgnet.pipeline.training.runs import Refit, is_done, read_inputs, read_log, recipe_of, refit_of
+from lpgnet.pipeline.training.splits import make_split as make_speaker_split
 from lpgnet.pipeline.training.trainer import Trainer, train_run
 from tests.pipeline.tensors import make_config, make_corpus, make_split
 
@@ -35,7 +36,7 @@ def one_thread() -> None:
 
 def train_twice(folder: Path, config: Config = CONFIG) -> tuple[Path, Path]:
     """The folders of the first run and of the second one."""
-    first, second = folder / "first", folder / "second"
+    first, second = folder / "seed0", folder / "seed0-refit"
     accelerator = make_accelerator("cpu")
     train_run(config, CORPUS, SPLIT, first, accelerator, measure_development)
     refit_run(config, CORPUS, SPLIT, first, second, accelerator)
@@ -66,7 +67,7 @@ def test_the_second_run_learns_from_all_for_as_many_epochs(twice: tuple[Path, Pa
 
 def test_its_standardization_is_of_all_that_it_learns_from(twice: tuple[Path, Path]) -> None:
     found = [load_file(folder / "best" / "model.safetensors")["mixes.text.mean"] for folder in twice]
-    turns = torch.cat([d.inputs["text"] for d in with_development(SPLIT).train])
+    turns = torch.cat([d.inputs["text"] for d in with_development(SPLIT, CORPUS.dialogues).train])
     torch.testing.assert_close(found[1], turns.mean(0))
     assert not torch.equal(*found)
 
@@ -79,7 +80,9 @@ def test_no_development_score_is_claimed_for_it(twice: tuple[Path, Path], tmp_pa
 def test_its_folder_and_its_card_tell_it(twice: tuple[Path, Path]) -> None:
     first, second = twice
     assert refit_of(first) is None and refit_of(second) == read_first(first)
-    results, folder = evaluate_run(CONFIG, CORPUS, with_development(SPLIT), second, make_accelerator("cpu"))
+    results, folder = evaluate_run(
+        CONFIG, CORPUS, with_development(SPLIT, CORPUS.dialogues), second, make_accelerator("cpu")
+    )
     write_training_plot(second)
     write_run_report(results, folder, CONFIG)
     card = " ".join((second / "best" / "README.md").read_text().split())
@@ -143,6 +146,26 @@ def test_what_a_folder_says_of_it_is_read_or_refused_in_one_line(broken: Any, tm
     with pytest.raises(PipelineError, match=r"inputs\.json: key 'refit'") as caught:
         refit_of(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_all_labels_of_development_dialogues_are_learned_also_those_that_were_not_developed_on() -> None:
+    """Of speakers who stood aside while others were developed on."""
+    dialogues = [
+        replace(one, utterances=tuple(replace(turn, speaker=f"{turn.speaker}{n // 8}") for turn in one.utterances))
+        for n, one in enumerate(CORPUS.dialogues)
+    ]
+    split = make_speaker_split(dialogues, SplitsConfig(scheme="speaker", test=["A2", "B2"], dev="speaker"))
+    known = {one.dialogue_id: one for one in dialogues}
+    assert any(not torch.equal(one.labels, known[one.dialogue_id].labels) for one in split.dev)
+    learned = with_development(split, dialogues)
+    assert learned.dev == () and learned.test == split.test
+    assert [one.dialogue_id for one in learned.train] == [one.dialogue_id for one in (*split.train, *split.dev)]
+    assert all(one is known[one.dialogue_id] for one in learned.train)
+
+
+def test_the_second_run_is_beside_the_first_one(tmp_path: Path) -> None:
+    first, second = tmp_path / "seed3", tmp_path / "seed3-refit"
+    assert refit_folder(first) == second and first_folder(second) == first_folder(first) == first
 
 
 def test_in_words() -> None:

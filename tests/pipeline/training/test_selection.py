@@ -252,9 +252,16 @@ def test_runs_of_before_are_still_the_same_runs() -> None:
     inputs = [run_inputs(make_config(select=name), corpus, make_split(corpus)) for name in ("weighted_f1", "loss")]
     assert "select" not in inputs[0]["training"]  # type: ignore[operator]
     assert inputs[1]["training"]["select"] == "loss"  # type: ignore[index]
-    old = make_config(layer_rate=1.0, patience=10, **CONSTANT)
+    old = make_config(patience=10, **CONSTANT)
     stamp: Any = run_inputs(old, corpus, make_split(corpus))
-    assert stamp["training"].keys().isdisjoint({"layer_rate", "contrast", "keep_checkpoints"})
+    assert stamp["training"].keys().isdisjoint({"contrast", "keep_checkpoints"})
     assert "dev" not in stamp["splits"] and "refit" not in stamp
     new: Any = run_inputs(make_config(contrast=0.2), corpus, make_split(corpus))
     assert (new["training"]["contrast"], new["training"]["layer_rate"]) == (0.2, 30.0)
+
+
+def test_no_run_is_one_of_the_time_when_all_weights_decayed() -> None:
+    """Not even where its recipe reads the same: the rate of the mixes came with the other decay."""
+    corpus = make_corpus("text", dialogues=12)
+    stamp: Any = run_inputs(make_config(layer_rate=1.0, patience=10, **CONSTANT), corpus, make_split(corpus))
+    assert stamp["training"]["layer_rate"] == 1.0

@@ -1,6 +1,10 @@
 """Inputs in a file that all processes of a table map: bit for bit those in memory, once, and gone with the last one."""
 
-import resource
+import errno
+import mmap
+import multiprocessing.reduction
+import os
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +20,7 @@ from lpgnet.pipeline.common.side_by_side import run_side_by_side
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.training import shared_inputs
 from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues
 from lpgnet.pipeline.training.runs import LoadedCorpus
 from lpgnet.pipeline.training.shared_inputs import SharedCorpus, SharedInputs
@@ -73,7 +78,7 @@ def test_dialogues_are_the_same_in_a_file_as_in_memory(tmp_path: Path) -> None:
 def test_a_change_in_place_is_no_other_process(tmp_path: Path) -> None:
     inputs = SharedInputs.make(tmp_path, 3)
     inputs.add(np.ones(3, np.float32)).zero_()
-    other = SharedInputs(inputs._file, 3)
+    other = SharedInputs(inputs._file, 3, tmp_path)
     assert other.at(0, (3,)).tolist() == [1, 1, 1]
 
 
@@ -96,6 +101,8 @@ def test_processes_are_given_a_corpus_and_hold_no_copy(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no limits")
 @pytest.mark.parametrize("room", [100, 5000])
 def test_a_full_disk_is_told(tmp_path: Path, room: int) -> None:
+    import resource
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     made = SharedInputs.make(tmp_path, 1000) if room > 4000 else None
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
@@ -105,3 +112,19 @@ def test_a_full_disk_is_told(tmp_path: Path, room: int) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_the_system_does_not_map_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(PipelineError) as caught:
+        SharedInputs.make(tmp_path, 3)
+    assert str(caught.value).startswith(f"{tmp_path}: {os.strerror(errno.ENOMEM)}")
+
+
+def test_the_module_loads_where_open_files_cannot_be_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where every stage loads it, although no process is given a file there."""
+    monkeypatch.delattr(multiprocessing.reduction, "DupFd", raising=False)
+    assert "SharedInputs" in runpy.run_path(shared_inputs.__file__)

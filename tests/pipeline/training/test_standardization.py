@@ -20,6 +20,7 @@ from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.evaluation.inference import FUSED, predict_dialogues, predict_in_windows
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from lpgnet.pipeline.training.dialogues import Dialogue, collate, hide_modality, make_dialogue, standardization
+from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.runs import LoadedCorpus, best_folder, make_model, run_inputs
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.standardization import PRIOR_TURNS, standardize_groups
@@ -113,6 +114,38 @@ def test_a_turn_alone_stays_as_it_is(by: str) -> None:
     for name in SIZES:
         assert torch.allclose(read.values(name), dialogue.inputs[name], atol=1e-5)
         assert read.values(name).abs().min() > 0
+
+
+def test_a_turn_that_is_the_only_one_with_a_modality_stays_as_it_is() -> None:
+    dialogue = talk("d", "AAAAA", shift=7.0)
+    dialogue.present["audio"][1:] = False
+    dialogue.inputs["audio"][1:] = 0
+    (read,) = standardize_groups([dialogue], network("dialogue"), among=[dialogue])
+    assert torch.allclose(read.values("audio")[0], dialogue.inputs["audio"][0], atol=1e-5)
+    assert not torch.allclose(read.values("text")[0], dialogue.inputs["text"][0], atol=0.1)
+
+
+@pytest.mark.parametrize("by", BY)
+def test_what_is_hidden_from_the_model_is_no_part_of_the_statistics(by: str) -> None:
+    """Another sound of the turns whose sound is hidden changes nothing, whatever the corpus still has of them."""
+    corpus = [talk("d", "ABAB"), talk("e", "BBA")]
+    (hidden, _), (plain, _) = hide_modality(corpus, "audio", 0.6), hide_modality(corpus, "audio", 0.0)
+    lost = ~hidden.present["audio"]
+    assert 0 < lost.sum() < len(lost)
+    other = [replace(one, inputs={name: x.clone() for name, x in one.inputs.items()}) for one in corpus]
+    other[0].inputs["audio"][lost] += 40
+    (one,), (moved,) = (
+        standardize_groups([replace(hidden, inputs=whole[0].inputs)], network(by), among=whole)
+        for whole in (corpus, other)
+    )
+    assert torch.equal(one.values("audio"), moved.values("audio"))
+    (known,) = standardize_groups([plain], network(by), among=corpus)
+    assert not torch.equal(known.values("audio")[~lost], one.values("audio")[~lost])
+    assert torch.equal(known.values("text"), one.values("text"))
+
+
+def test_no_dialogues_need_no_statistics() -> None:
+    assert standardize_groups([], network("session"), among=[talk("d", "AB")]) == ()
 
 
 def test_a_dimension_that_never_varies_stays_finite_and_the_same_for_all_turns() -> None:
@@ -293,8 +326,8 @@ def test_the_network_keeps_the_statistics_of_training_and_distances_are_of_what_
     assert torch.equal(model.statistics("text")[0], mean)
     assert torch.allclose(model.statistics("text")[1], within.std(1, correction=0).square().mean(0).sqrt(), atol=1e-5)
     assert model.statistics("text")[1][0, 0] < std[0, 0] / 2
-    assert model.config.distances["text"]["mean"] == pytest.approx(1.0, abs=0.2)
     read = split.standardized(model, among=corpus.dialogues)
+    assert measure_distances(model, read.dev)["text"].mean == pytest.approx(1.0, abs=0.2)
     assert [len(part) for part in read.parts().values()] == [len(part) for part in split.parts().values()]
     again = standardize_groups(split.test, model, among=corpus.dialogues)
     assert torch.equal(all_values(read.test), all_values(again))
