@@ -53,7 +53,7 @@ class ConcatForEmotionRecognition(EmotionModel):
             speakers, return_gates: ignored: there are neither speakers nor gates.
 
         Raises:
-            ModelError: an embedding has not the sizes in the configuration, the batch is empty, or its tensors are not of
+            ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of
                 the same dialogues and utterances.
         """
         packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))

@@ -213,7 +213,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
             ratings: (B, L) by dimension, in the units of `config.ranges`, NaN where there is none.
 
         Raises:
-            ModelError: an embedding has not the sizes in the configuration, the batch is empty, or its tensors are not of
+            ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of
                 the same dialogues and utterances.
         """
         packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings), speakers)  # 0

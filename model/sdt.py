@@ -114,7 +114,7 @@ class SDTForEmotionRecognition(EmotionModel):
                 speakers, those beyond the table, and all when None, are unknown and have no speaker embedding.
 
         Raises:
-            ModelError: an embedding has not the sizes in the configuration, the batch is empty, or its tensors are not of
+            ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of
                 the same dialogues and utterances.
         """
         packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings), speakers)
