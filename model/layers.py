@@ -1,7 +1,7 @@
 """The layers of the models: paths and modalities are leading axes, so that a step is one operation for all of them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -94,8 +94,8 @@ def _in_cache(x: Tensor, rows: Tensor | None, of_rows: Tensor) -> Iterator[tuple
     """Parts of (T, D) that a CPU's cache holds, each with the layers of its rows; all of it elsewhere."""
     size = ROWS_IN_CACHE if x.device.type == "cpu" else len(of_rows)
     parts = of_rows.split(size)
-    of_x = x.split(size) if rows is None else [x] * len(parts)
-    numbers = [None] * len(parts) if rows is None else rows.split(size)
+    of_x: Sequence[Tensor] = x.split(size) if rows is None else [x] * len(parts)
+    numbers: Sequence[Tensor | None] = [None] * len(parts) if rows is None else rows.split(size)
     for part, here, some in zip(parts, of_x, numbers, strict=True):
         yield part, (select(layer, some) for layer in here.unbind(1))
 
