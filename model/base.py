@@ -94,6 +94,10 @@ class Targets:
             ratings={name: change(values) for name, values in (self.ratings or {}).items()},
         )
 
+    def named(self) -> dict[str, Tensor | None]:
+        """Every tensor by name, None where there is none."""
+        return {"labels": self.labels, "votes": self.votes, **(self.ratings or {})}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
@@ -210,13 +214,26 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         """How many turns before or after a turn its local encoding looks at; attention looks at all."""
         return 0
 
-    def pack(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], mask: Tensor, targets: Targets) -> Packed:
+    def pack(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        mask: Tensor,
+        targets: Targets,
+        speakers: Tensor | None = None,
+    ) -> Packed:
         """Step 0, and the dialogues end to end in one row.
 
         Args:
             inputs, masks, mask: as the models take them.
             targets: what is learned.
+            speakers: as the models take them, to see that they fit; they are not packed.
+
+        Raises:
+            ModelError: the batch is empty, or its tensors are not of the same dialogues and utterances.
         """
+        used = {f"the mask of {m}": masks[m] for m in self.config.modality_names if m in inputs}
+        _check_batch(mask, {**used, **targets.named(), "speakers": speakers})
         spare = SPARE.get(mask.device.type, 1.0) if self.spare is None else self.spare
         layout = lay_out(mask, gap=self.reach, spare=spare)
         present = {name: layout.pack(real) & layout.filled for name, real in self.present(inputs, masks, mask).items()}
@@ -240,7 +257,7 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         mixed = {}
         for name, real in present.items():
             values = inputs[name] if name in inputs else self._absent(name, layout)
-            self._check_shape(name, values)
+            self._check_shape(name, values, layout)
             rows = self._mix(name)(values.flatten(0, 1), layout.sources)[None]
             mixed[name] = rows.masked_fill(~real[..., None], 0.0)
         return mixed
@@ -365,10 +382,20 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         """Zeros (B, L, K_m, D_m), which take no memory."""
         return self._mix(name).mean.new_zeros(1).expand(*layout.places.shape, *self.config.input_sizes[name])
 
-    def _check_shape(self, name: str, values: Tensor) -> None:
-        expected = self.config.input_sizes[name]
-        if values.dim() != 4 or list(values.shape[2:]) != expected:
-            raise ModelError(f"{name}: inputs of shape {tuple(values.shape)}, but the model takes (B, L, *{expected})")
+    def _check_shape(self, name: str, values: Tensor, layout: Layout) -> None:
+        expected = (*layout.places.shape, *self.config.input_sizes[name])
+        if values.shape != expected:
+            found = f"{name}: inputs of shape {tuple(values.shape)}"
+            raise ModelError(f"{found}, but with this mask the model takes (B, L, K, D) = {expected}")
+
+
+def _check_batch(mask: Tensor, tensors: Mapping[str, Tensor | None]) -> None:
+    """Refuse an empty batch, and a tensor of other dialogues or utterances than the mask: of wrong ones, no number."""
+    if mask.dim() != 2 or 0 in mask.shape:
+        raise ModelError(f"a mask of shape {tuple(mask.shape)}: it is (B, L), a dialogue of one utterance at least")
+    for name, values in tensors.items():
+        if values is not None and values.shape[:2] != mask.shape:
+            raise ModelError(f"{name} of shape {tuple(values.shape)} does not fit the mask, {tuple(mask.shape)}")
 
 
 def by_name(names: list[str], stacked: Tensor) -> dict[str, Tensor]:

@@ -53,7 +53,8 @@ class ConcatForEmotionRecognition(EmotionModel):
             speakers, return_gates: ignored: there are neither speakers nor gates.
 
         Raises:
-            ModelError: an embedding has not the sizes in the configuration.
+            ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of
+                the same dialogues and utterances.
         """
         packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))
         joined = self.dropout(torch.cat(list(packed.inputs.values()), dim=-1))  # (1, T, sum of D_m)

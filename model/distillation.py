@@ -45,7 +45,8 @@ class LossTerms:
         """Every term divided by its count, (terms,); 0 where there is none.
 
         With the counts of the whole step (`loss_counts` summed over its micro-batches and processes), the means
-        of its batches add up to the step's. Without them the batch stands for itself.
+        of its batches add up to the step's, but for the contrast's: they add up to the mean over anchors that are
+        contrasted with their own batch alone, fewer turns than the step has. Without them the batch stands for itself.
         """
         counts = self.counts if counts is None else counts.to(self.sums)
         return self.sums / torch.where(counts > 0, counts, 1.0)

@@ -1,12 +1,15 @@
 """The layers of the models: paths and modalities are leading axes, so that a step is one operation for all of them."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn import init
+
+from lpgnet.model.packing import select
 
 # What one dimension adds to a distance at most: one that hardly varied in training must not decide alone (deviations).
 FARTHEST = 5.0
@@ -29,13 +32,13 @@ class InputMix(nn.Module):
         self.register_buffer("std", torch.ones(layers, width))
         self.layer_weights = nn.Parameter(torch.zeros(layers)) if layers > 1 else None
 
-    def forward(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Some of N embeddings, (N, K, D) and their numbers (T,) -> (T, D), in float32.
+    def forward(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        """Some of N embeddings, (N, K, D) and their numbers (T,), None for all -> (T, D), in float32.
 
         Both are one weighted sum over the layers, sum_k (w_k / std_k) (x_k - mean_k).
         """
         if self.layer_weights is None:
-            return (x[:, 0].index_select(0, rows).float() - self.mean[0]) / self.std[0]
+            return (select(x[:, 0], rows).float() - self.mean[0]) / self.std[0]
         scale = self.layer_weights.float().softmax(0)[:, None] / self.std  # (K, D)
         mixed: Tensor = _weighted_sum(x, rows, scale, -(scale * self.mean).sum(0))
         return mixed
@@ -58,13 +61,13 @@ class _WeightedSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """(N, K, D), (T,), (K, D) and (D,) -> (T, D)."""
+    def forward(ctx: Any, x: Tensor, rows: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
+        """(N, K, D), (T,) or None, (K, D) and (D,) -> (T, D)."""
         ctx.save_for_backward(x, rows, scale)
-        total = shift.repeat(len(rows), 1)
-        for some, part in zip(_in_cache(rows), _in_cache(total), strict=True):
-            for layer, factor in zip(x.unbind(1), scale, strict=True):
-                part.addcmul_(layer.index_select(0, some).float(), factor)
+        total = shift.repeat(len(x) if rows is None else len(rows), 1)
+        for part, layers in _in_cache(x, rows, total):
+            for layer, factor in zip(layers, scale, strict=True):
+                part.addcmul_(layer.float(), factor)
         return total
 
     @staticmethod
@@ -72,24 +75,29 @@ class _WeightedSum(torch.autograd.Function):
         """(T, D) -> gradients of all that `forward` takes."""
         x, rows, scale = ctx.saved_tensors
         of_scale = torch.zeros_like(scale)
-        for some, part in zip(_in_cache(rows), _in_cache(gradient), strict=True):
-            for layer, total in zip(x.unbind(1), of_scale, strict=True):
-                total += (layer.index_select(0, some).float() * part).sum(0)
-        of_x = None
-        if ctx.needs_input_grad[0]:
-            of_x = torch.zeros_like(x).index_add_(0, rows, (gradient[:, None] * scale).to(x.dtype))
+        for part, layers in _in_cache(x, rows, gradient):
+            for layer, total in zip(layers, of_scale, strict=True):
+                total += (layer.float() * part).sum(0)
+        of_x = (gradient[:, None] * scale).to(x.dtype) if ctx.needs_input_grad[0] else None
+        if of_x is not None and rows is not None:
+            of_x = torch.zeros_like(x).index_add_(0, rows, of_x)
         return of_x, None, of_scale, gradient.sum(0)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _weighted_sum(x: Tensor, rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _weighted_sum(x: Tensor, rows: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
     total: Tensor = _WeightedSum.apply(x, rows, scale, shift)  # type: ignore[no-untyped-call]
     return total
 
 
-def _in_cache(rows: Tensor) -> tuple[Tensor, ...]:
-    """Parts that a CPU's cache holds; all rows where there is no such cache to think of."""
-    return rows.split(ROWS_IN_CACHE) if rows.device.type == "cpu" else (rows,)
+def _in_cache(x: Tensor, rows: Tensor | None, of_rows: Tensor) -> Iterator[tuple[Tensor, Iterator[Tensor]]]:
+    """Parts of (T, D) that a CPU's cache holds, each with the layers of its rows; all of it elsewhere."""
+    size = ROWS_IN_CACHE if x.device.type == "cpu" else len(of_rows)
+    parts = of_rows.split(size)
+    of_x: Sequence[Tensor] = x.split(size) if rows is None else [x] * len(parts)
+    numbers: Sequence[Tensor | None] = [None] * len(parts) if rows is None else rows.split(size)
+    for part, here, some in zip(parts, of_x, numbers, strict=True):
+        yield part, (select(layer, some) for layer in here.unbind(1))
 
 
 class Dropout(nn.Dropout):

@@ -80,6 +80,8 @@ def attend(
     return context.transpose(2, 3).flatten(-2)  # (P, B, L, d)
 
 
+# How many groups there are, and of what size, is another thing in each batch: nothing to compile for.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_in_dialogues(
     layout: Layout,
     queries: Tensor,
@@ -211,11 +213,12 @@ class LPGNetForEmotionRecognition(EmotionModel):
             ratings: (B, L) by dimension, in the units of `config.ranges`, NaN where there is none.
 
         Raises:
-            ModelError: an embedding has not the sizes in the configuration.
+            ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of
+                the same dialogues and utterances.
         """
+        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings), speakers)  # 0
         speakers = self.told(speakers, mask)  # (B, L)
         places = None if self.neighbors is None else neighbors(speakers, mask, causal=self.config.causal)
-        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))  # 0
         layout, real = packed.layout, packed.real  # (M, 1, T)
         local = self._encode(packed, None if places is None else layout.pack_places(places))  # 1, (M, 1, T, d)
         context = self._attend(layout, local, real, layout.pack(speakers))  # 2 and 3, (P, 1, T, d)

@@ -14,19 +14,25 @@ import torch
 from torch import Tensor
 
 
+def select(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Some rows of (N, ...), by their numbers (T,); as they stand for None."""
+    return x if rows is None else x.index_select(0, rows)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the turns of a batch lie in the row.
 
     Attributes:
-        sources: (T,) of each turn of the row, its number among the B * L of the batch; 0 where it is empty.
+        sources: (T,) of each turn of the row, its number among the B * L of the batch; 0 where it is empty. None if the
+            row is the batch as it stands: of a dialogue alone, nothing is moved.
         filled: (1, T) bool, false where it is empty.
         positions: (T,) of each turn in its dialogue, from 0; 0 where it is empty.
         places: (B, L) of each turn of the batch in the row; at padding, that of the dialogue's last turn.
         groups: of each group of dialogues, their number G and the turns W that each has room for; they add up to T.
     """
 
-    sources: Tensor
+    sources: Tensor | None
     filled: Tensor
     positions: Tensor
     places: Tensor
@@ -34,11 +40,12 @@ class Layout:
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, L, ...) -> (1, T, ...); what stands at an empty turn means nothing."""
-        return x.flatten(0, 1).index_select(0, self.sources)[None]
+        return select(x.flatten(0, 1), self.sources)[None]
 
     def unpack(self, x: Tensor) -> Tensor:
         """(1, T, ...) -> (B, L, ...); padding repeats the dialogue's last turn."""
-        rows: Tensor = x[0].index_select(0, self.places.flatten()).unflatten(0, self.places.shape)
+        places = None if self.sources is None else self.places.flatten()
+        rows: Tensor = select(x[0], places).unflatten(0, self.places.shape)
         return rows
 
     def pack_places(self, places: Tensor) -> Tensor:
@@ -66,27 +73,47 @@ def lay_out(mask: Tensor, *, gap: int, spare: float) -> Layout:
         spare: the share of its room that a dialogue leaves empty at most, beside the gap. 0 puts dialogues of one
             length into a group, 1 puts all of them into one, which pads them to the longest.
     """
-    batch, length = mask.shape
-    # A dialogue without any turn has room for one.
-    lengths = (mask * torch.arange(1, length + 1, device=mask.device)).amax(1).clamp_min(1).cpu()
+    # The one thing that a GPU is waited for.
+    lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1).clamp_min(1).cpu()
     sorted_lengths, order = lengths.sort(descending=True, stable=True)
-    rooms = _rooms(sorted_lengths.tolist(), gap if batch > 1 else 0, spare)
-    ends = torch.tensor(rooms).cumsum(0)
-    slots = torch.repeat_interleave(torch.tensor(rooms))  # (T,)
-    starts = torch.zeros(batch, dtype=torch.long).index_copy(0, order[1:], ends[:-1])
-    dialogues = order[slots]
-    positions = torch.arange(len(slots)) - starts[dialogues]
-    filled = positions < lengths[dialogues]
-    positions = positions.masked_fill(~filled, 0)
-    sources = (dialogues * length + positions).masked_fill(~filled, 0)
-    places = starts[:, None] + torch.arange(length).minimum(lengths[:, None] - 1)
+    rooms = _rooms(sorted_lengths.tolist(), gap if len(mask) > 1 else 0, spare)
+    sources, positions, places = _place(lengths, order, torch.tensor(rooms), mask.shape[1])
+    as_it_stands = torch.equal(sources, torch.arange(mask.numel()))
+    sources, positions, places = _send([sources, positions, places], mask.device)
     return Layout(
-        sources=sources.to(mask.device),
-        filled=filled[None].to(mask.device),
-        positions=positions.to(mask.device),
-        places=places.to(mask.device),
+        sources=None if as_it_stands else sources.clamp_min(0),
+        filled=(sources >= 0)[None],
+        positions=positions,
+        places=places,
         groups=tuple((len(list(same)), width) for width, same in groupby(rooms)),
     )
+
+
+def _place(lengths: Tensor, order: Tensor, rooms: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`Layout.sources`, -1 where the row is empty, `positions` and `places`, on the CPU.
+
+    Args:
+        lengths: (B,) of the dialogues; one without any turn has room for one.
+        order: (B,), the dialogues as they lie in the row.
+        rooms: (B,), of the dialogues in that order.
+        length: L.
+    """
+    starts = torch.zeros_like(lengths).index_copy(0, order[1:], rooms.cumsum(0)[:-1])
+    dialogues = order.repeat_interleave(rooms)  # (T,)
+    positions = torch.arange(len(dialogues)) - starts[dialogues]
+    empty = positions >= lengths[dialogues]
+    sources = (dialogues * length + positions).masked_fill(empty, -1)
+    places = starts[:, None] + torch.arange(length).minimum(lengths[:, None] - 1)
+    return sources, positions.masked_fill(empty, 0), places
+
+
+def _send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Copy small tensors of one type to a device, at once and without waiting."""
+    joined = torch.cat([x.flatten() for x in tensors])
+    if device.type == "cuda":  # which reads other memory only while the CPU waits
+        joined = joined.pin_memory()
+    parts = joined.to(device, non_blocking=True).split([x.numel() for x in tensors])
+    return [part.view(x.shape) for part, x in zip(parts, tensors, strict=True)]
 
 
 def _rooms(lengths: Sequence[int], gap: int, spare: float) -> list[int]:

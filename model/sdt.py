@@ -114,9 +114,10 @@ class SDTForEmotionRecognition(EmotionModel):
                 speakers, those beyond the table, and all when None, are unknown and have no speaker embedding.
 
         Raises:
-            ModelError: an embedding has not the sizes in the configuration.
+            ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of
+                the same dialogues and utterances.
         """
-        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings))
+        packed = self.pack(inputs, masks, mask, Targets(labels=labels, votes=votes, ratings=ratings), speakers)
         real = packed.real  # (M, 1, T)
         local = self._encode(packed, None if speakers is None else packed.layout.pack(speakers))  # (M, 1, T, d)
         queries, sources = local[self.path_query], local[self.path_source]  # (P, 1, T, d)

@@ -59,7 +59,8 @@ def predict_dialogues(
 ) -> list[Prediction]:
     """Predict every utterance of the dialogues.
 
-    Dialogues of similar length share a batch, to save padding; the batches are the same for any number of processes.
+    Dialogues of similar length share a batch, so that little of it is padding; the batches are the same for any number
+    of processes.
 
     Args:
         model: is switched to evaluation mode.

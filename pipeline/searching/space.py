@@ -30,7 +30,7 @@ FIXED = {
     "training.device": "changes no result that is meant to differ",
     "training.tracker": "changes no result",
     "training.keep_checkpoints": "changes no result",
-    "training.micro_batches": "changes memory and no result",
+    "training.micro_batches": "changes memory, and no result but the supervised contrast's",
     "training.compile": "changes speed and no result that is meant to differ",
 }
 # What decides what is measured: two trials that differ in it cannot be compared by the score.

@@ -278,7 +278,8 @@ class Trainer:
     def step(self, dialogues: list[Dialogue]) -> float:
         """Make one optimizer step over this process's share of the dialogues and return the step's loss.
 
-        The loss is divided by the counts of the whole step, so micro-batches and processes change nothing in it.
+        The loss is divided by the counts of the whole step, so micro-batches and processes change nothing in it but the
+        supervised contrast, which contrasts the turns of one micro-batch of one process.
 
         Raises:
             NotFiniteError: the loss or the gradient is not finite.
@@ -304,7 +305,7 @@ class Trainer:
     def _finite(self, loss: Tensor, gradient: Tensor) -> float:
         """Return a step's loss, or raise; both numbers are the same in all processes, so all of them raise.
 
-        They come to the CPU in one transfer, when all of the step's work has been given to the device.
+        They come to the CPU in one transfer.
         """
         value, norm = map(float, torch.stack([loss, gradient]).tolist())
         if not math.isfinite(value):

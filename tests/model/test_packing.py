@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lpgnet.model import EmotionModel, EmotionOutput, build_model
+from lpgnet.model import EmotionModel, EmotionOutput, ModelError, build_model
 from lpgnet.model.layers import ROWS_IN_CACHE, Dropout, InputMix
 from lpgnet.model.packing import lay_out
 
@@ -53,9 +53,11 @@ LOSSES: dict[str, dict[str, Any]] = {
     "ccc": {"dimensions": ["valence", "arousal"], "ranges": RANGES},
     "mse": {"dimensions": ["arousal"], "ranges": RANGES, "dimension_loss": "mse"},
     "votes": {},
+    "contrast": {"contrast_weight": 0.3},
     "all": {
         "class_weights": [0.5, 2.0, 1.0, 3.0],
         "label_smoothing": 0.1,
+        "contrast_weight": 0.3,
         "dimensions": ["valence", "arousal"],
         "ranges": RANGES,
     },
@@ -189,6 +191,61 @@ def test_a_compiled_model_gives_the_same(name: str, make_batch: Callable[..., An
             torch.testing.assert_close(others[parameter], value, atol=1e-6, rtol=1e-5, msg=parameter)
 
 
+@pytest.mark.parametrize("name", ["lpgnet", "sdt"])
+def test_a_compiled_model_is_compiled_once_for_all_lengths(name: str, make_batch: Callable[..., Any]) -> None:
+    graphs: list[Any] = []
+
+    def count(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    model = make_model(name)
+    model.compile(backend=count)
+    seen = []
+    for lengths in (
+        [5, 9],
+        [7, 3, 2],
+        [4, 4, 8, 8],
+        LENGTHS,
+        [9, 8, 2, 2, 6],
+        [12, 10, 6, 5, 3, 2, 2],
+        [6, 6],
+        [8, 7, 4],
+    ):
+        run(model, make_batch(lengths), 0.0)
+        seen.append(len(graphs))
+    assert seen[2:] == [seen[2]] * len(seen[2:]), f"graphs after each batch: {seen}"
+
+
+def of_others(batch: Any) -> dict[str, Any]:
+    """By name, the arguments of a model with one tensor of longer dialogues than the mask's."""
+    longer, right = batch.padded(2), batch.arguments()
+    found = {name: right | {name: getattr(longer, name)} for name in ("labels", "speakers", "votes")}
+    for part in ("inputs", "masks", "ratings"):
+        for name in right[part]:
+            found[f"{part} of {name}"] = right | {part: right[part] | {name: getattr(longer, part)[name]}}
+    return found
+
+
+@pytest.mark.parametrize("name", ["lpgnet", "lpgnet, every variant", "sdt", "concat"])
+def test_what_is_not_of_the_same_turns_is_refused(name: str, make_batch: Callable[..., Any]) -> None:
+    model = make_model(name, **LOSSES["all"]).eval()
+    wrong = of_others(make_targets(make_batch(LENGTHS), "all"))
+    for what, arguments in wrong.items():
+        if name != "concat" or what != "speakers":  # which it does not look at
+            with pytest.raises(ModelError, match=what.rpartition(" ")[2]):
+                model(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
+@pytest.mark.parametrize("name", ["lpgnet, every variant", "sdt", "concat"])
+def test_an_empty_batch_is_refused(name: str, shape: tuple[int, int], make_batch: Callable[..., Any]) -> None:
+    batch = make_batch(LENGTHS).map(lambda x: x[: shape[0], : shape[1]])
+    with pytest.raises(ModelError, match="a dialogue of one utterance at least"):
+        make_model(name)(**batch.arguments())
+
+
 masks = st.lists(st.integers(0, 9), min_size=1, max_size=7).map(
     lambda lengths: torch.arange(9) < torch.tensor(lengths)[:, None]
 )
@@ -213,7 +270,7 @@ def test_every_turn_has_its_place_and_dialogues_their_distance(mask: Tensor, gap
 @given(mask=masks, gap=st.integers(0, 4), spare=st.sampled_from([0.0, 0.2, 0.5]))
 def test_groups_hold_whole_dialogues_and_little_else(mask: Tensor, gap: int, spare: float) -> None:
     layout = lay_out(mask, gap=gap, spare=spare)
-    x = torch.rand(2, 1, len(layout.sources), 3)
+    x = torch.rand(2, 1, layout.filled.shape[1], 3)
     parts = layout.split(x)
     assert [tuple(part.shape[1:3]) for part in parts] == list(layout.groups)
     assert torch.equal(layout.join(parts), x)
@@ -227,6 +284,16 @@ def test_a_dialogue_alone_and_dialogues_of_one_length_have_nothing_to_spare() ->
     assert lay_out(torch.ones(3, 7, dtype=torch.bool), gap=2, spare=0.0).groups == ((3, 9),)
 
 
+@pytest.mark.parametrize(("shape", "gap"), [((1, 7), 2), ((3, 7), 0)])
+def test_what_fills_the_row_as_it_stands_is_not_copied(shape: tuple[int, int], gap: int) -> None:
+    layout = lay_out(torch.ones(shape, dtype=torch.bool), gap=gap, spare=0.0)
+    x = torch.rand(*shape, 2)
+    row = layout.pack(x)
+    assert row.shape == (1, x[..., 0].numel(), 2) and torch.equal(row[0], x.flatten(0, 1))
+    assert torch.equal(layout.unpack(row), x)
+    assert row.data_ptr() == layout.unpack(row).data_ptr() == x.data_ptr()
+
+
 def test_padding_is_a_layout_of_one_group() -> None:
     mask = torch.arange(9) < torch.tensor(LENGTHS)[:, None]
     assert lay_out(mask, gap=1, spare=1.0).groups == ((6, 10),)
@@ -234,8 +301,9 @@ def test_padding_is_a_layout_of_one_group() -> None:
     assert lay_out(mask, gap=1, spare=0.5).groups == ((3, 10), (2, 5), (1, 2))
 
 
+@pytest.mark.parametrize("some", [True, False], ids=["of some rows", "of all"])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_the_mix_of_layers_has_the_gradients_of_its_formula(kind: torch.dtype) -> None:
+def test_the_mix_of_layers_has_the_gradients_of_its_formula(kind: torch.dtype, some: bool) -> None:
     torch.manual_seed(0)
     mix = InputMix(3, 5)
     mix.mean.normal_()
@@ -244,10 +312,12 @@ def test_the_mix_of_layers_has_the_gradients_of_its_formula(kind: torch.dtype) -
     rows = torch.randperm(3 * ROWS_IN_CACHE)[: 2 * ROWS_IN_CACHE + 7]
     x = torch.randn(3 * ROWS_IN_CACHE, 3, 5).to(kind).requires_grad_()
     outward = torch.randn(len(rows), 5)
+    if not some:
+        x, rows = x.detach()[rows].requires_grad_(), None
     found = mix(x, rows)
     of_found = torch.autograd.grad(found, (x, mix.layer_weights), outward)
     weights = mix.layer_weights.softmax(0)[:, None]
-    expected = (weights * (x[rows].float() - mix.mean) / mix.std).sum(1)
+    expected = (weights * ((x if rows is None else x[rows]).float() - mix.mean) / mix.std).sum(1)
     of_expected = torch.autograd.grad(expected, (x, mix.layer_weights), outward)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(of_found, of_expected, atol=1e-5, rtol=1e-4)

@@ -69,25 +69,34 @@ def test_the_mix_finds_the_layer_that_tells(kind: str, tmp_path: Path) -> None:
 
 MODELS: dict[str, dict[str, Any]] = {
     "lpgnet": {"hidden_size": 8, "distance_bias": True, "dimensions": ["valence"], "ranges": {"valence": [1.0, 5.0]}},
+    "lpgnet, every variant": {
+        "hidden_size": 8,
+        "context_norm": "layer",
+        "voice_neighbours": True,
+        "speaker_turn_bias": True,
+        "local_layers": 3,
+        "distance_bias": True,
+    },
     "sdt": {"hidden_size": 8, "num_attention_heads": 2},
     "concat": {},
 }
 
 
-def model_of(kind: str) -> EmotionModel:
-    return build_model(kind, input_sizes={"text": [1, 6], "audio": [3, 5]}, num_labels=4, **MODELS[kind])
+def model_of(name: str) -> EmotionModel:
+    sizes = {"text": [1, 6], "audio": [3, 5]}
+    return build_model(name.partition(",")[0], input_sizes=sizes, num_labels=4, **MODELS[name])
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_every_parameter_is_in_one_group(kind: str) -> None:
-    model = model_of(kind)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_is_in_one_group(name: str) -> None:
+    model = model_of(name)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     matrices, vectors, layers = ([names[id(one)] for one in group] for group in parameter_groups(model))
     assert sorted([*matrices, *vectors, *layers]) == sorted(names.values())
     assert layers == ["mixes.audio.layer_weights"]
     assert all(name.endswith(".weight") and "norm" not in name for name in matrices)
-    rest = [name for name in vectors if not name.endswith(".bias") and "norm" not in name]
-    assert rest == (["raw_slopes"] if kind == "lpgnet" else [])
+    rest = [one for one in vectors if not one.endswith(".bias") and "norm" not in one]
+    assert rest == {"lpgnet": ["raw_slopes"], "lpgnet, every variant": ["raw_slopes", "voice_bias"]}.get(name, [])
     assert {len(dict(model.named_parameters())[name].shape) for name in matrices} <= {2, 3}
 
 
