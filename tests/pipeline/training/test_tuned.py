@@ -106,7 +106,13 @@ def test_words_tell_for_text_whatever_the_sound() -> None:
 
 def test_words_that_a_split_trains_on_are_no_leak_of_the_encoder() -> None:
     """A sentence that everybody speaks alone is in all parts of each split, and a model reads it in training too."""
-    turns = {"a": ("ann", "kids"), "b": ("bob", "kids"), "c": ("cleo", "dogs"), "d": ("dan", "dogs"), "e": ("eve", "kids")}
+    turns = {
+        "a": ("ann", "kids"),
+        "b": ("bob", "kids"),
+        "c": ("cleo", "dogs"),
+        "d": ("dan", "dogs"),
+        "e": ("eve", "kids"),
+    }
     for contents in (
         {name: spoken_by(*one) for name, one in turns.items()},
         {name: Content(text=words) for name, (_, words) in turns.items()},
