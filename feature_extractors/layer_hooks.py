@@ -96,6 +96,11 @@ def cast_to_bfloat16(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             module.to(torch.bfloat16)
+    keep_attention_in_float32(model)
+
+
+def keep_attention_in_float32(model: nn.Module) -> None:
+    """Compute attention in float32 also under autocast where a model's cannot be computed in less."""
     for module in model.modules():
         if type(module).__module__.endswith(FLOAT32_ATTENTION) and "SelfAttention" in type(module).__name__:
             _keep_in_float32(module)

@@ -1,7 +1,8 @@
 """Encoders that were tuned: which utterances each has seen, and which splits would therefore be too easy for it.
 
-An utterance is known by what it is, not by its id: by the stretch of sound that it is, or else by its words and those
-of the whole dialogue around it, since words alone ("Yes.") come again in other dialogues.
+An utterance is known by what it is, not by its id: by the stretch of sound that it is; and, by an encoder of text or
+where there is no sound, by its words and those of the whole dialogue around it, since words alone ("Yes.") come again
+in other dialogues.
 """
 
 from __future__ import annotations
@@ -171,12 +172,13 @@ def check_unseen(tuned: Tuned, split: Split) -> None:
     """
     for modality, record in tuned.records.items():
         learned, chosen_by = record.training.contents, record.development.contents
-        for part, dialogues, seen, how in (
-            ("test", split.test, learned, "was tuned on"),
-            ("test", split.test, chosen_by, "was chosen by"),
-            ("dev", split.dev, learned, "was tuned on"),
+        for part, dialogues, before, seen, how in (
+            ("test", split.test, (*split.train, *split.dev), learned, "was tuned on"),
+            ("test", split.test, (*split.train, *split.dev), chosen_by, "was chosen by"),
+            ("dev", split.dev, split.train, learned, "was tuned on"),
         ):
-            if ids := _find(dialogues, tuned.contents, seen):
+            own, known = _contents(dialogues, tuned), _contents(before, tuned)
+            if ids := _find(own, seen, known.values(), by_words=modality == "text"):
                 raise PipelineError(
                     f"encoders.{modality}.name: the tuned encoder {how} {counted(len(ids), 'utterance')} of the {part} "
                     f"split {split.name} ({shorten(ids)}), which are therefore too easy for it; tune one with this "
@@ -184,12 +186,29 @@ def check_unseen(tuned: Tuned, split: Split) -> None:
                 )
 
 
-def _find(dialogues: Sequence[Dialogue], contents: Mapping[str, Content], seen: Sequence[Content]) -> list[str]:
-    """Find utterances that were seen: by their sound, and by their words where either has no sound."""
+def _contents(dialogues: Sequence[Dialogue], tuned: Tuned) -> dict[str, Content]:
+    ids = (utterance.utterance_id for dialogue in dialogues for utterance in dialogue.utterances)
+    return {name: tuned.contents[name] for name in ids}
+
+
+def _find(
+    own: Mapping[str, Content], seen: Sequence[Content], before: Iterable[Content], *, by_words: bool
+) -> list[str]:
+    """Find utterances that were seen: by their sound, and by their words where these are read or either has no sound.
+
+    Args:
+        own: utterances of a part of a split.
+        seen: by the encoder.
+        before: the utterances of the parts before it. Words that are there too are what a corpus has everybody say:
+            a model meets them in training with any encoder.
+        by_words: whether the encoder reads words.
+    """
+    common = {one.text for one in before}
     sounds = {one.audio for one in seen if one.audio}
-    words = {one.text for one in seen if one.text}
-    silent = {one.text for one in seen if one.text and not one.audio}
-    ids = [utterance.utterance_id for dialogue in dialogues for utterance in dialogue.utterances]
+    words = {one.text for one in seen if one.text} - common
+    silent = {one.text for one in seen if one.text and not one.audio} - common
     return [
-        name for name in ids if (own := contents[name]).audio in sounds or own.text in (silent if own.audio else words)
+        name
+        for name, one in own.items()
+        if one.audio in sounds or one.text in (silent if one.audio and not by_words else words)
     ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
+from lpgnet.feature_extractors.layer_hooks import keep_attention_in_float32
 from lpgnet.feature_extractors.torch_encoder import TorchEncoder
 from lpgnet.model.weights import read_weights, write_weights
 from lpgnet.pipeline.common.files import write_json
@@ -52,6 +53,7 @@ def add_adapters(encoder: TorchEncoder, settings: TuneConfig, probe: Item) -> Lo
         target_modules=find_targets(encoder, settings.targets, probe),
     )
     inject_adapter_in_model(config, encoder.model, NAME)
+    keep_attention_in_float32(encoder.model)
     return config
 
 

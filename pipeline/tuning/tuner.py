@@ -50,12 +50,17 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 TUNED_FOLDER = "tuned"
+# They change nothing in what is learned, or are in other inputs of the run.
+NO_INPUTS = ("modality", "micro_batches", "checkpointing")
 
 
 def tuned_folder(config: Config, modality: str, fold: str | None = None) -> Path:
-    """Return the folder of an experiment's tuned encoder; each fold of a table has one of its own."""
-    folder = config.folder / TUNED_FOLDER / modality
-    return folder if fold is None else folder / "folds" / fold
+    """Return the folder of an experiment's tuned encoder; each fold of a table has one of its own.
+
+    None lies in another, since a folder is set aside as a whole when its encoder is tuned otherwise.
+    """
+    folder = config.folder / TUNED_FOLDER
+    return folder / modality if fold is None else folder / "folds" / fold / modality
 
 
 def tuning_config(config: Config) -> Config:
@@ -119,7 +124,7 @@ def tune_encoder(
         NotFiniteError: the training diverged.
         PipelineError: another process trains in the folder.
     """
-    inputs = run_inputs(config, corpus, split) | {"tune": asdict(config.tune)}
+    inputs = tuning_inputs(config, corpus, split)
     if is_done(folder, inputs) and _is_published(folder):
         if accelerator.is_main_process:
             say(f"tune: up to date ({folder})")
@@ -143,6 +148,13 @@ def tune_encoder(
             if not config.training.keep_checkpoints:
                 drop_needless(folder, also=ADAPTER_FILES)
         accelerator.wait_for_everyone()
+
+
+def tuning_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, object]:
+    """Return all that decides a tuning's outcome, as `run_inputs` does for a run."""
+    whole = replace(config, training=replace(config.training, micro_batches=1))
+    settings = {name: value for name, value in asdict(config.tune).items() if name not in NO_INPUTS}
+    return run_inputs(whole, corpus, split) | {"tune": settings}
 
 
 def _open(folder: Path, inputs: dict[str, object], config: Config) -> None:

@@ -52,7 +52,8 @@ def test_it_is_an_adapter_with_a_record_and_nothing_pickled(made: Workplace, run
     assert len(record["training"]["contents"]) == record["training"]["score"]["n"] == 50
     assert len(record["development"]["contents"]) == 10
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
-    code, out, err = run(made.arguments("tune", *EPOCHS))
+    assert not (folder / "checkpoints").exists()
+    code, out, err = run(made.arguments("tune", *EPOCHS, "--tune.micro_batches", "2", "--tune.checkpointing", "true"))
     assert code == 0 and "tune: up to date" in err
     assert "50 / 10" in out and f"hf:{folder}" in out
 
@@ -96,6 +97,12 @@ def test_a_split_that_develops_on_what_it_has_learned_from_is_refused(made: Work
 
 def test_a_table_of_other_folds_is_refused(made: Workplace, run: Run) -> None:
     arguments = made.arguments("crossval", *using(made), "--crossval.seeds", "1")
+    fails(run, arguments, "was tuned on", "of the test split 1")
+
+
+def test_a_search_on_what_it_has_seen_is_refused(made: Workplace, run: Run) -> None:
+    options = ("--search.space", "{training.learning_rate: [0.001]}", "--search.trials", "1", "--search.workers", "1")
+    arguments = made.arguments("search", *using(made), "--splits.test", '["1"]', *options)
     fails(run, arguments, "was tuned on", "of the test split 1")
 
 
@@ -160,6 +167,19 @@ def test_processes_micro_batches_and_checkpointing_change_nothing(workplace: Wor
         assert max((values - alone[name]).abs().max() for name, values in other.items()) < 2e-5
 
 
+@pytest.mark.parametrize(("kind", "learned", "developed"), [("session", 30, 30), ("speaker", 30, 16)])
+def test_the_development_data_are_those_of_the_split(
+    workplace: Workplace, run: Run, kind: str, learned: int, developed: int
+) -> None:
+    split = ("--splits.dev", kind)
+    assert run(workplace.arguments("tune", "--tune.epochs", "1", "--tune.modality", "text", *split))[0] == 0
+    record = json.loads((folder_of(workplace, "text") / "tuned.json").read_text())
+    assert [len(record[part]["contents"]) for part in ("training", "development")] == [learned, developed]
+    assert run(workplace.arguments("features", *using(workplace, "text")))[0] == 0
+    options = (*using(workplace, "text"), "--model.type", "text", "--training.epochs", "1")
+    assert run(workplace.arguments("train", *options, *split))[0] == 0
+
+
 def test_half_precision(workplace: Workplace, run: Run) -> None:
     options = ("--tune.epochs", "1", "--tune.mixed_precision", "bf16", "--tune.modality", "text")
     assert run(workplace.arguments("tune", *options))[0] == 0
@@ -198,7 +218,11 @@ def test_a_table_tunes_once_a_fold(workplace: Workplace, run: Run) -> None:
     assert [row["model"] for row in table["rows"]] == ["audio", "audio-tuned", "text"]
     assert [len(row["tuned"].get("audio", [])) for row in table["rows"]] == [0, 3, 0]
     assert "Tuned encoders" in out
-    folds = {path.parent.name: json.loads(path.read_text()) for path in folder_of(workplace).rglob("tuned.json")}
-    assert {fold: record["fold"] for fold, record in folds.items()} == {"1": "1", "2": "2", "3": "3"}
+    tuned = workplace.folder / "work" / "small" / "tuned"
+    folds = {fold: json.loads((tuned / "folds" / fold / "audio" / "tuned.json").read_text())["fold"] for fold in "123"}
+    assert folds == {"1": "1", "2": "2", "3": "3"}
+    for rank in ("8", "2"):
+        assert run(workplace.arguments("tune", *EPOCHS, "--tune.rank", rank))[0] == 0
     _, _, err = run(workplace.arguments("crossval", *options))
-    assert err.count("tune: up to date") in (0, 3)
+    assert err.count("tune: up to date") in (0, 3) and "is now" not in err
+    assert [path.name for path in tuned.rglob("*~*")] == ["audio~1"]

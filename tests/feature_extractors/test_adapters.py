@@ -1,6 +1,7 @@
 """Adapters are merged as peft merges them, before anything else; what is no plain LoRA of the encoder is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from lpgnet.feature_extractors import EncoderError, TextItem, digest_file, load_
 from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD_FILE
 from lpgnet.feature_extractors.checkpoint import find_checkpoint
 from lpgnet.feature_extractors.spec import digest_json
+from lpgnet.pipeline.config import TuneConfig
+from lpgnet.pipeline.tuning.lora import add_adapters
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "encoders"
 TARGETS = {"audio": ["q_proj", "output_dense"], "text": ["query", "value"]}
@@ -86,6 +89,18 @@ def test_what_learns_is_what_is_extracted(modality: str, pooling: str) -> None:
     expected = torch.tensor(np.stack([one.values for one in encoder.encode(items)]))
     assert any("windowed" in one.flags for one in encoder.encode(items))
     assert torch.allclose(embedded, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["deberta", "deberta_v2", "roberta", "modernbert", "t5"])
+def test_adapters_learn_in_half_precision(checkpoint: Callable[[str], Path], name: str, kind: torch.dtype) -> None:
+    """DeBERTa hides what lies beyond a text by a number that only float32 holds."""
+    encoder: Any = load_encoder(f"hf:{checkpoint(name)}", layers="all")
+    add_adapters(encoder, TuneConfig(), "a b c")
+    with torch.autocast("cpu", kind):
+        encoder.embed(["a b c d", "e"]).square().mean().backward()
+    gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_the_fingerprint_is_of_the_adapter_and_its_encoder(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from lpgnet.pipeline.training.tuned import (
 SCORE = TuningScore(0.9, 0.9, 1)
 
 
-def make_record(training: list[Content], development: list[Content]) -> TunedRecord:
+def make_record(training: list[Content], development: list[Content], modality: str = "audio") -> TunedRecord:
     seen, chosen_by = Seen(training, SCORE), Seen(development, replace(SCORE, weighted_f1=0.7))
-    return TunedRecord(Base("hf:base", "0"), "audio", "demo", "3", {}, 2, seen, chosen_by)
+    return TunedRecord(Base("hf:base", "0"), modality, "demo", "3", {}, 2, seen, chosen_by)
 
 
 def make_split(**parts: list[str]) -> Split:
@@ -48,7 +48,7 @@ CONTENTS = {name: Content(audio=f"sound of {name}", text="yes") for name in "abc
 
 
 def check(split: Split, record: TunedRecord, contents: dict[str, Content] | None = None) -> None:
-    check_unseen(Tuned({"audio": record}, CONTENTS if contents is None else contents), split)
+    check_unseen(Tuned({record.modality: record}, CONTENTS if contents is None else contents), split)
 
 
 def test_its_own_split_is_fine() -> None:
@@ -83,6 +83,50 @@ def test_words_tell_where_either_has_no_sound() -> None:
         with pytest.raises(PipelineError, match=r"of the test split s \(a\)"):
             check(make_split(test=["a"]), make_record([seen["a"]], [seen["b"]]), tested)
         check(make_split(test=["c"]), make_record([seen["a"]], [seen["b"]]), tested)
+
+
+def spoken_by(speaker: str, words: str) -> Content:
+    return Content(audio=f"{words} by {speaker}", text=words)
+
+
+def test_words_tell_for_text_whatever_the_sound() -> None:
+    """The same dialogues in other files are other sound, but what an encoder of text has read is the same."""
+    again = {name: spoken_by("new file", f"words of {name}") for name in "abc"}
+    a, b = (spoken_by("old file", f"words of {name}") for name in "ab")
+    for split, message in (
+        (make_split(test=["a"]), r"was tuned on 1 utterance of the test split s \(a\)"),
+        (make_split(test=["b"]), r"was chosen by 1 utterance of the test split s \(b\)"),
+        (make_split(dev=["a"]), r"was tuned on 1 utterance of the dev split s \(a\)"),
+    ):
+        with pytest.raises(PipelineError, match=message):
+            check(split, make_record([a], [b], "text"), again)
+        check(split, make_record([a], [b], "audio"), again)
+    check(make_split(dev=["b"], test=["c"]), make_record([a], [b], "text"), again)
+
+
+def test_words_that_a_split_trains_on_are_no_leak_of_the_encoder() -> None:
+    """A sentence that everybody speaks alone is in all parts of each split, and a model reads it in training too."""
+    turns = {
+        "a": ("ann", "kids"),
+        "b": ("bob", "kids"),
+        "c": ("cleo", "dogs"),
+        "d": ("dan", "dogs"),
+        "e": ("eve", "kids"),
+    }
+    for contents in (
+        {name: spoken_by(*one) for name, one in turns.items()},
+        {name: Content(text=words) for name, (_, words) in turns.items()},
+    ):
+        record = make_record([contents["a"]], [contents["c"]], "text")
+        check(make_split(train=["a"], dev=["b", "c"], test=["d", "e"]), record, contents)
+        with pytest.raises(PipelineError, match=r"was tuned on 1 utterance of the test split s \(e\)"):
+            check(make_split(train=["c"], test=["d", "e"]), record, contents)
+
+
+def test_sound_that_was_heard_is_a_leak_though_its_words_are_trained_on() -> None:
+    contents = {name: spoken_by(name, "kids") for name in "ab"}
+    with pytest.raises(PipelineError, match=r"was tuned on 1 utterance of the test split s \(a\)"):
+        check(make_split(train=["b"], test=["a"]), make_record([contents["a"]], [], "text"), contents)
 
 
 def test_what_has_neither_words_nor_sound_is_no_leak() -> None:
