@@ -52,6 +52,9 @@ def test_it_is_an_adapter_with_a_record_and_nothing_pickled(made: Workplace, run
     assert len(record["training"]["contents"]) == record["training"]["score"]["n"] == 50
     assert len(record["development"]["contents"]) == 10
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    assert not (folder / "checkpoints").exists()
+    encoder = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert record["base"]["name"] == f"hf:{encoder}" and not Path(encoder).is_absolute()
     code, out, err = run(made.arguments("tune", *EPOCHS))
     assert code == 0 and "tune: up to date" in err
     assert "50 / 10" in out and f"hf:{folder}" in out
@@ -97,6 +100,28 @@ def test_a_split_that_develops_on_what_it_has_learned_from_is_refused(made: Work
 def test_a_table_of_other_folds_is_refused(made: Workplace, run: Run) -> None:
     arguments = made.arguments("crossval", *using(made), "--crossval.seeds", "1")
     fails(run, arguments, "was tuned on", "of the test split 1")
+
+
+def test_a_search_on_other_folds_is_refused_before_its_first_trial(made: Workplace, run: Run) -> None:
+    space = "{training.learning_rate: [1e-3, 1e-2]}"
+    arguments = made.arguments("search", "--search.space", space, "--search.folds", "all", *using(made))
+    fails(run, arguments, "was tuned on", "of the test split 1")
+    assert not (made.folder / "work" / "small" / "search").exists()
+
+
+def test_what_goes_away_of_a_finished_one_is_written_again_without_tuning(
+    made: Workplace, workplace: Workplace, run: Run
+) -> None:
+    shutil.copytree(folder_of(made), folder_of(workplace))
+    whole = tensors(folder_of(made))
+    options = (*EPOCHS, "--name", "small")
+    for name in ("tuned.json", "adapter_model.safetensors"):
+        (folder_of(workplace) / name).unlink()
+        code, _, err = run(workplace.arguments("tune", *options))
+        assert code == 0 and "went away" in err and "train: " not in err, err
+        assert all(torch.equal(values, whole[part]) for part, values in tensors(folder_of(workplace)).items())
+    same = ("tuned.json", "best/model.safetensors")
+    assert all((folder_of(workplace) / one).read_bytes() == (folder_of(made) / one).read_bytes() for one in same)
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
