@@ -206,10 +206,10 @@ class TrainingConfig:
     """
 
     seed: NonNegativeInt = 0
-    epochs: Count = 40
+    epochs: Count = 12
     patience: Count | None = None
     select: Select = "weighted_f1"
-    batch_size: Count = 16
+    batch_size: Count = 4
     micro_batches: Count = 1
     learning_rate: PositiveFloat = 1e-3
     layer_rate: PositiveFloat = 30.0

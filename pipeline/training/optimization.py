@@ -38,7 +38,9 @@ def make_optimizer(model: nn.Module, recipe: TrainingConfig) -> torch.optim.Adam
         {"lr": rate, "weight_decay": 0.0},
         {"lr": rate * recipe.layer_rate, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([{"params": group, **own} for group, own in zip(groups, settings, strict=True)], lr=rate)
+    return torch.optim.AdamW(
+        [{"params": group, **own} for group, own in zip(groups, settings, strict=True)], lr=rate, fused=True
+    )
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
