@@ -92,7 +92,7 @@ class Study:
 
     Raises:
         UsageError: the space is none, or the study was begun with other data or settings.
-        PipelineError: the study's file is damaged.
+        PipelineError: the study's file is damaged, or an encoder was tuned on what a fold tests or develops on.
     """
 
     def __init__(self, config: Config) -> None:
@@ -103,6 +103,8 @@ class Study:
         # Of the one look at the test data, the scores alone are told.
         self.config = replace(config, crossval=runs, evaluation=replace(config.evaluation, missing_shares=[]))
         self.folds = [split.name for split in splits_of(self.config)]
+        for job in self._jobs(0, {}):
+            split_of(job)
         self.results = self._read() or self._begin()
 
     def _begin(self) -> SearchResults:

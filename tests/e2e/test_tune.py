@@ -53,6 +53,8 @@ def test_it_is_an_adapter_with_a_record_and_nothing_pickled(made: Workplace, run
     assert len(record["development"]["contents"]) == 10
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     assert not (folder / "checkpoints").exists()
+    encoder = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert record["base"]["name"] == f"hf:{encoder}" and not Path(encoder).is_absolute()
     code, out, err = run(made.arguments("tune", *EPOCHS, "--tune.micro_batches", "2", "--tune.checkpointing", "true"))
     assert code == 0 and "tune: up to date" in err
     assert "50 / 10" in out and f"hf:{folder}" in out
@@ -100,10 +102,28 @@ def test_a_table_of_other_folds_is_refused(made: Workplace, run: Run) -> None:
     fails(run, arguments, "was tuned on", "of the test split 1")
 
 
-def test_a_search_on_what_it_has_seen_is_refused(made: Workplace, run: Run) -> None:
-    options = ("--search.space", "{training.learning_rate: [0.001]}", "--search.trials", "1", "--search.workers", "1")
-    arguments = made.arguments("search", *using(made), "--splits.test", '["1"]', *options)
+def test_a_search_on_other_folds_is_refused_before_its_first_trial(made: Workplace, run: Run) -> None:
+    space = "{training.learning_rate: [1e-3, 1e-2]}"
+    arguments = made.arguments("search", "--search.space", space, "--search.folds", "all", *using(made))
     fails(run, arguments, "was tuned on", "of the test split 1")
+    assert not any(
+        (made.folder / "work" / "small" / "search" / "default" / name).exists() for name in ("results.json", "runs")
+    )
+
+
+def test_what_goes_away_of_a_finished_one_is_written_again_without_tuning(
+    made: Workplace, workplace: Workplace, run: Run
+) -> None:
+    shutil.copytree(folder_of(made), folder_of(workplace))
+    whole = tensors(folder_of(made))
+    options = (*EPOCHS, "--name", "small")
+    for name in ("tuned.json", "adapter_model.safetensors"):
+        (folder_of(workplace) / name).unlink()
+        code, _, err = run(workplace.arguments("tune", *options))
+        assert code == 0 and "went away" in err and "train: " not in err, err
+        assert all(torch.equal(values, whole[part]) for part, values in tensors(folder_of(workplace)).items())
+    same = ("tuned.json", "best/model.safetensors")
+    assert all((folder_of(workplace) / one).read_bytes() == (folder_of(made) / one).read_bytes() for one in same)
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
