@@ -110,7 +110,8 @@ def _parse(key: str, value: object, select: str) -> Choices | Interval:
         if isinstance(value, list):
             return _choices(key, value, kind)
     except UsageError as error:
-        raise UsageError(f"key '{KEY}': {error}") from None
+        said = str(error).replace(f"key '{key}'", key)
+        raise UsageError(f"key '{KEY}': {said}") from None
     raise UsageError(f"key '{KEY}': {key} is {value!r:.60}; give a list of values, or {{low: ..., high: ...}}")
 
 
