@@ -50,7 +50,6 @@ def test_paths_are_relative_and_people_see_the_last_name(
     [
         ("~nobody-of-this-name/corpora/x", "x"),
         ("a/../../x", "x"),
-        ("a/../b", "b"),
         (r"C:\Users\bob\x", "x"),
         ("hf:C:/Users/bob/x", "hf:x"),
         (r"\\server\bob\corpora\x", "x"),

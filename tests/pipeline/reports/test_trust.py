@@ -171,6 +171,6 @@ def test_a_recipe_in_words() -> None:
     )
     assert (
         "(one_cycle), warm-up in 0.2 of the steps, 5 times that for the weights of an encoder's layers, "
-        "classes weighted by their inverse frequency, modality dropout 0.25, supervised contrast with weight 0.5, dropout"
+        "classes weighted by their inverse frequency, modality dropout 0.25, supervised contrast with weight 0.5"
     ) in describe_recipe(further, 0.4)
     assert "no early stop" in describe_recipe(replace(recipe, patience=30), None), "it never comes to that"
