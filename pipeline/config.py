@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -543,11 +543,12 @@ def parse_config(command: str, arguments: Sequence[str], section: type[Section])
     from jsonargparse import ArgumentError
 
     paths = [Path(value) for option, value in _given(arguments) if option == "--config"]
-    for path in paths:
-        _check_keys(_read_yaml(path), section, where=str(path))
+    files = {path: _read_yaml(path) for path in paths}
+    for path, given in files.items():
+        _check_keys(given, section, where=str(path))
     parser = make_parser(command, section)
     try:
-        values = parser.parse_args([*_beneath(arguments, section), *arguments]).as_dict()
+        values = parser.parse_args([*_beneath(arguments, files, section), *arguments]).as_dict()
     except ArgumentError as error:
         raise UsageError(_explain(str(error), arguments, paths, section)) from None
     except OverflowError as error:
@@ -589,13 +590,13 @@ def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield option, arguments[index + 1]
 
 
-def _beneath(arguments: Sequence[str], section: type) -> list[str]:
+def _beneath(arguments: Sequence[str], files: Mapping[Path, Mapping[str, object]], section: type) -> list[str]:
     """Return what is read before the arguments: the preset that they name, by themselves or in their files."""
     if section is not Config:
         return []
     name, where = None, "command line"
     for option, value in _given(arguments):
-        if option == "--config" and "preset" in (values := _read_yaml(Path(value))):
+        if option == "--config" and "preset" in (values := files[Path(value)]):
             name, where = values["preset"], value
         elif option == "--preset":
             name, where = None if value == "null" else value, "command line"
@@ -692,7 +693,8 @@ def _explain(message: str, arguments: Sequence[str], paths: Sequence[Path], sect
         return f"command line: {message}{hint}"
     inside = next((key for key in options if f'"{key}"' in message), None)
     where = "command line" if inside or not paths else shorten(paths)
-    return f"{where}: {_explain_range(message) or message.replace('Parser key', 'key')}"
+    said = _explain_range(message) or _explain_union(message, section)
+    return f"{where}: {said or message.replace('Parser key', 'key')}"
 
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
@@ -707,7 +709,7 @@ def _explain_range(message: str) -> str | None:
     key = _KEY.search(message)
     if key and (unread := _NO_NUMBER.search(message)):
         kind = "whole number" if unread[1] == "int" else "number"
-        return f"key '{key[1]}': {unread[2]} is not a {kind}"
+        return f"key '{key[1]}': {unread[2].partition(' - Expected')[0]} is not a {kind}"
     restriction, given = _RESTRICTION.search(message), _GIVEN.search(message)
     if not (key and restriction and given):
         return None
@@ -716,6 +718,38 @@ def _explain_range(message: str) -> str | None:
         bounds = bounds.replace(relation, words)
     needs = "not be negative" if bounds == "at least 0" else f"be {bounds}"
     return f"key '{key[1]}': {value} must {needs}"
+
+
+def _explain_union(message: str, section: type) -> str | None:
+    """Say `key 'a.b': is c; give ...` if jsonargparse's message is about a field of several types, else None."""
+    key = _KEY.search(message)
+    if not key or key[1] not in known_keys(section):
+        return None
+    kind: Any = section
+    for name in key[1].split("."):
+        kind = get_type_hints(kind)[name]
+    if get_origin(kind) not in (Union, UnionType):
+        return None
+    given = message.rpartition("Given value: ")[2]
+    null = ", or null" if NoneType in get_args(kind) else ""
+    return f"key '{key[1]}': is {given:.60}; give {in_words(kind)}{null}"
+
+
+def in_words(kind: Any) -> str:
+    """Say which values a field can have but for null, as in `true or false`."""
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return ", or ".join(_one_in_words(part) for part in parts if part is not NoneType)
+
+
+def _one_in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        lists = {str: "a list of texts, such as [a, b]", int: "a list of whole numbers"}
+        return lists.get(item, f"a list whose items are {in_words(item)}")
+    words = {bool: "true or false", str: "a text", int: "a whole number"}
+    return words.get(kind, "a value of this field")
 
 
 def _check_values(config: DataclassInstance) -> None:

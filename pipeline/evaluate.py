@@ -13,7 +13,7 @@ from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
 from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import described_tables, run_tables
-from lpgnet.pipeline.reports.targets import describe_calibration
+from lpgnet.pipeline.reports.targets import describe_calibration, describe_standardization
 from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus, recipe_of
 from lpgnet.pipeline.training.splits import make_split
 
@@ -57,6 +57,8 @@ def print_results(results: RunResults, training: TrainingConfig, *, title: str) 
         show_table(table.title, table.columns, table.rows)
     (temperature,) = results.calibration.temperatures
     show(f"calibrated at temperature {temperature:.2f} ({describe_calibration(training)})")
+    if said := describe_standardization(results.standardise):
+        show(f"the model is {said}")
     if results.speaker_overlap:
         show(f"{len(results.speaker_overlap)} speakers of the test split are also in another split")
 

@@ -8,6 +8,7 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import progress_bar, show, show_table
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.evaluation.tables import forget_corpora
 from lpgnet.pipeline.reports.search import about_test, trials_table, write_search_report
 from lpgnet.pipeline.searching.proposals import check_installed
 from lpgnet.pipeline.searching.study import Study, study_folder
@@ -18,19 +19,20 @@ def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("search", arguments, Config)
     check_installed()
+    forget_corpora()
     with run_lock(study_folder(config)):
         study = Study(config)
-        run_trials(study, config.search.trials)
+        run_trials(study)
         if config.search.show_test:
             study.look()
         print_study(study)
     return 0
 
 
-def run_trials(study: Study, trials: int) -> None:
+def run_trials(study: Study) -> None:
     """Run the trials that are left, and show how far they are."""
     with progress_bar("done", unit="trials") as bar:
-        task = bar.add_task("search", total=trials, completed=len(study.results.trials), done="")
+        task = bar.add_task("search", total=study.total, completed=len(study.results.trials), done="")
         for trial in study.run():
             best = study.results.best
             score = "failed" if trial.score is None else f"{trial.score:.3f}"

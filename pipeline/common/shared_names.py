@@ -1,19 +1,22 @@
 """Names of files, folders and encoders where others read them, without the folders of this machine.
 
 `portable` names lead from the current folder to what they name, so that commands which read them run; `shown` names are
-for people, who have no use for a folder that is not theirs. Names of the hub, addresses and other texts stay.
+for people, who have no use for a folder that is not theirs. Names of the hub, addresses without what logs in (as in
+`s3://key:secret@bucket`) and other texts stay.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from lpgnet.pipeline.common.files import is_address
 
 _LOCAL_SCHEMES = ("file://", "local://")
+_LOGIN = re.compile(r"://[^/@]*@")
 
 
 def portable(name: str) -> str:
@@ -40,7 +43,7 @@ def _renamed(name: str, rename: Callable[[str], str]) -> str:
     for scheme in _LOCAL_SCHEMES:
         name = name.removeprefix(scheme)
     if is_address(name):
-        return name
+        return _LOGIN.sub("://", name)
     family, colon, path = name.partition(":")
     return f"{family}:{rename(path)}" if colon and len(family) > 1 else rename(name)
 
@@ -60,7 +63,12 @@ def _portable(path: str) -> str:
 
 
 def _shown(path: str) -> str:
-    if not (os.path.isabs(path) or path.startswith(("..", "~"))):
+    if PureWindowsPath(path).is_absolute() and os.name != "nt":
+        return PureWindowsPath(path).name
+    if not (os.path.isabs(path) or path.startswith("~") or os.path.normpath(path).startswith("..")):
         return path
-    whole = Path(os.path.abspath(os.path.expanduser(path)))
+    home = os.path.expanduser(path)
+    if home.startswith("~"):  # of a user whom this machine does not know
+        return Path(path).name
+    whole = Path(os.path.abspath(home))
     return whole.relative_to(Path.cwd()).as_posix() if whole.is_relative_to(Path.cwd()) else whole.name

@@ -186,8 +186,10 @@ def _is_whole_riff(source: BinaryIO) -> bool:
         size = int.from_bytes(head[4:], "little")
         if size in _UNTOLD_SIZES:
             break
-        place += 8 + size
-    return place <= end
+        if place + 8 + size > end:
+            return False
+        place += 8 + size + size % 2  # chunks begin at even places
+    return True
 
 
 def _audio_track(container: Any, name: str) -> Any:

@@ -89,6 +89,8 @@ class RunResults:
         dropout: of the model.
         class_shares: how often each class is true and predicted.
         text_gap: None unless some utterances have the text of one in training and others have not.
+        model_type: of the model, as its own configuration has it.
+        standardise: whose statistics its inputs are standardized by, likewise.
     """
 
     fold: str
@@ -113,6 +115,8 @@ class RunResults:
     dropout: float | None = None
     class_shares: dict[str, ClassShare] = field(default_factory=dict)
     text_gap: SeenGap | None = None
+    model_type: str = "model"
+    standardise: str = "corpus"
 
     @property
     def fused(self) -> Scores:
@@ -167,6 +171,8 @@ def evaluate_run(
         chosen=chosen_epoch(run_folder, score_known(predictions, config.classes)) if whole else None,
         recipe=recipe_of(run_folder),
         dropout=getattr(model.config, "dropout", None),
+        model_type=model.config.model_type,
+        standardise=model.config.standardise,
     )
     results = measure_run(tested, split, outcomes, config.classes, config.evaluation)
     folder = run_folder if whole else run_folder / f"with-{'-'.join(kept)}-alone"
@@ -243,6 +249,8 @@ class MeasuredModel:
     chosen: ChosenEpoch | None = None
     recipe: TrainingConfig | None = None
     dropout: float | None = None
+    model_type: str = "model"
+    standardise: str = "corpus"
 
 
 def measure_run(
@@ -273,6 +281,8 @@ def measure_run(
         dropout=model.dropout,
         class_shares=class_shares([outcomes], classes, settings),
         text_gap=text_gap([outcomes], classes, settings),
+        model_type=model.model_type,
+        standardise=model.standardise,
     )
 
 

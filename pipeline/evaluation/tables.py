@@ -15,6 +15,7 @@ from lpgnet.pipeline.config import (
     Config,
     CrossvalConfig,
     EvaluationConfig,
+    SearchConfig,
     SplitsConfig,
     TrainingConfig,
     TuneConfig,
@@ -25,6 +26,7 @@ from lpgnet.pipeline.errors import UsageError, did_you_mean, shorten
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
 from lpgnet.pipeline.model_config import ModelConfig, ModelType
+from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.training.refit import refit_folder
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, model_modalities, run_inputs
 from lpgnet.pipeline.training.shared_inputs import SharedCorpus
@@ -111,6 +113,10 @@ def _of_type(config: Config, name: ModelType) -> Config:
 
 def _preset_row(name: str, arguments: Sequence[str]) -> Row:
     """Make the row of a preset: its network, as a row of a model is that model, and its values beneath all others."""
+    try:
+        preset_file(name)
+    except UsageError as error:
+        raise UsageError(f"key 'crossval.presets': {error}") from None
     own = parse_config("crossval", ["--preset", name], Config)
     return Row(name, _of_type(parse_config("crossval", [*arguments, "--preset", name], Config), own.model.type))
 
@@ -128,13 +134,20 @@ def _check_rows(rows: Sequence[Row], config: Config) -> None:
                 f"{row.name} changes training.device, which must be the same for a whole table; make two tables"
             )
     names = [row.name for row in rows]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    for key, given in (("models", config.crossval.models), ("presets", config.crossval.presets or [])):
+        if twice := _twice(given):
+            raise UsageError(f"key 'crossval.{key}': names {twice} twice; name each once")
+    if twice := _twice(names):
         raise UsageError(f"two rows of the table are called {twice}; rename the overlay's file")
     if not rows:
         raise UsageError("the table has no rows; name a model in crossval.models")
     if (baseline := config.crossval.baseline) is not None and baseline not in names:
         hint = did_you_mean(baseline, names) or f"; its rows are {shorten(names, most=12)}"
         raise UsageError(f"key 'crossval.baseline': the table has no row {baseline!r:.60}{hint}")
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def baseline_of(config: Config, names: Sequence[str]) -> str:
@@ -220,6 +233,7 @@ def _corpus_key(config: Config) -> str:
         training=TrainingConfig(drop_unlabelled=config.training.drop_unlabelled),
         evaluation=EvaluationConfig(),
         crossval=CrossvalConfig(),
+        search=SearchConfig(),
     )
     return json.dumps(asdict(read))
 

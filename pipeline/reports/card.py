@@ -52,7 +52,7 @@ def write_card(folder: Path, model: EmotionConfig, config: Config, results: RunR
             refit=refit,
             calibration=describe_calibration(recipe),
             targets=describe_targets(recipe),
-            transductive="" if model.standardise == "corpus" else describe_standardization(model.standardise),
+            transductive=describe_standardization(model.standardise),
             rated=describe_dimensions(model) if model.dimensions else "",
             total=f"{results.parameters:,}",
             with_interval=with_interval,

@@ -51,7 +51,7 @@ def to_html(results: RunResults, folder: Path, config: Config) -> str:
         templates()
         .get_template(TEMPLATE)
         .render(
-            title=f"{config.name}: {config.model.type}, test split {results.fold}",
+            title=f"{config.name}: {results.model_type}, test split {results.fold}",
             lead=f"{results.fused.n} labelled utterances in {results.dialogues} dialogues, from {inputs}"
             + (brackets if config.evaluation.bootstrap else ""),
             parts=[part for part in _parts(results, folder, config) if part.lines or part.tables or part.images],
@@ -72,7 +72,7 @@ def _parts(results: RunResults, folder: Path, config: Config) -> list[Part]:
         *(_part(table.title, folder, table) for table in group_tables(results)),
         _part("Reliability", folder, plots=["reliability"], lines=[calibrated]),
         _part("Missing modalities", folder, plots=["missing"] if results.missing else []),
-        _part("How it was trained", folder, lines=_training(results, config)),
+        _part("How it was trained", folder, lines=_training(results)),
     ]
 
 
@@ -92,12 +92,11 @@ def _f1(results: RunResults) -> Table:
     return Table("", ["F1", *results.classes], rows)
 
 
-def _training(results: RunResults, config: Config) -> list[str]:
+def _training(results: RunResults) -> list[str]:
     overlap = len(results.speaker_overlap)
     lines = [f"{overlap} speakers of the test split are also in training or development."] if overlap else []
     if results.recipe:
         recipe = describe_recipe(results.recipe, results.dropout)
         lines += [f"Targets: {describe_targets(results.recipe)}.", f"Recipe: {recipe}, seed {results.recipe.seed}."]
-    standardise = config.model.settings().get("standardise", "corpus")
-    lines += [f"The model is {describe_standardization(standardise)}."] if standardise != "corpus" else []
+    lines += [f"The model is {said}."] if (said := describe_standardization(results.standardise)) else []
     return [*lines, f"{results.parameters:,} parameters, without the encoders."]

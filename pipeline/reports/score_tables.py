@@ -39,9 +39,12 @@ ABOUT_TUNED = (
     "others: the wider the gap, the less of what a model learns from the former holds for new speech.",
 )
 ABOUT_EPOCHS = (
-    "The model is that of the best epoch on the development dialogues, which scores best there partly by chance: a "
-    "development score far above that of the test split is of development dialogues that mislead, such as those whose "
-    "speakers are also in training.",
+    "The best epoch, whose model is kept, scores best on the development dialogues: of all epochs with a constant "
+    "learning rate, else of their last quarter. With select: last it is the last, whatever it scores.",
+    "A refitted model is trained anew on the development dialogues too, for as many epochs; the development score is "
+    "that of its first run.",
+    "The best of several scores is high partly by chance. A development score far above that of the test split is of "
+    "development dialogues that mislead, such as those whose speakers are also in training.",
 )
 ABOUT_SHARES = (
     "Of the labelled utterances, the share that is of the class → the share that is predicted to be.",
@@ -58,6 +61,9 @@ ABOUT_CALIBRATION = (
     "15 bins; classwise ECE is the mean of the same over the classes, of a class's share and its probability.",
     "Brier is the squared distance of all probabilities from 1 for the label and 0 for the others: from 0 to 2.",
     "NLL is the mean of −log of the label's probability, in nats.",
+    "Of few utterances ECE and classwise ECE come out too high, and so does each resample of an interval, which may "
+    "lie above the score itself (Roelofs et al., arXiv 2012.08668): compare them between rows, with the intervals of Brier "
+    "and NLL.",
 )
 
 # Scores of verbatim turns: all of them, with intervals, are wider than a page.

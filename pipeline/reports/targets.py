@@ -73,6 +73,7 @@ def describe_recipe(training: TrainingConfig, dropout: float | None) -> str:
         f"{epochs}, no early stop" if patience is None or patience >= training.epochs else early,
         f"{training.batch_size} dialogues per step",
         f"learning rate {training.learning_rate:g} ({training.schedule})",
+        *_further(training),
         *([] if dropout is None else [f"dropout {dropout:g}"]),
         f"weight decay {training.weight_decay:g}",
         f"moving average of the weights with decay {training.ema_decay:g}"
@@ -80,6 +81,18 @@ def describe_recipe(training: TrainingConfig, dropout: float | None) -> str:
         else "no moving average of the weights",
     ]
     return ", ".join(parts)
+
+
+def _further(training: TrainingConfig) -> list[str]:
+    """Say what is only worth telling where it is not the default."""
+    words = {
+        "warmup_share": f"warm-up in {training.warmup_share:.3g} of the steps",
+        "layer_rate": f"{training.layer_rate:g} times that for the weights of an encoder's layers",
+        "class_weights": "classes weighted by their inverse frequency",
+        "modality_dropout": f"modality dropout {training.modality_dropout:g}",
+        "contrast": f"supervised contrast with weight {training.contrast:g}",
+    }
+    return [said for name, said in words.items() if getattr(training, name) != getattr(TrainingConfig, name)]
 
 
 def describe_calibration(training: TrainingConfig) -> str:
@@ -93,8 +106,10 @@ def describe_standardization(by: str) -> str:
     """Say that a result depends on all of a session, a speaker's turns or a dialogue, as in `transductive: ...`.
 
     Args:
-        by: the model's `standardise`, but for `corpus`, of which there is nothing to say.
+        by: the model's `standardise`; of `corpus` there is nothing to say.
     """
+    if by == "corpus":
+        return ""
     whole = f"all turns of a {by}" + (" in a corpus or recording" if by == "speaker" else "")
     return f"transductive: embeddings are standardized by the statistics of {whole}, tested ones too, without labels"
 

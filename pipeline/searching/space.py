@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from lpgnet.model import CONFIG_TYPES
 from lpgnet.model.configuration import Range
 from lpgnet.pipeline.common.files import from_json
-from lpgnet.pipeline.config import Config, TrainingConfig, check_number, known_keys
+from lpgnet.pipeline.config import Config, TrainingConfig, check_number, in_words, known_keys
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean
 from lpgnet.pipeline.model_config import ModelConfig
 
@@ -110,7 +110,8 @@ def _parse(key: str, value: object, select: str) -> Choices | Interval:
         if isinstance(value, list):
             return _choices(key, value, kind)
     except UsageError as error:
-        raise UsageError(f"key '{KEY}': {error}") from None
+        said = str(error).replace(f"key '{key}'", key)
+        raise UsageError(f"key '{KEY}': {said}") from None
     raise UsageError(f"key '{KEY}': {key} is {value!r:.60}; give a list of values, or {{low: ..., high: ...}}")
 
 
@@ -196,7 +197,7 @@ def _typed(key: str, value: object, kind: Any) -> Any:
     try:
         return from_json(value, next(part for part in _parts(kind) if part is not NoneType), where=key)
     except PipelineError:
-        raise UsageError(f"{key}: {value!r:.60} is not {_words(kind)}") from None
+        raise UsageError(f"{key}: {value!r:.60} is not {in_words(kind)}") from None
 
 
 def _checked_number(key: str, value: Any, number: type[int | float]) -> int | float:
@@ -219,15 +220,6 @@ def _ranges(key: str) -> list[Range]:
         return []
     hints = [get_type_hints(kind, include_extras=True).get(name) for kind in CONFIG_TYPES.values()]
     return [part.__metadata__[0] for hint in hints for part in _parts(hint) if get_origin(part) is Annotated]
-
-
-def _words(kind: Any) -> str:
-    one = next(part for part in _parts(kind) if part is not NoneType)
-    if get_origin(one) is Literal:
-        return f"one of {', '.join(map(str, get_args(one)))}"
-    if get_origin(one) is list:
-        return f"a list whose items are {_words(get_args(one)[0]).removeprefix('a ')}"
-    return {bool: "true or false", str: "a text"}.get(one, "a value of this field")
 
 
 def combinations(space: Space) -> list[Settings] | None:

@@ -134,6 +134,11 @@ class Study:
         found = {**inputs, **search, "training": training, "fold": self.folds}
         return cast(dict[str, Any], json.loads(json.dumps(found)))
 
+    @property
+    def total(self) -> int:
+        """How many trials there are in the end, those of earlier times included."""
+        return Plan(self.config, self.space, self.results.trials).total
+
     def run(self) -> Iterator[Trial]:
         """Yield the trials that are new, in order, each when it is done and written."""
         if len(self.results.trials) >= self.config.search.trials:
@@ -257,6 +262,13 @@ class Plan:
         return len(self._asked)
 
     @property
+    def total(self) -> int:
+        """How many trials there are when all is done."""
+        known = len(self._known)
+        left = self._trials if self._every is None else sum(one not in self._known for one in self._every)
+        return max(known, min(self._trials, known + left))
+
+    @property
     def is_done(self) -> bool:
         """Whether there are as many trials as are wanted, or all combinations were tried."""
         if self.number < len(self._known):
@@ -285,6 +297,11 @@ class Plan:
 def _check(config: Config) -> None:
     if config.evaluation.modalities is not None:
         raise UsageError("evaluation.modalities is for the evaluate stage; a search trains with all inputs of model")
+    if config.crossval.refit:
+        raise UsageError(
+            "key 'crossval.refit': would train on the development dialogues that trials are compared on; search with "
+            "--crossval.refit false, and refit with the values that are found"
+        )
     if current_launch().size > 1:
         raise UsageError("a search starts its own processes (search.workers); run it without a launcher")
 

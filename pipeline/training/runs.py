@@ -303,7 +303,7 @@ def mark_done(folder: Path, inputs: Mapping[str, object]) -> None:
 
 
 def drop_needless(folder: Path, also: Sequence[str] = ()) -> None:
-    """Delete the checkpoints of a finished run, once what it is for, and `also` some files, outlive a loss of power."""
+    """Delete the checkpoints of a finished run, once what it is for, and `also` files, would outlive a power loss."""
     for path in [folder / name for name in (*RESULTS, *also, DONE_FILE)]:
         with path.open("r+b") as file:
             os.fsync(file.fileno())

@@ -1,6 +1,7 @@
 """Names without the folders of this machine: those that lead there, and those for people."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,26 @@ def test_paths_are_relative_and_people_see_the_last_name(
     assert portable(f"{prefix}{path}") == f"{prefix}{led}"
     assert shown(f"{prefix}{path}") == shown(f"{prefix}{led}") == f"{prefix}{told}"
     assert Path(portable(path)).absolute().resolve() == Path(path).resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("~nobody-of-this-name/corpora/x", "x"),
+        ("a/../../x", "x"),
+        (r"C:\Users\bob\x", "x"),
+        ("hf:C:/Users/bob/x", "hf:x"),
+        (r"\\server\bob\corpora\x", "x"),
+    ],
+)
+def test_people_see_no_folder_however_it_is_written(home: Path, name: str, told: str) -> None:
+    assert shown(name) == told
+
+
+@pytest.mark.parametrize("rename", [shown, portable])
+def test_what_logs_in_to_an_address_is_nowhere(rename: Callable[[str], str]) -> None:
+    assert rename("s3://key:secret@bucket/a@b") == "s3://bucket/a@b"
+    assert rename("zip://x.csv::https://bob:secret@host:8080/x.zip") == "zip://x.csv::https://host:8080/x.zip"
 
 
 def test_from_outside_the_home_folder_leads_its_sign(

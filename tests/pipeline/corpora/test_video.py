@@ -305,6 +305,14 @@ def test_an_avi_of_several_chunks_and_one_that_tells_no_size_are_read(tmp_path: 
     for name, written in (("b.avi", content + more), ("c.avi", content[:4] + bytes(4) + content[8:])):
         (tmp_path / name).write_bytes(written)
         assert describe(str(tmp_path / name)).n_samples == expected
+    # A chunk of odd length is filled up to an even place, where the next one begins; the last need not be.
+    odd = b"RIFF" + (13).to_bytes(4, "little") + b"AVIXJUNK" + bytes(5)
+    for written in (odd, odd + bytes(1), odd + bytes(1) + more):
+        (tmp_path / "e.avi").write_bytes(content + written)
+        assert describe(str(tmp_path / "e.avi")).n_samples == expected
+    (tmp_path / "e.avi").write_bytes(content + odd + bytes(1) + more[:-1])
+    with pytest.raises(PipelineError, match=r"e\.avi: is truncated"):
+        describe(str(tmp_path / "e.avi"))
     (tmp_path / "d.avi").write_bytes((content + more)[:-1])
     with pytest.raises(PipelineError, match=r"d\.avi: is truncated"):
         describe(str(tmp_path / "d.avi"))

@@ -13,7 +13,16 @@ import pytest
 
 from lpgnet.pipeline.common.files import from_json, to_json
 from lpgnet.pipeline.common.side_by_side import run_side_by_side
-from lpgnet.pipeline.config import Config, CorpusConfig, CrossvalConfig, EvaluationConfig, SplitsConfig, parse_config
+from lpgnet.pipeline.config import (
+    Config,
+    CorpusConfig,
+    CrossvalConfig,
+    EvaluationConfig,
+    SearchConfig,
+    SplitsConfig,
+    TuneConfig,
+    parse_config,
+)
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.crossval import how_far, tell_rows
 from lpgnet.pipeline.errors import UsageError
@@ -29,7 +38,7 @@ from lpgnet.pipeline.evaluation.run_results import (
     write_results,
 )
 from lpgnet.pipeline.evaluation.table_results import TableResults, describe_table, read_runs
-from lpgnet.pipeline.evaluation.tables import Job, Row, make_rows, table_folder
+from lpgnet.pipeline.evaluation.tables import Job, Row, corpus_of, forget_corpora, make_rows, table_folder
 from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
 from lpgnet.pipeline.training.runs import TrainingCost, open_run, run_inputs
@@ -86,6 +95,18 @@ def test_rows_of_presets_are_named_or_left_out() -> None:
     assert list(rows_of("--preset", "lpgnet-plus", "--crossval.presets", "[]")) == ["lpgnet"]
     with pytest.raises(UsageError, match="no preset is called 'lpgnet-pus'; did you mean 'lpgnet-plus'"):
         rows_of("--crossval.presets", "[lpgnet-pus]")
+    with pytest.raises(UsageError, match=r"^key 'crossval\.presets': no preset is called 'null'"):
+        rows_of("--crossval.presets", '["null"]')
+
+
+def test_rows_that_differ_in_what_is_searched_share_a_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Config] = []
+    monkeypatch.setattr("lpgnet.pipeline.evaluation.tables.load_corpus", loaded.append)
+    forget_corpora()
+    for config in (Config(), Config(search=SearchConfig(trials=5)), Config(tune=TuneConfig(rank=2))):
+        corpus_of(config)
+    forget_corpora()
+    assert len(loaded) == 1
 
 
 def test_the_row_of_a_preset_is_its_network_by_the_users_recipe(tmp_path: Path) -> None:
@@ -128,6 +149,9 @@ def test_rows_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     config = Config(crossval=CrossvalConfig(models=["sdt"], overlays=[folder]))
     with pytest.raises(UsageError, match="two rows of the table are called sdt"):
         make_rows(config, [])
+    for key, names in (("models", "[sdt, lpgnet, sdt]"), ("presets", "[lpgnet-plus, lpgnet-plus]")):
+        with pytest.raises(UsageError, match=rf"key 'crossval\.{key}': names (sdt|lpgnet-plus) twice"):
+            rows_of(f"--crossval.{key}", names)
     folder = write_overlay(tmp_path / "p", "x", "model: {tpye: sdt}\n")
     with pytest.raises(UsageError, match="did you mean 'type'"):
         make_rows(Config(crossval=CrossvalConfig(overlays=[folder])), [])

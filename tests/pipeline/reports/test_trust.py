@@ -114,7 +114,7 @@ def test_a_page_of_a_table_shows_them_of_rows_folds_and_runs(results: TableResul
     assert f"Training: {describe_recipe(TrainingConfig(), 0.3)}." in words
 
 
-def test_a_run_has_a_page_of_its_own(run: RunResults, tmp_path: Path) -> None:
+def test_a_run_has_a_page_of_its_own(run: RunResults, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run_report(run, tmp_path, CONFIG)
     page = Page((tmp_path / "report.html").read_text())
     words = " ".join(page.words.split())
@@ -123,6 +123,12 @@ def test_a_run_has_a_page_of_its_own(run: RunResults, tmp_path: Path) -> None:
     assert f"Recipe: {describe_recipe(TrainingConfig(batch_size=3), 0.3)}, seed 7." in words
     assert page.addresses and all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert len(page.addresses) == len(list(tmp_path.glob("*.png"))) == 4 and all(page.alternatives)
+    sdt = replace(run, model_type="sdt", standardise="session")
+    write_run_report(sdt, tmp_path, CONFIG)
+    words = " ".join(Page((tmp_path / "report.html").read_text()).words.split())
+    assert f"{CONFIG.name}: sdt, test split 2" in words and "The model is transductive" in words
+    evaluate.print_results(sdt, TrainingConfig(), title="here")
+    assert "the model is transductive: " in capsys.readouterr().out
     bare = replace(run, chosen=None, recipe=None, class_shares={}, text_gap=None, conditions={})
     write_run_report(bare, tmp_path, CONFIG)
     assert not any(title in (tmp_path / "report.html").read_text() for title in TITLES)
@@ -144,6 +150,8 @@ def test_the_card_and_the_screen_have_the_same_tables(
         for row in table.rows:
             assert f"| {' | '.join(row)} |" in card
             assert all(cell in shown for cell in row)
+        for said in table.about:
+            assert f"\n\n{said}\n\n" in card, "each is a paragraph of its own"
     assert "stopped after 5 without a better development score" in card and "weight decay 0.25" in card
     assert "\n\n\n\n" not in card
 
@@ -157,4 +165,12 @@ def test_a_recipe_in_words() -> None:
     early = describe_recipe(replace(recipe, patience=5, schedule="constant", ema_decay=0.0), None)
     assert early.startswith("at most 30 epochs, stopped after 5 without a better development score, ")
     assert early.endswith("(constant), weight decay 0.05, no moving average of the weights")
+    assert "warm-up" not in early and "contrast" not in early
+    further = replace(
+        recipe, warmup_share=0.2, layer_rate=5, class_weights="inverse", modality_dropout=0.25, contrast=0.5
+    )
+    assert (
+        "(one_cycle), warm-up in 0.2 of the steps, 5 times that for the weights of an encoder's layers, "
+        "classes weighted by their inverse frequency, modality dropout 0.25, supervised contrast with weight 0.5"
+    ) in describe_recipe(further, 0.4)
     assert "no early stop" in describe_recipe(replace(recipe, patience=30), None), "it never comes to that"

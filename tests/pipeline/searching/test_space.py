@@ -91,6 +91,7 @@ def test_the_order_in_which_fields_are_written_changes_nothing() -> None:
         ({"training.epochs": [1.5]}, ["1.5 is not a whole number"]),
         ({"training.epochs": [True]}, ["True is not a whole number"]),
         ({"training.epochs": [0]}, ["0 must be at least 1"]),
+        ({"training.warmup_share": [2.0]}, ["'search.space': training.warmup_share: 2.0 must be"]),
         ({"training.epochs": [None]}, ["None is not a whole number"]),
         ({"training.epochs": [3, 3]}, ["has 3 twice"]),
         ({"training.epochs": [10**400]}, ["too large"]),

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from lpgnet.pipeline.common.files import from_json, read_json, to_json, write_json
-from lpgnet.pipeline.config import Config, SearchConfig
+from lpgnet.pipeline.config import Config, CrossvalConfig, SearchConfig
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.searching.space import parse_space
-from lpgnet.pipeline.searching.study import study_folder
+from lpgnet.pipeline.searching.study import Plan, Study, study_folder
 from lpgnet.pipeline.searching.trials import Look, SearchResults, Trial, chance, check_trials, spread
 
 SPACE = parse_space({"training.epochs": [1, 2, 3]}, "weighted_f1")
@@ -101,3 +101,15 @@ def test_what_no_search_has_written_is_refused(change: Any, words: str) -> None:
 def test_a_study_stays_in_its_experiment(name: str) -> None:
     with pytest.raises(UsageError, match=r"search\.study"):
         study_folder(replace(Config(), search=SearchConfig(study=name)))
+
+
+@pytest.mark.parametrize(("trials", "known", "total"), [(2, 0, 2), (9, 0, 3), (9, 2, 3), (2, 3, 3), (9, 4, 4)])
+def test_there_are_no_more_trials_than_combinations(trials: int, known: int, total: int) -> None:
+    config = Config(search=SearchConfig(trials=trials))
+    assert Plan(config, SPACE, [trial(number) for number in range(known)]).total == total
+
+
+def test_a_refitted_model_is_not_searched_for() -> None:
+    config = Config(crossval=CrossvalConfig(refit=True), search=SearchConfig(space={"training.epochs": [1, 2]}))
+    with pytest.raises(UsageError, match=r"key 'crossval\.refit': .*; search with --crossval\.refit false"):
+        Study(config)
