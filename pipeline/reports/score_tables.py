@@ -62,8 +62,7 @@ ABOUT_CALIBRATION = (
     "Brier is the squared distance of all probabilities from 1 for the label and 0 for the others: from 0 to 2.",
     "NLL is the mean of −log of the label's probability, in nats.",
     "Of few utterances ECE and classwise ECE come out too high, and so does each resample of an interval, which may "
-    "lie above the score itself (Roelofs et al., arXiv 2012.08668): compare them between rows, with the intervals of Brier "
-    "and NLL.",
+    "lie above the score (Roelofs et al., arXiv 2012.08668): compare the scores between rows.",
 )
 
 # Scores of verbatim turns: all of them, with intervals, are wider than a page.
