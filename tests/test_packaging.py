@@ -45,7 +45,7 @@ def imports_of(folder: str) -> Iterator[Import]:
 
 
 def is_third_party(module: str, importer: Path) -> bool:
-    ours = module in ("lpgnet", "tests") or importer.with_name(f"{module}.py").exists()
+    ours = module in ("lpgnet", "tests", "benchmarks") or importer.with_name(f"{module}.py").exists()
     return not ours and module not in sys.stdlib_module_names and module not in TYPES_ONLY
 
 
