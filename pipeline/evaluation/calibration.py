@@ -43,10 +43,10 @@ def fit_temperature(predictions: Sequence[Prediction], targets: np.ndarray | Non
             the labels. Confidence is then the share of such raters who agree, where the raters' votes were learned.
 
     Returns:
-        A value between 0.1 and 10; 1 of fewer than two dialogues that have a target.
+        A value between 0.1 and 10; 1 of fewer than five dialogues that have a target.
     """
     known = _known(predictions, targets)
-    if known is None or known.count < 2 or not _helps_others(known):
+    if known is None or known.count < FOLDS or not _helps_others(known):
         return 1.0
     return round(float(np.exp(_fit(known))), 6)
 
@@ -93,7 +93,7 @@ def _known(predictions: Sequence[Prediction], targets: np.ndarray | None) -> _Kn
 
 def _helps_others(data: _Known) -> bool:
     gains = np.empty(len(data.logits))
-    for fold in range(min(FOLDS, data.count)):
+    for fold in range(FOLDS):
         left_out = data.dialogues % FOLDS == fold
         fitted = _fit(data.where(~left_out))
         gains[left_out] = (data.losses(0.0) - data.losses(fitted))[left_out]
