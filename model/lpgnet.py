@@ -80,8 +80,6 @@ def attend(
     return context.transpose(2, 3).flatten(-2)  # (P, B, L, d)
 
 
-# How many groups there are, and of what size, is another thing in each batch: nothing to compile for.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_in_dialogues(
     layout: Layout,
     queries: Tensor,
@@ -279,7 +277,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
         """2 and 3. Every path's attention: (M, 1, T, d) -> (P, 1, T, d)."""
         queries = self._project(self.query, local, self.path_query)
         keys, values = self._project(self.key_value, local, self.path_source).chunk(2, dim=-1)
-        context: Tensor = attend_in_dialogues(
+        return attend_in_dialogues(
             layout,
             queries,
             keys,
@@ -291,7 +289,6 @@ class LPGNetForEmotionRecognition(EmotionModel):
             voice_bias=self.voice_bias,
             speakers=speakers,
         )
-        return context
 
     def _project(self, layer: StackedLinear, local: Tensor, modality_of_path: list[int]) -> Tensor:
         per_path = self.config.projections_per_path

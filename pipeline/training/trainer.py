@@ -189,6 +189,8 @@ class Trainer:
         self.raw_model: EmotionModel = accelerator.unwrap_model(self.model)
         self.average = moving_average(self.raw_model, self.recipe.ema_decay)
         if self.recipe.compile:
+            # How many groups of dialogues there are differs with every batch, and would be compiled for anew.
+            self.raw_model.spare = 1.0
             self.model.compile()
         self.state = TrainingState(self.raw_model, self.average, self.optimizer, self.scheduler, accelerator.scaler)
         self.progress = Progress()

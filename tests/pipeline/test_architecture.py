@@ -14,7 +14,9 @@ ROOMS = (
     *("common", "corpora", "embeddings", "recordings", "training", "tuning"),
     *("evaluation", "searching", "reports", "labelling"),
 )
-STAGES = {path.stem for path in (ROOT / "pipeline").glob("*.py")} - {"__init__", "config", "errors", "model_config"}
+STAGES = {path.stem for path in (ROOT / "pipeline").glob("*.py")} - {
+    *("__init__", "config", "errors", "model_config", "presets")
+}
 
 
 def modules(path: Path) -> set[str]:

@@ -114,7 +114,7 @@ def test_the_page_of_measures_calls_them_as_results_do() -> None:
     page = (Path(__file__).parents[3] / "docs" / "own-corpus.md").read_text()
     measures = page.split("## Measures")[1].split("\n## ")[0]
     assert all(f"| {title(name)} | " in measures and f"`{name}`" in measures for name in VOTED_SCORES)
-    assert measures.count("alibrated") == 1
+    assert measures.count("not calibrated") == 1
     assert "calibration error is measured against the labels" in " ".join(measures.split())
 
 
