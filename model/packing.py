@@ -54,6 +54,9 @@ class Layout:
 
     def split(self, x: Tensor) -> list[Tensor]:
         """(P, 1, T, ...) -> (P, G, W, ...) of each group."""
+        if len(self.groups) == 1:
+            # By a shape, which may vary where a model is compiled, as a number may not.
+            return [x.squeeze(1).unflatten(1, (self.places.shape[0], -1))]
         parts = x.squeeze(1).split([dialogues * width for dialogues, width in self.groups], dim=1)
         return [part.unflatten(1, group) for part, group in zip(parts, self.groups, strict=True)]
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -123,7 +124,9 @@ def serving(model: Path, temporary: Path, *options: str) -> Iterator[Server]:
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
     log = temporary / "log"
     with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=file, text=True, preexec_fn=_hear_interrupts
+        )
     try:
         wait_for(lambda: "serving at" in log.read_text() or process.poll() is not None, seconds=600)
         assert process.poll() is None, log.read_text()
@@ -133,6 +136,11 @@ def serving(model: Path, temporary: Path, *options: str) -> Iterator[Server]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def _hear_interrupts() -> None:
+    """A process in the background of a shell ignores them, and so would the server that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float = 300) -> None:

@@ -229,6 +229,7 @@ def test_votes_and_ratings_from_training_to_a_comparison(workplace: Workplace, r
 def test_two_processes_choose_the_epoch_with_the_least_loss(workplace: Workplace) -> None:
     rate(workplace)
     options = ["--model.dimensions", "[arousal]", "--training.target", "distribution", "--training.select", "loss"]
+    options += ["--training.schedule", "constant"]
     trained = workplace.launch("train", *options, processes=2)
     assert trained.returncode == 0, trained.stderr
     folder = workplace.folder / "work" / "small" / "runs" / "default"

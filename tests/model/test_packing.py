@@ -191,34 +191,6 @@ def test_a_compiled_model_gives_the_same(name: str, make_batch: Callable[..., An
             torch.testing.assert_close(others[parameter], value, atol=1e-6, rtol=1e-5, msg=parameter)
 
 
-@pytest.mark.parametrize("name", ["lpgnet", "sdt"])
-def test_a_compiled_model_is_compiled_once_for_all_lengths(name: str, make_batch: Callable[..., Any]) -> None:
-    graphs: list[Any] = []
-
-    def count(graph: Any, _: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    model = make_model(name)
-    model.spare = 1.0  # as training does it: groups differ with every batch
-    model.compile(backend=count)
-    seen = []
-    for lengths in (
-        [5, 9],
-        [7, 3, 2],
-        [4, 4, 8, 8],
-        LENGTHS,
-        [9, 8, 2, 2, 6],
-        [12, 10, 6, 5, 3, 2, 2],
-        [6, 6],
-        [8, 7, 4],
-    ):
-        run(model, make_batch(lengths), 0.0)
-        seen.append(len(graphs))
-    assert seen[2:] == [seen[2]] * len(seen[2:]), f"graphs after each batch: {seen}"
-
-
 def of_others(batch: Any) -> dict[str, Any]:
     """By name, the arguments of a model with one tensor of longer dialogues than the mask's."""
     longer, right = batch.padded(2), batch.arguments()

@@ -51,7 +51,9 @@ def test_what_does_not_tell_and_what_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_run_tells_the_epoch_of_its_model(tmp_path: Path) -> None:
-    results = train_and_test(make_corpus("text", dialogues=24), make_config(epochs=3, select="uar"), tmp_path)
+    results = train_and_test(
+        make_corpus("text", dialogues=24), make_config(epochs=3, select="uar", schedule="constant"), tmp_path
+    )
     log = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
     chosen = results.chosen
     assert chosen is not None

@@ -209,7 +209,7 @@ def test_any_space_is_taken_or_refused_in_one_line(given_space: dict[str, Any]) 
 @given(
     st.sampled_from(["training.epochs", "training.batch_size", "model.hidden_size", "model.kernel_size"]),
     st.integers(1, 200),
-    st.integers(1, 200),
+    st.integers(1, 150),
     st.integers(1, 5),
 )
 def test_what_an_interval_holds_is_what_its_steps_reach(key: str, low: int, times: int, step: int) -> None:
