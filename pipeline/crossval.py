@@ -28,6 +28,7 @@ from lpgnet.pipeline.evaluation.tables import (
     Row,
     corpora_to_give,
     corpus_of,
+    fold_of,
     forget_corpora,
     is_measured,
     make_jobs,
@@ -138,7 +139,7 @@ class Tuning:
 def tune_fold(tuning: Tuning) -> None:
     """Tune an encoder on the training utterances of a fold, from where it stopped."""
     config = tuning.config
-    split = next(split for split in splits_of(config) if split.name == tuning.fold)
+    split = fold_of(config, tuning.fold)
     accelerator = make_accelerator(config.training.device, config.tune.mixed_precision)
     tune_encoder(config, corpus_of(config), split, tuning.folder, accelerator, measure_development)
 

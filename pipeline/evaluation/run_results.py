@@ -158,12 +158,11 @@ def evaluate_run(
         shares=config.evaluation.missing_shares,
         accelerator=accelerator,
     )
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     whole = kept == model.config.modality_names
     tested = MeasuredModel(
         kept,
         temperature,
-        parameters,
+        model.num_parameters(),
         training_cost(run_folder),
         missing,
         model.config.rated,

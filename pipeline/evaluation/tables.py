@@ -173,7 +173,7 @@ def make_jobs(rows: Sequence[Row], folder: Path) -> list[Job]:
         Job(
             row.name,
             split.name,
-            _seeded(_of_fold(row, split), seed),
+            seeded(_of_fold(row, split), seed),
             _run_folder(row, folder / row.name / split.name, seed),
         )
         for row in rows
@@ -201,13 +201,19 @@ def with_tuned(config: Config, modality: str, fold: str) -> Config:
     return replace(config, encoders=replace(config.encoders, **encoder))
 
 
-def _seeded(config: Config, seed: int) -> Config:
+def seeded(config: Config, seed: int) -> Config:
+    """Return a configuration with that seed of training."""
     return replace(config, training=replace(config.training, seed=seed))
 
 
 def splits_of(config: Config) -> list[Split]:
     """Return the folds of a row, which a process makes only once for all runs with the same ones."""
     return _splits(_corpus_key(config), json.dumps(asdict(config.splits)), config.crossval.folds == "one")
+
+
+def fold_of(config: Config, name: str) -> Split:
+    """Return the fold of a row by its name."""
+    return next(split for split in splits_of(config) if split.name == name)
 
 
 @cache
@@ -290,7 +296,7 @@ def split_of(job: Job) -> Split:
     Raises:
         PipelineError: an encoder was tuned on what it tests on.
     """
-    split = next(split for split in splits_of(job.config) if split.name == job.fold)
+    split = fold_of(job.config, job.fold)
     check_unseen(corpus_of(job.config).tuned, split)
     return split
 

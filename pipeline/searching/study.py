@@ -26,7 +26,7 @@ from lpgnet.pipeline.evaluation.analysis import score
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
 from lpgnet.pipeline.evaluation.table_results import read_runs
-from lpgnet.pipeline.evaluation.tables import Job, corpora_to_give, corpus_of, split_of, splits_of, take_corpora
+from lpgnet.pipeline.evaluation.tables import Job, corpora_to_give, corpus_of, seeded, split_of, splits_of, take_corpora
 from lpgnet.pipeline.searching.proposals import Proposals, sampler_name
 from lpgnet.pipeline.searching.space import (
     Settings,
@@ -187,11 +187,9 @@ class Study:
     def _jobs(self, number: int, settings: Settings) -> list[Job]:
         """Make a job for every run of a trial."""
         config, name = with_settings(self.config, settings), f"trial-{number:04d}"
-        seeded = [replace(config, training=replace(config.training, seed=s)) for s in range(config.search.seeds)]
+        each = [seeded(config, seed) for seed in range(config.search.seeds)]
         folder = self.folder / "runs" / name
-        return [
-            Job(name, fold, one, folder / fold / f"seed{one.training.seed}") for fold in self.folds for one in seeded
-        ]
+        return [Job(name, fold, one, folder / fold / f"seed{one.training.seed}") for fold in self.folds for one in each]
 
     def _settle(self, begun: Begun, proposals: Proposals) -> Iterator[Trial]:
         """Wait for the runs of a trial, tell its score to the sampler, and write it if it is new."""

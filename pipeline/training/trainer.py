@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -140,10 +140,15 @@ def train_run(
         model.config.distances = measured if refit is None else refit.distances
         Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
-            mark_done(folder, inputs)
-            if not config.training.keep_checkpoints:
-                drop_needless(folder)
+            end_run(folder, inputs, config)
         accelerator.wait_for_everyone()
+
+
+def end_run(folder: Path, inputs: Mapping[str, object], config: Config, also: Sequence[str] = ()) -> None:
+    """Note that a run was trained to its end, and delete its checkpoints if none are to be kept; `also` as there."""
+    mark_done(folder, inputs)
+    if not config.training.keep_checkpoints:
+        drop_needless(folder, also)
 
 
 def drop_left(folder: Path, config: Config, also: Sequence[str] = ()) -> None:

@@ -30,10 +30,8 @@ from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
 from lpgnet.pipeline.training.runs import (
     BEST_FOLDER,
     LoadedCorpus,
-    drop_needless,
     is_done,
     make_model,
-    mark_done,
     open_run,
     read_log,
     run_inputs,
@@ -41,7 +39,7 @@ from lpgnet.pipeline.training.runs import (
 from lpgnet.pipeline.training.selection import check_selection
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.targets import check_targets, dimensions_of, is_learned
-from lpgnet.pipeline.training.trainer import Measure, Trainer, drop_left, locked
+from lpgnet.pipeline.training.trainer import Measure, Trainer, drop_left, end_run, locked
 from lpgnet.pipeline.training.tuned import Base, Content, Seen, TunedRecord, TuningScore, contents_of
 from lpgnet.pipeline.tuning.lora import add_adapters, checkpoint_blocks
 from lpgnet.pipeline.tuning.model import TuningModel, read_item
@@ -144,9 +142,7 @@ def tune_encoder(
             tuner.fit()
         tuner.publish(corpus.name)
         if accelerator.is_main_process:
-            mark_done(folder, inputs)
-            if not config.training.keep_checkpoints:
-                drop_needless(folder, also=ADAPTER_FILES)
+            end_run(folder, inputs, config, also=ADAPTER_FILES)
         accelerator.wait_for_everyone()
 
 
