@@ -69,8 +69,8 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, tiny_encoders: Path) -> 
 
 @pytest.fixture
 def workplace(extracted: Workplace, tmp_path: Path, tiny_encoders: Path) -> Workplace:
-    """A copy of the workplace, to break."""
-    shutil.copytree(extracted.folder, tmp_path, dirs_exist_ok=True)
+    """A copy of the workplace, to break, without the runs that other tests trained in it."""
+    shutil.copytree(extracted.folder, tmp_path, ignore=shutil.ignore_patterns("runs"), dirs_exist_ok=True)
     copy = Workplace(tmp_path, tmp_path / "corpus", tmp_path / "x.yaml")
     write_config(copy.config, copy.corpus, tiny_encoders, tmp_path / "work")
     assert cli.main(copy.arguments("prepare")) == 0
