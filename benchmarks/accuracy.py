@@ -35,7 +35,8 @@ from lpgnet.pipeline.evaluation.inference import Prediction, predict_dialogues
 from lpgnet.pipeline.evaluation.metrics import bootstrap_differences, dialogue_confusions, mean_scores
 from lpgnet.pipeline.training.checkpoints import EpochLog
 from lpgnet.pipeline.training.dialogues import make_dialogues
-from lpgnet.pipeline.training.runs import BEST_FOLDER, LOG_FILE, LoadedCorpus
+from lpgnet.pipeline.training.freshness import BEST_FOLDER, LOG_FILE
+from lpgnet.pipeline.training.runs import LoadedCorpus
 from lpgnet.pipeline.training.selection import Selection
 from lpgnet.pipeline.training.splits import make_folds
 from lpgnet.pipeline.training.trainer import train_run

@@ -34,7 +34,8 @@ from lpgnet.pipeline.config import Config, ModelConfig, TrainingConfig
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.inference import predict_dialogues
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, collate
+from lpgnet.pipeline.training.dialogues import Dialogue, collate
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.runs import LoadedCorpus, make_model
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import Trainer

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn import init
 
+from lpgnet.model.compiling import uncompiled
 from lpgnet.model.packing import select
 
 # What one dimension adds to a distance at most: one that hardly varied in training must not decide alone (deviations).
@@ -84,7 +85,7 @@ class _WeightedSum(torch.autograd.Function):
         return of_x, None, of_scale, gradient.sum(0)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def _weighted_sum(x: Tensor, rows: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
     total: Tensor = _WeightedSum.apply(x, rows, scale, shift)  # type: ignore[no-untyped-call]
     return total

@@ -13,6 +13,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from lpgnet.model.compiling import uncompiled
+
 
 def select(x: Tensor, rows: Tensor | None) -> Tensor:
     """Some rows of (N, ...), by their numbers (T,); as they stand for None."""
@@ -66,7 +68,7 @@ class Layout:
         return (torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]).unsqueeze(1)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled
 def lay_out(mask: Tensor, *, gap: int, spare: float) -> Layout:
     """Lay out a batch.
 

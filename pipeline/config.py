@@ -499,6 +499,11 @@ class Config:
         """The classes that the labels map to, in the order of their first mention."""
         return list(dict.fromkeys(name for name in self.labels.values() if name is not None))
 
+    @property
+    def dimensions(self) -> list[str]:
+        """The dimensions that the configured model predicts."""
+        return list(self.model.settings().get("dimensions", []))
+
 
 Section = TypeVar("Section", bound="DataclassInstance")
 

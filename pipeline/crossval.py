@@ -44,8 +44,9 @@ from lpgnet.pipeline.evaluation.tables import (
 from lpgnet.pipeline.reports.cells import mean_and_deviation
 from lpgnet.pipeline.reports.crossval import tables, write_reports
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
+from lpgnet.pipeline.training.freshness import DONE_FILE
 from lpgnet.pipeline.training.refit import first_folder, refit_run, with_development
-from lpgnet.pipeline.training.runs import DONE_FILE, count_epochs
+from lpgnet.pipeline.training.runs import count_epochs
 from lpgnet.pipeline.training.trainer import train_run
 from lpgnet.pipeline.tuning.tuner import tune_encoder, tuned_folder, tuning_config
 

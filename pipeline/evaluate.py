@@ -14,7 +14,8 @@ from lpgnet.pipeline.reports.cells import with_interval
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import described_tables, run_tables
 from lpgnet.pipeline.reports.targets import describe_calibration, describe_standardization
-from lpgnet.pipeline.training.runs import DONE_FILE, load_corpus, recipe_of
+from lpgnet.pipeline.training.freshness import DONE_FILE
+from lpgnet.pipeline.training.runs import load_corpus, recipe_of
 from lpgnet.pipeline.training.splits import make_split
 
 

@@ -6,26 +6,40 @@ from collections.abc import Sequence
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show
-from lpgnet.pipeline.common.processes import make_accelerator
+from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.evaluation.development import measure_development
-from lpgnet.pipeline.reports.run import write_training_plot
-from lpgnet.pipeline.training.runs import load_corpus
-from lpgnet.pipeline.training.splits import make_split
-from lpgnet.pipeline.training.trainer import train_run
+from lpgnet.pipeline.training.described import DescribedCorpus, describe_corpus
+from lpgnet.pipeline.training.freshness import is_trained, tell_done
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("train", arguments, Config)
+    corpus, launch = describe_corpus(config), current_launch()
+    if not is_trained(config, corpus):
+        _train(config, corpus)
+    elif launch.is_main:
+        tell_done(config.run_folder)
+    if launch.is_main:
+        show(f"run folder: {config.run_folder}")
+    return 0
+
+
+def _train(config: Config, described: DescribedCorpus) -> None:
+    # Imported late: torch takes longer than it takes to see that a run is done.
+    from lpgnet.pipeline.common.processes import make_accelerator
+    from lpgnet.pipeline.evaluation.development import measure_development
+    from lpgnet.pipeline.reports.run import write_training_plot
+    from lpgnet.pipeline.training.runs import load_corpus
+    from lpgnet.pipeline.training.splits import make_split
+    from lpgnet.pipeline.training.trainer import train_run
+
     accelerator = make_accelerator(config.training.device, config.training.mixed_precision)
-    corpus = load_corpus(config)
+    corpus = load_corpus(config, described)
     split = make_split(corpus.dialogues, config.splits)
     train_run(config, corpus, split, config.run_folder, accelerator, measure_development)
     if accelerator.is_main_process:
         write_training_plot(config.run_folder)
-        show(f"run folder: {config.run_folder}")
-    return 0
 
 
 if __name__ == "__main__":

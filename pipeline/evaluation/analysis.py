@@ -25,7 +25,7 @@ from lpgnet.pipeline.evaluation.metrics import (
     summarize,
 )
 from lpgnet.pipeline.evaluation.predictions import Outcome, words_seen
-from lpgnet.pipeline.training.dialogues import NO_LABEL
+from lpgnet.pipeline.training.labels import NO_LABEL
 
 # The test predictions of each run: a single run, or one per seed with the predictions of all folds.
 Runs = Sequence[Sequence[Outcome]]

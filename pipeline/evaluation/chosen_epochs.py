@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias, cast
 from lpgnet.pipeline.common.ranges import Correlation, Count
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.checkpoints import EpochLog
+from lpgnet.pipeline.training.freshness import LOG_FILE
 from lpgnet.pipeline.training.refit import first_folder
-from lpgnet.pipeline.training.runs import LOG_FILE, read_log, recipe_of, refit_of
+from lpgnet.pipeline.training.runs import read_log, recipe_of, refit_of
 from lpgnet.pipeline.training.selection import Selection
 
 Score: TypeAlias = Literal["weighted_f1", "macro_f1", "ua", "ccc"]

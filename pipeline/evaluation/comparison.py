@@ -14,7 +14,7 @@ from lpgnet.pipeline.evaluation.inference import Prediction
 from lpgnet.pipeline.evaluation.metrics import Difference, mean_scores
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, Outcome, read_predictions
 from lpgnet.pipeline.evaluation.tables import MEASURED_FILE
-from lpgnet.pipeline.training.dialogues import NO_LABEL
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.refit import first_folder
 from lpgnet.pipeline.training.runs import read_inputs
 

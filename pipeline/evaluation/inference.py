@@ -11,7 +11,8 @@ import torch
 
 from lpgnet.model import EmotionModel
 from lpgnet.pipeline.errors import NotFiniteError
-from lpgnet.pipeline.training.dialogues import NO_LABEL, NOT_TOLD, Dialogue, by_appearance, collate
+from lpgnet.pipeline.training.dialogues import NOT_TOLD, Dialogue, by_appearance, collate
+from lpgnet.pipeline.training.labels import NO_LABEL
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -13,7 +13,7 @@ from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS, is_number
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction
-from lpgnet.pipeline.training.dialogues import NO_LABEL
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.splits import Split
 
 PREDICTIONS_FILE = "predictions.jsonl"

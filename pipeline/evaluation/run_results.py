@@ -41,17 +41,15 @@ from lpgnet.pipeline.evaluation.predictions import (
     words_seen,
     write_predictions,
 )
+from lpgnet.pipeline.training.freshness import INPUTS_FILE, is_done, run_inputs
 from lpgnet.pipeline.training.runs import (
-    INPUTS_FILE,
     LoadedCorpus,
     TrainingCost,
     best_folder,
     check_same_protocol,
-    is_done,
     model_encoders,
     read_inputs,
     recipe_of,
-    run_inputs,
     training_cost,
 )
 from lpgnet.pipeline.training.splits import Split, overlapping_speakers
@@ -141,7 +139,7 @@ def evaluate_run(
     """
     check_unseen(corpus.tuned, split)
     model = load_for(best_folder(run_folder), corpus).to(accelerator.device)
-    check_same_protocol(run_folder, run_inputs(config, corpus, split))
+    check_same_protocol(run_folder, run_inputs(config, corpus, split.name))
     kept = kept_modalities(model, config.evaluation)
     dialogues = hide_all_but(split.test, kept, model)
     # Last of all: what is hidden from the model is no part of the statistics of its group either.

@@ -27,8 +27,9 @@ from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE
 from lpgnet.pipeline.evaluation.run_results import METRICS_FILE
 from lpgnet.pipeline.model_config import ModelConfig, ModelType
 from lpgnet.pipeline.presets import preset_file
+from lpgnet.pipeline.training.freshness import run_inputs
 from lpgnet.pipeline.training.refit import refit_folder
-from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, model_modalities, run_inputs
+from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, model_modalities
 from lpgnet.pipeline.training.shared_inputs import SharedCorpus
 from lpgnet.pipeline.training.splits import Split, make_folds, make_split
 from lpgnet.pipeline.training.tuned import check_unseen
@@ -285,7 +286,7 @@ def stamp_of(job: Job) -> dict[str, object]:
     return {
         "format": FORMAT,
         "missing_shares": job.config.evaluation.missing_shares,
-        **run_inputs(job.config, corpus_of(job.config), split_of(job)),
+        **run_inputs(job.config, corpus_of(job.config), split_of(job).name),
         **({"refit": True} if job.config.crossval.refit else {}),
     }
 

@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.corpora.limits import MAX_RECORDING_BYTES
 from lpgnet.pipeline.errors import PipelineError, counted, for_people, shorten
-from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.diarizers import resolve_diarizer
 from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
+
+if TYPE_CHECKING:
+    from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 
 # Subfolder of the output folder for what each timeline was made from.
 STAMPS = ".made-from"
@@ -56,6 +59,9 @@ def label_sources(
         say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (use --again true to re-label them)")
     if not waiting:
         return
+    # Imported late: torch takes longer than it takes to see that all is up to date.
+    from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
+
     _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
     for line in pipeline.about_model:

@@ -32,8 +32,9 @@ from lpgnet.pipeline.recordings.sources import DialogueSource, Source
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
 from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
-from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogue
+from lpgnet.pipeline.training.dialogues import make_dialogue
 from lpgnet.pipeline.training.distances import Distances, read_distances, unlike_training
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.runs import model_encoders
 from lpgnet.pipeline.training.standardization import standardize_groups
 from lpgnet.pipeline.training.trained_on import about_model

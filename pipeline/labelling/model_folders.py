@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpgnet.model import EmotionModel, load_model
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.common.files import name_near
 from lpgnet.pipeline.errors import PipelineError, failed_file
-from lpgnet.pipeline.training.runs import BEST_FOLDER, model_encoders
+from lpgnet.pipeline.training.freshness import BEST_FOLDER
 from lpgnet.pipeline.training.trained_on import about_model
 
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder, EncoderSpec
+    from lpgnet.model import EmotionModel
 
 CONFIG_FILE = "config.json"
 # Subfolder of the model's folder for the encoders that `export --bundle_encoders` copies.
@@ -124,6 +124,8 @@ def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:
 def _bundle(source: Path, folder: Path) -> None:
     from lpgnet.feature_extractors.adapters import ADAPTER_FILES, BASE_FOLDER
     from lpgnet.feature_extractors.checkpoint import find_checkpoint
+    from lpgnet.model import load_model
+    from lpgnet.pipeline.training.runs import model_encoders
 
     for modality, spec in model_encoders(load_model(source), source).items():
         family, _, name = spec.name.partition(":")

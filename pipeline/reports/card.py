@@ -22,7 +22,8 @@ from lpgnet.pipeline.reports.targets import (
     describe_targets,
 )
 from lpgnet.pipeline.reports.templates import templates
-from lpgnet.pipeline.training.runs import BEST_FOLDER, recipe_of, refit_of
+from lpgnet.pipeline.training.freshness import BEST_FOLDER
+from lpgnet.pipeline.training.runs import recipe_of, refit_of
 from lpgnet.pipeline.training.trained_on import about_model
 
 TEMPLATE = "card.md"

@@ -21,7 +21,8 @@ from lpgnet.pipeline.reports.plots import (
     plot_training,
 )
 from lpgnet.pipeline.reports.run_page import REPORT_FILE, to_html
-from lpgnet.pipeline.training.runs import BEST_FOLDER, best_folder
+from lpgnet.pipeline.training.freshness import BEST_FOLDER, PLOT_FILE
+from lpgnet.pipeline.training.runs import best_folder
 
 
 def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
@@ -43,7 +44,7 @@ def write_run_report(results: RunResults, folder: Path, config: Config) -> None:
 
 def write_training_plot(folder: Path) -> None:
     """Draw the loss and scores of a run's training, unless the plot exists."""
-    path = folder / "training.png"
+    path = folder / PLOT_FILE
     if not path.exists():
         log, best, selection = read_choice(folder)
         plot_training(log, path, chosen_by=selection.key, best_epoch=best.epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lpgnet.model import EmotionConfig
 from lpgnet.pipeline.config import SplitsConfig, TrainingConfig
 from lpgnet.pipeline.evaluation.chosen_epochs import Score
-from lpgnet.pipeline.training.runs import Refit
+from lpgnet.pipeline.training.freshness import Refit
 
 _UNAGREED = {"use": "also", "drop": "but not"}
 _SELECT = {

@@ -39,7 +39,8 @@ from lpgnet.pipeline.searching.space import (
     with_settings,
 )
 from lpgnet.pipeline.searching.trials import RESULTS_FILE, Look, SearchResults, Trial, check_trials, compared_by
-from lpgnet.pipeline.training.runs import read_log, run_inputs, training_cost
+from lpgnet.pipeline.training.freshness import run_inputs
+from lpgnet.pipeline.training.runs import read_log, training_cost
 from lpgnet.pipeline.training.selection import Selection
 from lpgnet.pipeline.training.trainer import train_run
 
@@ -129,7 +130,7 @@ class Study:
     def _inputs(self) -> dict[str, Any]:
         """Return all that decides what is tried and what it scores, but for the number of trials."""
         search = {name: getattr(self.config.search, name) for name in ("space", "seeds", "at_once", "seed")}
-        inputs = run_inputs(self.config, corpus_of(self.config), splits_of(self.config)[0])
+        inputs = run_inputs(self.config, corpus_of(self.config), splits_of(self.config)[0].name)
         training = {name: value for name, value in cast(dict[str, Any], inputs["training"]).items() if name != "seed"}
         found = {**inputs, **search, "training": training, "fold": self.folds}
         return cast(dict[str, Any], json.loads(json.dumps(found)))

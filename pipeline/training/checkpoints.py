@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
     from torch.optim.swa_utils import AveragedModel
 
-CHECKPOINT_FOLDER = "checkpoints"
 # Where the newest is found damaged, the one before it costs an epoch instead of the whole run.
 KEPT = 2
 

@@ -14,9 +14,9 @@ from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.embeddings.plan import Embeddings, StoredEmbeddings
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
+from lpgnet.pipeline.training.labels import NO_LABEL, class_names, labelled_turns
 from lpgnet.pipeline.training.standardization import Standards
 
-NO_LABEL = -100
 # The speaker of a turn whose speaker nobody knows.
 NOT_TOLD = -1
 # Where the embeddings of a modality come from, and what keeps a dialogue's rows (L, K, D) of them.
@@ -108,28 +108,6 @@ class DialogueBatch:
         )
 
 
-def class_indices(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> list[int]:
-    """Return the class index of each utterance by the config's label map; -100 where it has none.
-
-    Raises:
-        PipelineError: a code that the map neither maps nor ignores.
-    """
-    classes = _classes(labels)
-    unknown = [u for u in utterances if u.label is not None and u.label not in labels]
-    if unknown:
-        code = str(unknown[0].label)
-        raise PipelineError(
-            f"utterance {unknown[0].utterance_id}: label code '{code}' is not in the config's labels "
-            f"({len(unknown)} such utterances){did_you_mean(code, labels)}; map it to a class, or to null to ignore it"
-        )
-    names = [labels[u.label] if u.label is not None else None for u in utterances]
-    return [NO_LABEL if name is None else classes.index(name) for name in names]
-
-
-def _classes(labels: Mapping[str, str | None]) -> list[str]:
-    return list(dict.fromkeys(name for name in labels.values() if name is not None))
-
-
 def class_votes(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> Tensor:
     """Count the raters' votes for each class by the config's label map, (L, C); those for ignored codes are left out.
 
@@ -139,7 +117,7 @@ def class_votes(utterances: Sequence[Utterance], labels: Mapping[str, str | None
     Raises:
         PipelineError: a vote for a code that the map neither maps nor ignores.
     """
-    classes = _classes(labels)
+    classes = class_names(labels)
     votes = torch.zeros(len(utterances), len(classes))
     for row, utterance in enumerate(utterances):
         for code, count in (utterance.votes or {}).items():
@@ -184,17 +162,13 @@ def make_dialogues(
         PipelineError: a label code that the map neither maps nor ignores.
     """
     dialogues = []
-    for dialogue_id, turns in manifest.dialogues():
-        indices = class_indices(turns, labels)
-        kept = [(u, i) for u, i in zip(turns, indices, strict=True) if not drop_unlabelled or i != NO_LABEL]
-        if kept:
-            utterances, kept_indices = zip(*kept, strict=True)
-            votes, ratings = class_votes(utterances, labels), rated(utterances, manifest.corpus.ranges)
-            dialogues.append(
-                make_dialogue(
-                    dialogue_id, utterances, kept_indices, embeddings, votes=votes, ratings=ratings, keep=keep
-                )
+    for turns in labelled_turns(manifest, labels, drop_unlabelled=drop_unlabelled):
+        votes, ratings = class_votes(turns.utterances, labels), rated(turns.utterances, manifest.corpus.ranges)
+        dialogues.append(
+            make_dialogue(
+                turns.dialogue_id, turns.utterances, turns.labels, embeddings, votes=votes, ratings=ratings, keep=keep
             )
+        )
     return dialogues
 
 

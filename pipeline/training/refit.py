@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lpgnet.model.configuration import read_config
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.training.dialogues import Dialogue
-from lpgnet.pipeline.training.runs import Refit, best_folder, read_log, recipe_of
+from lpgnet.pipeline.training.freshness import Refit
+from lpgnet.pipeline.training.runs import best_folder, read_log, recipe_of
 from lpgnet.pipeline.training.selection import Selection
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import Development, train_run

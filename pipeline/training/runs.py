@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -10,7 +9,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from reprlib import repr as shown
@@ -21,62 +19,48 @@ import torch
 import yaml
 
 from lpgnet.cache.files import sync_folder
-from lpgnet.feature_extractors import EncoderError, EncoderSpec, digest_file
+from lpgnet.feature_extractors import EncoderError, EncoderSpec
 from lpgnet.feature_extractors.spec import check_settings
 from lpgnet.model import EmotionConfig, EmotionModel, ModelError, build_model, load_model
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, parse_object, read_text, set_aside, to_json, write_atomically
 from lpgnet.pipeline.common.processes import current_launch
-from lpgnet.pipeline.common.ranges import Count, PositiveFloat
 from lpgnet.pipeline.common.shared_names import portable, rename_all
 from lpgnet.pipeline.common.stamps import is_fresh, write_stamp
-from lpgnet.pipeline.config import Config, Select, TrainingConfig
+from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.audio import Segment
-from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, read_manifest
 from lpgnet.pipeline.corpora.ratings import Ranges
-from lpgnet.pipeline.embeddings.plan import Plan, stored_embeddings
-from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality, skipped_utterances
+from lpgnet.pipeline.embeddings.plan import stored_embeddings
 from lpgnet.pipeline.embeddings.silence import Silence, silences, summarize
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
-from lpgnet.pipeline.training.checkpoints import (
-    CHECKPOINT_FOLDER,
-    EpochLog,
-    drop_checkpoints,
-    has_checkpoint,
-    set_damaged_aside,
-)
+from lpgnet.pipeline.training.checkpoints import EpochLog, drop_checkpoints, has_checkpoint, set_damaged_aside
+from lpgnet.pipeline.training.described import DescribedCorpus, about_manifest, describe_corpus
 from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogues, standardization
+from lpgnet.pipeline.training.freshness import (
+    ADDED_SETTINGS,
+    BEST_FOLDER,
+    CHECKPOINT_FOLDER,
+    DONE_FILE,
+    INPUTS_FILE,
+    LOG_FILE,
+    RESULTS,
+    Refit,
+    digests_of_results,
+    rated_ranges,
+)
 from lpgnet.pipeline.training.shared_inputs import SharedInputs
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.standardization import within_groups
-from lpgnet.pipeline.training.targets import dimensions_of, inverse_frequency
+from lpgnet.pipeline.training.targets import inverse_frequency
 from lpgnet.pipeline.training.trained_on import describe_training
 from lpgnet.pipeline.training.tuned import Tuned, find_tuned
 
-INPUTS_FILE = "inputs.json"
-LOG_FILE = "metrics.jsonl"
 ENVIRONMENT_FILE = "environment.json"
-DONE_FILE = "done.json"
-BEST_FOLDER = "best"
 # What is measured of a model, not chosen: its last digits may differ between machines.
 MEASURED_FIELDS = ("audio_silence", "calibration_temperature", "trained_on", "distances")
-# Settings that came later, with the values by which runs were trained before: those are not trained again.
-ADDED_SETTINGS = {
-    "target": "majority",
-    "vote_smoothing": 0.0,
-    "unagreed": "drop",
-    "label_smoothing": 0.0,
-    "select": "weighted_f1",
-    "contrast": 0.0,
-}
 # It came with a weight decay of the matrices alone, so that no earlier run is what is trained by now.
 EARLIER_SETTINGS = {"layer_rate": 1.0, **ADDED_SETTINGS}
-ADDED_SPLIT_SETTINGS = {"dev": "dialogues"}
-# They change nothing in what a run ends in.
-NO_INPUTS = ("device", "tracker", "keep_checkpoints")
-# What a finished run is for: none of it may have changed since.
-RESULTS = (f"{BEST_FOLDER}/config.json", f"{BEST_FOLDER}/model.safetensors", LOG_FILE)
 
 
 @dataclass(frozen=True)
@@ -107,50 +91,34 @@ class LoadedCorpus:
     inputs: SharedInputs | None = None
 
 
-def load_corpus(config: Config) -> LoadedCorpus:
+def load_corpus(config: Config, described: DescribedCorpus | None = None) -> LoadedCorpus:
     """Join the manifest with its cached embeddings, in a file that is mapped.
+
+    Args:
+        config: of the experiment.
+        described: the corpus, where that is known.
 
     Raises:
         PipelineError: an embedding is not cached, or a label code is neither mapped nor ignored.
     """
-    if len(config.classes) < 2:
-        raise UsageError(
-            "key 'labels': map the corpus's codes to at least two classes, such as {ang: angry, neu: neutral}"
-        )
-    manifest = read_manifest(config.folder)
-    digest = hashlib.sha256((config.folder / MANIFEST_FILE).read_bytes())
-    embeddings, specs = {}, {}
+    found = described or describe_corpus(config)
+    manifest, embeddings = found.manifest, {}
     lengths: dict[str, float] = {}
     silence: dict[str, Silence] = {}
-    for modality in encoded_modalities(config.encoders):
-        prepared = prepare_modality(config, manifest, modality)
+    for modality, prepared in found.prepared.items():
         if served := prepared.served():
             say(f"{modality} by {prepared.spec.name}: {served.line}")
-        plan = prepared.plan.without(skipped := skipped_utterances(config, modality))
-        _refuse_problems(plan, skipped, modality)
+        plan = prepared.plan
         embeddings[modality] = stored_embeddings(plan, prepared.spec, prepared.stored)
-        specs[modality] = prepared.spec
         silence |= silences(plan, prepared.speech)
-        digest.update(b"".join(request.key for request in plan.requests))
         lengths |= {one.utterance_id: one.source.seconds for one in plan.requests if isinstance(one.source, Segment)}
     numbers = len(manifest.utterances) * sum(math.prod(source.shape) for source in embeddings.values())
     inputs, drop = SharedInputs.make(config.folder, numbers), config.training.drop_unlabelled
-    try:
+    with about_manifest(config):
         dialogues = make_dialogues(manifest, embeddings, config.labels, drop_unlabelled=drop, keep=inputs.add)
-    except PipelineError as error:
-        raise PipelineError(f"{config.folder / MANIFEST_FILE}: {error}") from None
-    corpus = manifest.corpus
-    about = (corpus.name, corpus.about, lengths, silence, corpus.ranges, find_tuned(config, manifest, specs), inputs)
-    return LoadedCorpus(tuple(dialogues), specs, digest.hexdigest(), *about)
-
-
-def _refuse_problems(plan: Plan, skipped: set[str], modality: str) -> None:
-    """Refuse utterances whose file is gone: nobody chose to leave them out."""
-    if problems := [problem for problem in plan.problems if problem.utterance_id not in skipped]:
-        raise PipelineError(
-            f"the {modality} of {len(problems)} utterances cannot be used, such as {problems[0].utterance_id}: "
-            f"{problems[0].message}; run the features stage, which lists them and can skip them"
-        )
+    corpus, tuned = manifest.corpus, find_tuned(config, manifest, found.specs)
+    about = (corpus.name, corpus.about, lengths, silence, corpus.ranges, tuned, inputs)
+    return LoadedCorpus(tuple(dialogues), found.specs, found.digest, *about)
 
 
 def model_modalities(config: Config) -> list[str]:
@@ -188,11 +156,7 @@ def _settings(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, A
     values = config.model.settings() | {"label_smoothing": recipe.label_smoothing, "contrast_weight": recipe.contrast}
     if recipe.class_weights == "inverse":
         values["class_weights"] = inverse_frequency(split.train, len(config.classes), recipe)
-    return values | {"ranges": _ranges(config, corpus)}
-
-
-def _ranges(config: Config, corpus: LoadedCorpus) -> dict[str, list[float]]:
-    return {name: list(corpus.ranges[name]) for name in dimensions_of(config) if name in corpus.ranges}
+    return values | {"ranges": rated_ranges(config, corpus)}
 
 
 def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any]:
@@ -203,7 +167,7 @@ def _origin(config: Config, corpus: LoadedCorpus, split: Split) -> dict[str, Any
         "label_map": config.labels,
         "encoders": {name: _named_for_others(corpus.specs[name]).to_dict() for name in names},
         "text_context_turns": config.encoders.text.context_turns if "text" in names else 0,
-        "trained_on": to_json(describe_training(corpus, split, config.training, dimensions_of(config))),
+        "trained_on": to_json(describe_training(corpus, split, config.training, config.dimensions)),
         **(_heard(config, corpus, split) if "audio" in names else {}),
     }
 
@@ -250,58 +214,6 @@ def _read_spec(values: dict[str, Any] | None, *, where: str) -> EncoderSpec:
     return spec
 
 
-@dataclass(frozen=True)
-class Refit:
-    """What a run that learns from the development dialogues too takes from the run that was developed on them.
-
-    Attributes:
-        select: as in `training.select`, by which that run chose.
-        epochs: how many it was trained for when its model was the best.
-        temperature: that calibrates it.
-        distances: of the development dialogues from its training, which this run has none of its own to measure by.
-    """
-
-    select: Select
-    epochs: Count
-    temperature: PositiveFloat
-    distances: dict[str, Any] = field(default_factory=dict)
-
-
-def run_inputs(config: Config, corpus: LoadedCorpus, split: Split, refit: Refit | None = None) -> dict[str, object]:
-    """Return all that decides a run's outcome: a run with the same inputs is the same run."""
-    values = asdict(config)
-    training = {name: value for name, value in values["training"].items() if name not in NO_INPUTS}
-    return {
-        "labels": values["labels"],
-        "splits": _without(ADDED_SPLIT_SETTINGS, values["splits"]),
-        "model": {name: value for name, value in values["model"].items() if value is not None},
-        "training": _without(ADDED_SETTINGS, training),
-        "fold": split.name,
-        "fingerprints": {name: spec.fingerprint for name, spec in corpus.specs.items()},
-        "data": corpus.digest,
-        # A rating means what it does by its range.
-        **({"ranges": _ranges(config, corpus)} if dimensions_of(config) else {}),
-        # Its keys are in the digest; but where there was nothing to cut, they are those of no trimming.
-        **({"trim": "speech"} if "audio" in corpus.specs and config.encoders.audio.trim == "speech" else {}),
-        **({"refit": asdict(refit)} if refit is not None else {}),
-    }
-
-
-def _without(added: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
-    """Leave out settings that came later, where they have the values of before."""
-    return {name: value for name, value in values.items() if name not in added or value != added[name]}
-
-
-def is_done(folder: Path, inputs: Mapping[str, object]) -> bool:
-    """Tell whether the run in this folder was trained to its end from exactly these inputs, and is as it was then."""
-    return is_fresh(folder / DONE_FILE, _finished(folder, inputs))
-
-
-def mark_done(folder: Path, inputs: Mapping[str, object]) -> None:
-    """Note that the run was trained to its end."""
-    write_stamp(folder / DONE_FILE, _finished(folder, inputs))
-
-
 def drop_needless(folder: Path, also: Sequence[str] = ()) -> None:
     """Delete the checkpoints of a finished run, once what it is for, and `also` files, would outlive a power loss."""
     for path in [folder / name for name in (*RESULTS, *also, DONE_FILE)]:
@@ -309,26 +221,6 @@ def drop_needless(folder: Path, also: Sequence[str] = ()) -> None:
             os.fsync(file.fileno())
         sync_folder(path.parent)
     drop_checkpoints(folder / CHECKPOINT_FOLDER)
-
-
-def _finished(folder: Path, inputs: Mapping[str, object]) -> dict[str, object]:
-    return {**inputs, "results": _results(folder)}
-
-
-def _results(folder: Path) -> dict[str, str | None]:
-    paths = {name: folder / name for name in RESULTS}
-    return {name: _digest_of(path) if path.is_file() else None for name, path in paths.items()}
-
-
-def _digest_of(path: Path) -> str:
-    """Digest a file; of a model's configuration all but what `evaluate` adds to a finished run."""
-    if path.name != "config.json":
-        return digest_file(path)
-    with suppress(PipelineError):
-        values = parse_object(read_text(path), where=str(path))
-        rest = {name: value for name, value in values.items() if name != "trained_on"}
-        return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-    return digest_file(path)
 
 
 def open_run(folder: Path, inputs: Mapping[str, object], config: Config) -> None:
@@ -350,7 +242,7 @@ def _reopen(folder: Path) -> None:
     """Take a run up again that was done, but whose results are not what training wrote."""
     try:
         noted = parse_object(read_text(folder / DONE_FILE), where=str(folder / DONE_FILE))["results"]
-        changed = [name for name, digest in _results(folder).items() if digest != noted[name]]
+        changed = [name for name, digest in digests_of_results(folder).items() if digest != noted[name]]
     except (PipelineError, KeyError, TypeError):
         changed = [DONE_FILE]
     say(f"train: {folder} was done, but since then {shorten(changed)} went away or changed; it is trained again")

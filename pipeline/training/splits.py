@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -13,11 +13,10 @@ import torch
 from lpgnet.model import EmotionModel
 from lpgnet.pipeline.config import SplitsConfig
 from lpgnet.pipeline.errors import PipelineError, shorten
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.training.dialogues import Dialogue
+from lpgnet.pipeline.training.folds import MANIFEST, GroupsOf, grouped_by, groups, groups_of, held_out, joined, shuffled
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.standardization import standardize_groups
-
-# The sessions, speakers or numbered parts that a dialogue belongs to.
-GroupsOf = Callable[[Dialogue], set[str]]
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,8 @@ def make_split(dialogues: Sequence[Dialogue], config: SplitsConfig) -> Split:
         PipelineError: the scheme does not fit the corpus, or the split leaks.
     """
     if config.scheme == "manifest":
-        return _finish("manifest", _by_manifest(dialogues), config)
-    held_out = config.test or groups(dialogues, config)[-1:]
-    return _hold_out(dialogues, held_out, config)
+        return _finish(MANIFEST, _by_manifest(dialogues), config)
+    return _hold_out(dialogues, held_out(dialogues, config), config)
 
 
 def make_folds(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Split]:
@@ -68,41 +66,13 @@ def make_folds(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Spli
     return [_hold_out(dialogues, [group], config) for group in groups(dialogues, config)]
 
 
-def groups(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[str]:
-    """List the groups that the scheme holds out: sessions, speakers, or numbered parts of the dialogues."""
-    groups_of = _groups_of(dialogues, config)
-    return sorted({group for dialogue in dialogues for group in groups_of(dialogue)})
-
-
-def _groups_of(dialogues: Sequence[Dialogue], config: SplitsConfig) -> GroupsOf:
-    if config.scheme == "dialogue":
-        shuffled = _shuffled(dialogues, config)
-        parts = {dialogue.dialogue_id: str(index % config.folds + 1) for index, dialogue in enumerate(shuffled)}
-        return lambda dialogue: {parts[dialogue.dialogue_id]}
-    return _by(config.scheme, key="splits.scheme")
-
-
-def _by(kind: str, *, key: str) -> GroupsOf:
-    """Return what gives a dialogue's sessions or speakers; `key` is the setting that asks for them."""
-    return lambda dialogue: {_group(getattr(u, kind), dialogue, kind, key) for u in dialogue.utterances}
-
-
-def _group(value: str | None, dialogue: Dialogue, kind: str, key: str) -> str:
-    if value is None:
-        raise PipelineError(
-            f"dialogue {dialogue.dialogue_id} has an utterance without a {kind}, which {key} needs; "
-            "add it to the corpus, or choose another value"
-        )
-    return value
-
-
-def _hold_out(dialogues: Sequence[Dialogue], held_out: Sequence[str], config: SplitsConfig) -> Split:
+def _hold_out(dialogues: Sequence[Dialogue], chosen: Sequence[str], config: SplitsConfig) -> Split:
     known = groups(dialogues, config)
-    unknown = [group for group in held_out if group not in known]
+    unknown = [group for group in chosen if group not in known]
     if unknown:
         raise PipelineError(f"splits.test: no {config.scheme} '{unknown[0]}'; the corpus has {shorten(known, most=12)}")
-    test, train = _part(dialogues, held_out, _groups_of(dialogues, config), by_speaker=config.scheme == "speaker")
-    return _finish("+".join(held_out), {"train": train, "dev": [], "test": test}, config)
+    test, train = _part(dialogues, chosen, groups_of(dialogues, config), by_speaker=config.scheme == "speaker")
+    return _finish(joined(chosen), {"train": train, "dev": [], "test": test}, config)
 
 
 def _part(
@@ -169,13 +139,13 @@ def _cut_dev(train: list[Dialogue], config: SplitsConfig) -> tuple[list[Dialogue
     if config.dev != "dialogues":
         return _cut_groups(train, config)
     count = max(1, round(config.dev_share * len(train)))
-    chosen = {dialogue.dialogue_id for dialogue in _shuffled(train, config)[:count]}
+    chosen = {dialogue.dialogue_id for dialogue in shuffled(train, config)[:count]}
     return [d for d in train if d.dialogue_id in chosen], [d for d in train if d.dialogue_id not in chosen]
 
 
 def _cut_groups(train: list[Dialogue], config: SplitsConfig) -> tuple[list[Dialogue], list[Dialogue]]:
     """Cut out sessions or speakers in the order of a draw, as many as come nearest to the share of the dialogues."""
-    by_speaker, groups_of = config.dev == "speaker", _by(config.dev, key="splits.dev")
+    by_speaker, groups_of = config.dev == "speaker", grouped_by(config.dev, key="splits.dev")
     names = sorted({group for dialogue in train for group in groups_of(dialogue)})
     drawn = random.Random(config.seed).sample(names, len(names))
     place = {name: number for number, name in enumerate(drawn)}
@@ -190,10 +160,6 @@ def _cut_groups(train: list[Dialogue], config: SplitsConfig) -> tuple[list[Dialo
         f"splits.dev {config.dev}: without the dialogues of one {config.dev}, nothing is left to train on or to "
         f"develop on (there are {shorten(names)}); set splits.dev to dialogues"
     )
-
-
-def _shuffled(dialogues: Sequence[Dialogue], config: SplitsConfig) -> list[Dialogue]:
-    return random.Random(config.seed).sample(list(dialogues), len(dialogues))
 
 
 def check_leaks(split: Split, *, allow_speaker_overlap: bool, dev: str = "dialogues") -> None:

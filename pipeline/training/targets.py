@@ -11,7 +11,8 @@ from lpgnet.model.distillation import target_shares
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import UsageError
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.training.dialogues import Dialogue
+from lpgnet.pipeline.training.labels import NO_LABEL
 
 
 def check_targets(config: Config, ranges: Ranges, train: Sequence[Dialogue]) -> None:
@@ -27,15 +28,10 @@ def check_targets(config: Config, ranges: Ranges, train: Sequence[Dialogue]) -> 
     """
     if config.training.target == "distribution" and not any(dialogue.votes.any() for dialogue in train):
         raise UsageError("key 'training.target': no training utterance has votes for the classes; use majority")
-    for name in dimensions_of(config):
+    for name in config.dimensions:
         if not any(dialogue.ratings[name].isfinite().any() for dialogue in train if name in dialogue.ratings):
             others = f"; the corpus rates {', '.join(ranges)}" if ranges else ""
             raise UsageError(f"key 'model.dimensions': no training utterance has a rating of {name}{others}")
-
-
-def dimensions_of(config: Config) -> list[str]:
-    """Return the dimensions that the configured model predicts."""
-    return list(config.model.settings().get("dimensions", []))
 
 
 def vote_shares(dialogue: Dialogue, recipe: TrainingConfig) -> Tensor:

@@ -12,7 +12,6 @@ from lpgnet.pipeline.common.ranges import Count, Fraction, Hours, Total
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import in_one_line
-from lpgnet.pipeline.training.targets import is_learned
 
 if TYPE_CHECKING:
     from lpgnet.model import EmotionConfig
@@ -76,6 +75,9 @@ def describe_training(
         recipe: which says what is learned of them.
         dimensions: that the model predicts.
     """
+    # Imported late: it needs torch, and what a model says of its training does not.
+    from lpgnet.pipeline.training.targets import is_learned
+
     utterances = [
         utterance
         for dialogue in split.train

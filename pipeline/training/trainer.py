@@ -26,7 +26,6 @@ from lpgnet.pipeline.common.files import to_json, write_atomically
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.errors import NotFiniteError, UsageError
 from lpgnet.pipeline.training.checkpoints import (
-    CHECKPOINT_FOLDER,
     EpochLog,
     Progress,
     TrainingState,
@@ -36,23 +35,22 @@ from lpgnet.pipeline.training.checkpoints import (
 )
 from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate, pad
 from lpgnet.pipeline.training.distances import measure_distances
-from lpgnet.pipeline.training.optimization import make_optimizer, make_scheduler, moving_average
-from lpgnet.pipeline.training.run_lock import run_lock
-from lpgnet.pipeline.training.runs import (
+from lpgnet.pipeline.training.freshness import (
     BEST_FOLDER,
+    CHECKPOINT_FOLDER,
     LOG_FILE,
     Refit,
-    drop_needless,
     is_done,
-    is_resumable,
-    make_model,
     mark_done,
-    open_run,
     run_inputs,
+    tell_done,
 )
+from lpgnet.pipeline.training.optimization import make_optimizer, make_scheduler, moving_average
+from lpgnet.pipeline.training.run_lock import run_lock
+from lpgnet.pipeline.training.runs import drop_needless, is_resumable, make_model, open_run
 from lpgnet.pipeline.training.selection import Selection, check_selection
 from lpgnet.pipeline.training.splits import Split
-from lpgnet.pipeline.training.targets import check_targets, dimensions_of, vote_shares
+from lpgnet.pipeline.training.targets import check_targets, vote_shares
 from lpgnet.pipeline.training.trained_on import score_held_out
 from lpgnet.pipeline.training.tuned import check_unseen
 
@@ -118,15 +116,15 @@ def train_run(
         NotFiniteError: the training diverged.
         PipelineError: another process trains in the folder.
     """
-    inputs = run_inputs(config, corpus, split, refit)
+    inputs = run_inputs(config, corpus, split.name, refit)
     if is_done(folder, inputs):
         if accelerator.is_main_process:
-            say(f"train: up to date ({folder})")
+            tell_done(folder)
             drop_left(folder, config)
         return
     check_unseen(corpus.tuned, split)
     check_targets(config, corpus.ranges, split.train)
-    check_selection(config.training.select, dimensions_of(config), split.dev)
+    check_selection(config.training.select, config.dimensions, split.dev)
     if len(split.train) < accelerator.num_processes:
         raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
     with locked(folder, accelerator):

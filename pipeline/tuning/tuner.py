@@ -26,19 +26,13 @@ from lpgnet.pipeline.embeddings.plan import Request
 from lpgnet.pipeline.embeddings.prepared import encoder_config, prepare_modality
 from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.model_config import ModelConfig
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
-from lpgnet.pipeline.training.runs import (
-    BEST_FOLDER,
-    LoadedCorpus,
-    is_done,
-    make_model,
-    open_run,
-    read_log,
-    run_inputs,
-)
+from lpgnet.pipeline.training.dialogues import Dialogue
+from lpgnet.pipeline.training.freshness import BEST_FOLDER, is_done, run_inputs
+from lpgnet.pipeline.training.labels import NO_LABEL
+from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, open_run, read_log
 from lpgnet.pipeline.training.selection import check_selection
 from lpgnet.pipeline.training.splits import Split
-from lpgnet.pipeline.training.targets import check_targets, dimensions_of, is_learned
+from lpgnet.pipeline.training.targets import check_targets, is_learned
 from lpgnet.pipeline.training.trainer import Measure, Trainer, drop_left, end_run, locked
 from lpgnet.pipeline.training.tuned import Base, Content, Seen, TunedRecord, TuningScore, contents_of
 from lpgnet.pipeline.tuning.lora import add_adapters, checkpoint_blocks
@@ -129,7 +123,7 @@ def tune_encoder(
             drop_left(folder, config, also=ADAPTER_FILES)
         return
     check_targets(config, corpus.ranges, split.train)
-    check_selection(config.training.select, dimensions_of(config), split.dev)
+    check_selection(config.training.select, config.dimensions, split.dev)
     with locked(folder, accelerator):
         # First, since it refuses what cannot be tuned: another tuning in the folder is then left where it is.
         material = Material.of(config, corpus, split)
@@ -150,7 +144,7 @@ def tuning_inputs(config: Config, corpus: LoadedCorpus, split: Split) -> dict[st
     """Return all that decides a tuning's outcome, as `run_inputs` does for a run."""
     whole = replace(config, training=replace(config.training, micro_batches=1))
     settings = {name: value for name, value in asdict(config.tune).items() if name not in NO_INPUTS}
-    return run_inputs(whole, corpus, split) | {"tune": settings}
+    return run_inputs(whole, corpus, split.name) | {"tune": settings}
 
 
 def _open(folder: Path, inputs: dict[str, object], config: Config) -> None:
@@ -184,7 +178,7 @@ class Material:
         manifest = read_manifest(config.folder)
         requests = prepare_modality(config, manifest, config.tune.modality).plan.requests
         places = {request.utterance_id: place for place, request in enumerate(requests)}
-        dimensions = dimensions_of(config)
+        dimensions = config.dimensions
         train = [_cut(one, places, is_learned(one, config.training, dimensions)) for one in split.train]
         dev = [_cut(one, places, one.judged) for one in split.dev]
         parts = {"train": tuple(chain(*train)), "dev": tuple(chain(*dev)), "test": ()}

@@ -27,8 +27,9 @@ from lpgnet.pipeline.labelling.batch import label_sources
 from lpgnet.pipeline.recordings.sources import find_sources
 from lpgnet.pipeline.recordings.transcripts import read_transcript
 from lpgnet.pipeline.reports.rows import Timeline
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, make_dialogue
+from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogue
 from lpgnet.pipeline.training.distances import Distances, measure_distances
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.runs import LoadedCorpus, load_corpus, make_model
 from lpgnet.pipeline.training.splits import make_split
 

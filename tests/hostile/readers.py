@@ -174,7 +174,8 @@ _LOG = b'{"epoch": 1, "loss": 0.5, "dev": {"uar": 0.5}, "learning_rate": 0.001, 
 
 
 def _log() -> Reader:
-    from lpgnet.pipeline.training.runs import LOG_FILE, read_log
+    from lpgnet.pipeline.training.freshness import LOG_FILE
+    from lpgnet.pipeline.training.runs import read_log
 
     return Reader(LOG_FILE, lambda path: read_log(path.parent), (_LOG * 2,))
 

@@ -25,8 +25,10 @@ from lpgnet.pipeline.evaluation.metrics import (
     mean_scores,
     overall_scores,
 )
-from lpgnet.pipeline.training.dialogues import NO_LABEL, make_dialogues
-from lpgnet.pipeline.training.runs import BEST_FOLDER, LoadedCorpus
+from lpgnet.pipeline.training.dialogues import make_dialogues
+from lpgnet.pipeline.training.freshness import BEST_FOLDER
+from lpgnet.pipeline.training.labels import NO_LABEL
+from lpgnet.pipeline.training.runs import LoadedCorpus
 from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.tensors import make_config, make_split, train
 

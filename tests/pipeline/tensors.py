@@ -13,7 +13,8 @@ from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue, make_dialogue
+from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogue
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.runs import LoadedCorpus
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import train_run

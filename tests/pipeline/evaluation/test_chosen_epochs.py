@@ -9,7 +9,7 @@ from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.chosen_epochs import ChosenEpoch, chosen_epoch
 from lpgnet.pipeline.evaluation.run_results import read_results
-from lpgnet.pipeline.training.runs import INPUTS_FILE, LOG_FILE
+from lpgnet.pipeline.training.freshness import INPUTS_FILE, LOG_FILE
 from tests.pipeline.tensors import make_config, make_corpus, train_and_test
 
 TEST = {"weighted_f1": 0.4, "ua": 0.3, "ccc": 0.2}

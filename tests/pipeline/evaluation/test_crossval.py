@@ -41,7 +41,8 @@ from lpgnet.pipeline.evaluation.table_results import TableResults, describe_tabl
 from lpgnet.pipeline.evaluation.tables import Job, Row, corpus_of, forget_corpora, make_rows, table_folder
 from lpgnet.pipeline.presets import preset_file
 from lpgnet.pipeline.reports.crossval import escape_latex, to_html, to_latex, to_markdown
-from lpgnet.pipeline.training.runs import TrainingCost, open_run, run_inputs
+from lpgnet.pipeline.training.freshness import run_inputs
+from lpgnet.pipeline.training.runs import TrainingCost, open_run
 from lpgnet.pipeline.training.splits import Split
 from tests.pipeline.predicted import outcome
 from tests.pipeline.tensors import make_corpus
@@ -124,7 +125,7 @@ def test_the_same_values_are_the_same_run_whatever_they_are_called(tmp_path: Pat
     spelled_out = tmp_path / "spelled-out.yaml"
     shutil.copy(preset_file("lpgnet-plus"), spelled_out)
     ways = (["--preset", "lpgnet-plus"], ["--config", str(spelled_out)])
-    named, spelled = (run_inputs(parse_config("train", way, Config), corpus, split) for way in ways)
+    named, spelled = (run_inputs(parse_config("train", way, Config), corpus, split.name) for way in ways)
     assert named == spelled
 
 

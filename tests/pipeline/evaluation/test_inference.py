@@ -9,7 +9,8 @@ import torch
 from lpgnet.model import EmotionModel, build_model
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_dialogues, predict_in_windows
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.training.dialogues import Dialogue
+from lpgnet.pipeline.training.labels import NO_LABEL
 
 TURNS = 90
 

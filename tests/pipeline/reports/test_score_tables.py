@@ -39,7 +39,8 @@ from lpgnet.pipeline.reports.targets import (
     describe_targets,
 )
 from lpgnet.pipeline.training.checkpoints import EpochLog
-from lpgnet.pipeline.training.runs import INPUTS_FILE, recipe_of
+from lpgnet.pipeline.training.freshness import INPUTS_FILE
+from lpgnet.pipeline.training.runs import recipe_of
 from tests.pipeline.evaluation.test_crossval import HOSTILE, Page, write_made_up
 from tests.pipeline.predicted import outcome
 

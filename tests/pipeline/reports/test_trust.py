@@ -22,7 +22,7 @@ from lpgnet.pipeline.reports.crossval import to_html
 from lpgnet.pipeline.reports.run import write_run_report
 from lpgnet.pipeline.reports.score_tables import described_tables, epochs_table, shares_table, verbatim_table
 from lpgnet.pipeline.reports.targets import describe_recipe
-from lpgnet.pipeline.training.runs import INPUTS_FILE
+from lpgnet.pipeline.training.freshness import INPUTS_FILE
 from tests.pipeline.evaluation.test_crossval import CHOSEN, HOSTILE, Page, write_made_up
 from tests.pipeline.predicted import CLASSES, outcome
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.checkpoints import set_damaged_aside
-from lpgnet.pipeline.training.runs import check_same_protocol, run_inputs, training_cost
+from lpgnet.pipeline.training.freshness import run_inputs
+from lpgnet.pipeline.training.runs import check_same_protocol, training_cost
 from tests.pipeline.tensors import make_config, make_corpus, make_split, train
 from tests.pipeline.training.test_training import StoppedTrainer, make_trainer
 
@@ -232,4 +233,4 @@ def test_a_run_whose_inputs_are_damaged_is_not_measured(content: str, tmp_path: 
     train(corpus, config, tmp_path / "run")
     (tmp_path / "run" / "inputs.json").write_text(content)
     with pytest.raises(PipelineError, match=re.escape(str(tmp_path / "run"))):
-        check_same_protocol(tmp_path / "run", run_inputs(config, corpus, make_split(corpus)))
+        check_same_protocol(tmp_path / "run", run_inputs(config, corpus, make_split(corpus).name))

@@ -11,12 +11,12 @@ from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.dialogues import (
-    class_indices,
     collate,
     make_dialogue,
     make_dialogues,
     standardization,
 )
+from lpgnet.pipeline.training.labels import class_indices
 from lpgnet.pipeline.training.targets import inverse_frequency
 
 LABELS = {"ang": "angry", "hap": "happy", "exc": "happy", "xxx": None}

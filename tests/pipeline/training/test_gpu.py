@@ -10,7 +10,7 @@ import torch
 
 from lpgnet.model import load_model
 from lpgnet.pipeline.evaluation.inference import predict_dialogues
-from lpgnet.pipeline.training.runs import BEST_FOLDER, LOG_FILE
+from lpgnet.pipeline.training.freshness import BEST_FOLDER, LOG_FILE
 from tests.pipeline.tensors import (
     RATED_MODEL,
     RATED_RECIPE,

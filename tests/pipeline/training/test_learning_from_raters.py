@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lpgnet.pipeline.corpora.ratings import DIMENSIONS
-from lpgnet.pipeline.training.runs import LOG_FILE
+from lpgnet.pipeline.training.freshness import LOG_FILE
 from tests.pipeline.raters import (
     RANGES,
     gain_of_distributions,

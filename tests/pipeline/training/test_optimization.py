@@ -17,8 +17,9 @@ from lpgnet.pipeline.config import TrainingConfig
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.training.checkpoints import CHECKPOINT_FOLDER, Progress, load_checkpoint, save_checkpoint
+from lpgnet.pipeline.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from lpgnet.pipeline.training.dialogues import Dialogue, make_dialogue
+from lpgnet.pipeline.training.freshness import CHECKPOINT_FOLDER
 from lpgnet.pipeline.training.optimization import make_optimizer, make_scheduler, parameter_groups
 from lpgnet.pipeline.training.runs import LoadedCorpus
 from tests.pipeline.tensors import make_config, train

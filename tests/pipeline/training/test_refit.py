@@ -18,8 +18,9 @@ from lpgnet.pipeline.evaluation.run_results import evaluate_run
 from lpgnet.pipeline.reports.run import write_run_report, write_training_plot
 from lpgnet.pipeline.reports.targets import describe_refit
 from lpgnet.pipeline.training import refit as module
+from lpgnet.pipeline.training.freshness import Refit, is_done
 from lpgnet.pipeline.training.refit import first_folder, read_first, refit_folder, refit_run, with_development
-from lpgnet.pipeline.training.runs import Refit, is_done, read_inputs, read_log, recipe_of, refit_of
+from lpgnet.pipeline.training.runs import read_inputs, read_log, recipe_of, refit_of
 from lpgnet.pipeline.training.splits import make_split as make_speaker_split
 from lpgnet.pipeline.training.trainer import Trainer, train_run
 from tests.pipeline.tensors import make_config, make_corpus, make_split

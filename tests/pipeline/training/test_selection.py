@@ -18,8 +18,10 @@ from lpgnet.pipeline.evaluation.development import development_loss, measure_dev
 from lpgnet.pipeline.evaluation.inference import Prediction
 from lpgnet.pipeline.reports.run import write_training_plot
 from lpgnet.pipeline.training.checkpoints import EpochLog
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
-from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, read_log, recipe_of, run_inputs
+from lpgnet.pipeline.training.dialogues import Dialogue
+from lpgnet.pipeline.training.freshness import run_inputs
+from lpgnet.pipeline.training.labels import NO_LABEL
+from lpgnet.pipeline.training.runs import LoadedCorpus, make_model, read_log, recipe_of
 from lpgnet.pipeline.training.selection import Selection
 from lpgnet.pipeline.training.targets import learned_shares
 from lpgnet.pipeline.training.trainer import Development, Trainer
@@ -249,19 +251,19 @@ def test_how_a_run_chose_is_read_from_its_inputs(tmp_path: Path) -> None:
 def test_runs_of_before_are_still_the_same_runs() -> None:
     """A setting that came later is no input where it has the value of before."""
     corpus = make_corpus("text", dialogues=12)
-    inputs = [run_inputs(make_config(select=name), corpus, make_split(corpus)) for name in ("weighted_f1", "loss")]
+    inputs = [run_inputs(make_config(select=name), corpus, make_split(corpus).name) for name in ("weighted_f1", "loss")]
     assert "select" not in inputs[0]["training"]  # type: ignore[operator]
     assert inputs[1]["training"]["select"] == "loss"  # type: ignore[index]
     old = make_config(patience=10, **CONSTANT)
-    stamp: Any = run_inputs(old, corpus, make_split(corpus))
+    stamp: Any = run_inputs(old, corpus, make_split(corpus).name)
     assert stamp["training"].keys().isdisjoint({"contrast", "keep_checkpoints"})
     assert "dev" not in stamp["splits"] and "refit" not in stamp
-    new: Any = run_inputs(make_config(contrast=0.2), corpus, make_split(corpus))
+    new: Any = run_inputs(make_config(contrast=0.2), corpus, make_split(corpus).name)
     assert (new["training"]["contrast"], new["training"]["layer_rate"]) == (0.2, 30.0)
 
 
 def test_no_run_is_one_of_the_time_when_all_weights_decayed() -> None:
     """Not even where its recipe reads the same: the rate of the mixes came with the other decay."""
     corpus = make_corpus("text", dialogues=12)
-    stamp: Any = run_inputs(make_config(layer_rate=1.0, patience=10, **CONSTANT), corpus, make_split(corpus))
+    stamp: Any = run_inputs(make_config(layer_rate=1.0, patience=10, **CONSTANT), corpus, make_split(corpus).name)
     assert stamp["training"]["layer_rate"] == 1.0

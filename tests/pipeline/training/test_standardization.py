@@ -21,7 +21,8 @@ from lpgnet.pipeline.evaluation.inference import FUSED, predict_dialogues, predi
 from lpgnet.pipeline.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from lpgnet.pipeline.training.dialogues import Dialogue, collate, hide_modality, make_dialogue, standardization
 from lpgnet.pipeline.training.distances import measure_distances
-from lpgnet.pipeline.training.runs import LoadedCorpus, best_folder, make_model, run_inputs
+from lpgnet.pipeline.training.freshness import run_inputs
+from lpgnet.pipeline.training.runs import LoadedCorpus, best_folder, make_model
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.standardization import PRIOR_TURNS, standardize_groups
 from tests.pipeline.tensors import make_config, make_corpus, train_and_test
@@ -336,7 +337,7 @@ def test_the_network_keeps_the_statistics_of_training_and_distances_are_of_what_
 def test_it_is_part_of_what_a_run_is_made_from_where_it_is_set(corpus: LoadedCorpus) -> None:
     split = split_of(corpus)
     plain, session = (
-        run_inputs(make_config("concat", model=model), corpus, split)["model"]
+        run_inputs(make_config("concat", model=model), corpus, split.name)["model"]
         for model in ({}, {"standardise": "session"})
     )
     assert isinstance(plain, dict) and isinstance(session, dict)

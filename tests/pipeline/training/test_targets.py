@@ -11,7 +11,8 @@ from lpgnet.pipeline.config import Config, TrainingConfig, parse_config
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.training.dialogues import Dialogue, class_votes, make_dialogues
-from lpgnet.pipeline.training.runs import make_model, run_inputs
+from lpgnet.pipeline.training.freshness import run_inputs
+from lpgnet.pipeline.training.runs import make_model
 from lpgnet.pipeline.training.targets import check_targets, inverse_frequency, is_learned, vote_shares
 from tests.pipeline.tensors import RATED_MODEL, make_config, make_corpus, make_split, train
 
@@ -98,9 +99,9 @@ def test_a_run_that_cannot_learn_leaves_what_is_there_alone(tmp_path: Path) -> N
 def test_another_range_is_another_run() -> None:
     corpus, config = make_corpus("text", dialogues=24), make_config(model=RATED_MODEL)
     wider = replace(corpus, ranges=dict.fromkeys(corpus.ranges, (0.0, 10.0)))
-    inputs = [run_inputs(config, one, make_split(one)) for one in (corpus, wider)]
+    inputs = [run_inputs(config, one, make_split(one).name) for one in (corpus, wider)]
     assert inputs[0] != inputs[1]
-    plain = [run_inputs(make_config(), one, make_split(one)) for one in (corpus, wider)]
+    plain = [run_inputs(make_config(), one, make_split(one).name) for one in (corpus, wider)]
     assert plain[0] == plain[1] and "ranges" not in plain[0]
 
 

@@ -17,7 +17,8 @@ from lpgnet.pipeline.config import TrainingConfig
 from lpgnet.pipeline.corpora.about import About
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.evaluation.run_results import evaluate_run
-from lpgnet.pipeline.training.dialogues import NO_LABEL, Dialogue
+from lpgnet.pipeline.training.dialogues import Dialogue
+from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.runs import LoadedCorpus
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trained_on import (
