@@ -7,16 +7,23 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from lpgnet.feature_extractors import load_encoder
 from lpgnet.pipeline.common import threads
 from lpgnet.pipeline.common.side_by_side import default_workers, run_side_by_side
-from lpgnet.pipeline.common.threads import one_thread, place, settle_threads, threads_for, usable_cores
+from lpgnet.pipeline.common.threads import one_thread, place, say_once, settle_threads, threads_for, usable_cores
 from lpgnet.pipeline.corpora import voice_activity
+from lpgnet.pipeline.embeddings.extraction import Extraction, embed
+from lpgnet.pipeline.embeddings.plan import Request, Words
+from lpgnet.pipeline.training import trainer
+from tests.pipeline.tensors import make_config, make_corpus, train_and_test
 from tests.pipeline.work import write_environment
 
 ROOT = Path(__file__).parents[3]
@@ -26,8 +33,10 @@ WAYS = {
     "lpgnet": ["-m", "lpgnet", *CHECK],
     "the installed script": ["-c", "import sys; from lpgnet.pipeline.cli import main; sys.exit(main())", *CHECK],
     "a stage as a module": ["-m", "lpgnet.pipeline.encoders", *CHECK[1:]],
-    "a launcher": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
-    + ["-m", "lpgnet.pipeline.encoders", *CHECK[1:]],
+    "a launcher": [
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"),
+        *("-m", "lpgnet.pipeline.encoders", *CHECK[1:]),
+    ],
 }
 # What libgomp says of itself: how often a thread looks before it sleeps.
 SPINS = re.compile(r"GOMP_SPINCOUNT = '(\d+)'")
@@ -41,7 +50,7 @@ def run(arguments: list[str], **settings: str) -> subprocess.CompletedProcess[st
 
 
 def spins(arguments: list[str], **settings: str) -> int:
-    """How often the threads of a command look before they sleep; a launcher, which is no process of ours, is left out."""
+    """How often the threads of a command look before they sleep; a launcher is another's, and speaks before it."""
     done = run(arguments, OMP_DISPLAY_ENV="VERBOSE", **settings)
     assert done.returncode == 0, done.stderr
     return int(SPINS.findall(done.stderr)[-1])
@@ -175,6 +184,54 @@ def test_people_read_in_how_many_threads_and_how_they_wait(monkeypatch: pytest.M
         assert place("cpu", large) == "on cpu in 2 threads that spin while they wait"
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["lpgnet", "sdt"])
+def test_a_small_network_learns_and_predicts_the_same_whatever_the_machine(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the last bit, and as in the workers of a table, which have one thread each."""
+    monkeypatch.setattr(threads, "COUNT_IS_SET", False)
+    monkeypatch.setattr(trainer.Trainer, "step", _in_one_thread(trainer.Trainer.step))
+    say_once.cache_clear()
+    before, found = torch.get_num_threads(), []
+    for count in (1, 4):
+        torch.set_num_threads(count)
+        try:
+            results = train_and_test(
+                make_corpus("text", dialogues=12), make_config(kind, epochs=2), tmp_path / str(count)
+            )
+            assert torch.get_num_threads() == count
+        finally:
+            torch.set_num_threads(before)
+        weights = (tmp_path / str(count) / "best" / "model.safetensors").read_bytes()
+        found.append((weights, results.fused, results.calibration))
+    assert repr(found[0]) == repr(found[1])
+    assert capsys.readouterr().err.count("train: on cpu in 1 thread\n") == 1
+
+
+def _in_one_thread(step: Callable[..., float]) -> Callable[..., float]:
+    def checked(*arguments: Any) -> float:
+        assert torch.get_num_threads() == 1
+        return step(*arguments)
+
+    return checked
+
+
+def test_small_encoders_compute_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "COUNT_IS_SET", False)
+    encoder = load_encoder(f"hf:{ROOT / 'examples' / 'demo' / 'encoders' / 'text'}", precision="fp32", device="cpu")
+    counts: list[int] = []
+    encoder.model.register_forward_pre_hook(lambda *_: counts.append(torch.get_num_threads()))
+    before, done = torch.get_num_threads(), Extraction()
+    torch.set_num_threads(4)
+    try:
+        requests = [Request("u", bytes(16), Words("a word"))]
+        list(embed(encoder, requests, done, device="cpu", workers=0, batch_budget=None))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert done.computed == 1 and set(counts) == {1}
 
 
 def test_voice_activity_hears_in_one_thread_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
