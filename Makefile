@@ -44,8 +44,6 @@ $(READY): pyproject.toml constraints.txt
 	$(call install,dev)
 	touch $(READY)
 
-# Small networks, and tests side by side, gain nothing from sharing their work between threads.
-demo test: export OMP_NUM_THREADS ?= 1
 demo: $(READY) ## the whole way on the embedded demo corpus, from recordings to a timeline
 	lpgnet prepare --config configs/demo.yaml
 	lpgnet features --config configs/demo.yaml
@@ -90,6 +88,8 @@ serve: train ## a web page to drop recordings on, for this machine alone
 export: train ## EXPORT=folder: the best model, with its encoders, to share
 	lpgnet export --model $(MODEL) --out $(EXPORT) --bundle_encoders true
 
+# Tests side by side gain nothing from sharing their work between threads.
+test: export OMP_NUM_THREADS ?= 1
 test: $(READY) ## the whole test suite, a core each for its files
 	python -m pytest -n auto --dist loadfile
 

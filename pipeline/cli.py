@@ -11,6 +11,7 @@ from io import StringIO
 from lpgnet.pipeline.common.processes import leave_launch
 from lpgnet.pipeline.common.stops import Stop
 from lpgnet.pipeline.common.streams import MESSAGES, OUTPUT, prepare_streams
+from lpgnet.pipeline.common.threads import settle_threads
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, in_one_line
 from lpgnet.pipeline.presets import preset_names
 
@@ -51,7 +52,9 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one stage and return the exit code."""
+    """Run one stage and return the exit code; without arguments given, as the command that this process is."""
+    if arguments is None:
+        settle_threads()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         return _guarded(_print_usage) if arguments else _guarded(_print_usage) or 2
@@ -126,6 +129,16 @@ def module_main(stage: str) -> None:
         leave_launch()
     sys.exit(code)
 
+
+def _runs_stage() -> bool:
+    """Whether this process is `python -m lpgnet.pipeline.STAGE`, which imports this module before all else."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.startswith("lpgnet.pipeline.")
+
+
+if _runs_stage():
+    # Not in `module_main`: the stage may import torch in between.
+    settle_threads()
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,8 +12,9 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import progress_bar, say, show, show_table
 from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.common.processes import current_launch, make_accelerator
-from lpgnet.pipeline.common.side_by_side import default_workers, one_thread, run_side_by_side
+from lpgnet.pipeline.common.side_by_side import default_workers, run_side_by_side
 from lpgnet.pipeline.common.stamps import write_stamp
+from lpgnet.pipeline.common.threads import one_thread
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.embeddings.fill_store import fill_store
 from lpgnet.pipeline.errors import counted
@@ -166,7 +167,12 @@ def _run_all(work: Callable[[Item], None], items: Sequence[Item], config: Config
         Each item when it is done.
     """
     workers = min(config.crossval.workers or default_workers(config.training.device), len(items))
-    if workers <= 1 or current_launch().size > 1:
+    launch = current_launch()
+    alone = workers <= 1 or launch.size > 1
+    if items and launch.is_main:
+        count = launch.size if alone else workers
+        say(f"crossval: {of} in {counted(count, 'process', 'processes')} of one thread")
+    if alone:
         with one_thread():
             for item in items:
                 work(item)

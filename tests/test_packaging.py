@@ -56,13 +56,13 @@ def defers(node: ast.AST) -> bool:
 
 
 def named_modules(node: ast.AST) -> list[str]:
-    """The modules that one node imports, also those whose data it reads by importlib.resources."""
+    """The modules that one node imports, also those whose files it finds and reads without importing them."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
         return [str(node.module)]
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "resources.files":
-        return [str(ast.literal_eval(node.args[0]))]
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "find_spec" and isinstance(node.args[0], ast.Constant):
+        return [str(node.args[0].value)]
     return []
 
 

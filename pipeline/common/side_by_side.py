@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lpgnet.pipeline.common import console
 from lpgnet.pipeline.common.processes import device_kind
+from lpgnet.pipeline.common.threads import usable_cores
 from lpgnet.pipeline.common.workers import Workers
 
 if TYPE_CHECKING:
@@ -29,20 +30,7 @@ def default_workers(device: str) -> int:
     kind = device_kind(device)
     if kind != "cpu":
         return torch.cuda.device_count() if kind == "cuda" else 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute in one thread, as a worker process does."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return usable_cores()
 
 
 def run_side_by_side(

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from importlib.util import find_spec
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lpgnet.pipeline.common.threads import one_thread
 from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 from lpgnet.pipeline.corpora.audio import Segment, read_blocks
+from lpgnet.pipeline.errors import PipelineError
 
 SAMPLING_RATE = 16_000
 # The network hears frames of 512 samples (32 ms), each with the last 64 samples before it.
@@ -80,11 +83,13 @@ def load_network() -> SileroNetwork:
 
     Returns:
         The network in evaluation mode, the same one at every call.
+
+    Raises:
+        PipelineError: the package is not installed.
     """
     from safetensors.torch import load_file
 
-    with resources.as_file(resources.files("silero_vad.data") / "silero_vad_16k.safetensors") as path:
-        weights = load_file(path)
+    weights = load_file(_weights_file())
     # An LSTM runs the cell over all frames in one call; it names the same weights by their layer.
     renamed = {f"{name}_l0" if name.startswith("lstm_cell") else name: value for name, value in weights.items()}
     network = SileroNetwork()
@@ -92,6 +97,16 @@ def load_network() -> SileroNetwork:
     return network.eval()
 
 
+def _weights_file() -> Path:
+    # Found, not imported: the package leaves torch a single thread for all that comes after it.
+    package = find_spec("silero_vad")
+    if package is None or not package.submodule_search_locations:
+        raise PipelineError("voice activity needs silero-vad, which is not installed: pip install silero-vad")
+    return Path(package.submodule_search_locations[0]) / "data" / "silero_vad_16k.safetensors"
+
+
+# Two threads take longer: most of the time goes into frames that wait for each other.
+@one_thread()
 @torch.inference_mode()
 def speech_probabilities(blocks: Iterable[np.ndarray]) -> np.ndarray:
     """Compute the probability of speech in every frame of 32 ms.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
+from lpgnet.pipeline.common.threads import threads_for
 from lpgnet.pipeline.common.workers import Workers
 from lpgnet.pipeline.corpora.audio import Segment, read_segment
 from lpgnet.pipeline.embeddings.plan import Problem, Request, Words, why
@@ -127,7 +128,8 @@ def _encode(
     from lpgnet.feature_extractors import ItemError
 
     try:
-        embeddings = encoder.encode([item for _, item in pairs], batch_budget=batch_budget) if pairs else []
+        with threads_for(encoder):
+            embeddings = encoder.encode([item for _, item in pairs], batch_budget=batch_budget) if pairs else []
         return [(request, embedding) for (request, _), embedding in zip(pairs, embeddings, strict=True)]
     except ItemError as error:
         bad = error.problems

@@ -12,6 +12,7 @@ import numpy as np
 from lpgnet.cache import flag_bits
 from lpgnet.pipeline.common.console import progress_bar, quiet_transformers, say
 from lpgnet.pipeline.common.processes import Launch, balance, current_launch, make_accelerator, resolve_device
+from lpgnet.pipeline.common.threads import place
 from lpgnet.pipeline.config import Config, FeaturesConfig
 from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge
@@ -146,7 +147,7 @@ def _extract(
     spec, device = prepared.spec, resolve_device(config.device)
     encoder = load_encoder(spec, device=device)
     if shown:
-        say(f"features: {spec.modality} by {spec.name} in {spec.precision} on {device}")
+        say(f"features: {spec.modality} by {spec.name} in {spec.precision} {place(device, encoder)}")
     pairs = embed(
         encoder, requests, extraction, device=device, workers=config.workers, batch_budget=config.batch_budget
     )

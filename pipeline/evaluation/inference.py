@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lpgnet.model import EmotionModel
+from lpgnet.pipeline.common.threads import threads_for
 from lpgnet.pipeline.errors import NotFiniteError
 from lpgnet.pipeline.training.dialogues import NOT_TOLD, Dialogue, by_appearance, collate
 from lpgnet.pipeline.training.labels import NO_LABEL
@@ -80,9 +81,8 @@ def predict_dialogues(
     model.eval()
     by_length = sorted(dialogues, key=len)
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
-    predictions = [
-        prediction for batch in batches[rank::size] for prediction in _predict_batch(model, batch, temperature)
-    ]
+    with threads_for(model):
+        predictions = [one for batch in batches[rank::size] for one in _predict_batch(model, batch, temperature)]
     if size > 1:
         from accelerate.utils import gather_object
 

@@ -64,7 +64,7 @@ def label_sources(
 
     _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
-    for line in pipeline.about_model:
+    for line in (*pipeline.about_model, f"predict: {pipeline.places}"):
         say(line)
     failed: list[Source] = []
     for n_done, source in enumerate(waiting, start=1):

@@ -17,6 +17,7 @@ import torch
 from lpgnet.model import EmotionModel, load_model
 from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.common.processes import resolve_device
+from lpgnet.pipeline.common.threads import place
 from lpgnet.pipeline.config import PredictionConfig, check_prediction, renamed
 from lpgnet.pipeline.corpora.audio import describe, locate
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, Utterance
@@ -137,6 +138,11 @@ class EmotionPipeline:
             takes = ", ".join(model.config.modality_names)
             raise UsageError(f"key 'modalities': the model takes only {takes}, not {config.modalities}")
         return cls(model, encoders, device, config, said, distances)
+
+    @property
+    def places(self) -> str:
+        """Where each encoder computes, for people."""
+        return "; ".join(f"{name} encoder {place(self.device, encoder)}" for name, encoder in self.encoders.items())
 
     def __call__(
         self,

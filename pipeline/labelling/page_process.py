@@ -148,7 +148,9 @@ def _load(config: ServeConfig) -> Labeller | PipelineError:
     from lpgnet.pipeline.labelling.page_labeller import Labeller
 
     try:
-        return Labeller.from_config(config)
+        labeller = Labeller.from_config(config)
+        say(f"serve: {labeller.pipeline.places}")
+        return labeller
     except Exception as error:
         return error if isinstance(error, PipelineError) else PipelineError(f"{type(error).__name__}: {error}")
 

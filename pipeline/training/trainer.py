@@ -23,6 +23,7 @@ from lpgnet.model import EmotionModel
 from lpgnet.model.weights import are_finite
 from lpgnet.pipeline.common.console import progress_bar, say
 from lpgnet.pipeline.common.files import to_json, write_atomically
+from lpgnet.pipeline.common.threads import place, say_once, threads_for
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.errors import NotFiniteError, UsageError
 from lpgnet.pipeline.training.checkpoints import (
@@ -136,7 +137,10 @@ def train_run(
         # No step of training changes them.
         measured = cast(dict[str, Any], to_json(measure_distances(model, read.dev)))
         model.config.distances = measured if refit is None else refit.distances
-        Trainer(config, read, folder, accelerator, model, measure).fit()
+        if accelerator.is_main_process:
+            say_once(f"train: {place(str(accelerator.device), model)}")
+        with threads_for(model):
+            Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             end_run(folder, inputs, config)
         accelerator.wait_for_everyone()

@@ -20,6 +20,7 @@ from lpgnet.model import EmotionModel
 from lpgnet.pipeline.common.console import quiet_transformers, say
 from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.common.shared_names import portable
+from lpgnet.pipeline.common.threads import place, say_once, threads_for
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.embeddings.plan import Request
@@ -133,7 +134,10 @@ def tune_encoder(
         accelerator.wait_for_everyone()
         tuner = Tuner(config, material, folder, accelerator, model, measure)
         if not is_done(folder, inputs):
-            tuner.fit()
+            if accelerator.is_main_process:
+                say_once(f"tune: {place(str(accelerator.device), model)}")
+            with threads_for(model):
+                tuner.fit()
         tuner.publish(corpus.name)
         if accelerator.is_main_process:
             end_run(folder, inputs, config, also=ADAPTER_FILES)

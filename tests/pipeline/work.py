@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lpgnet.pipeline.errors import PipelineError, UsageError
@@ -76,3 +77,10 @@ def begin_and_wait(file: Path) -> None:
     """Tell by a file that the work has begun, and do nothing for a minute."""
     file.touch()
     time.sleep(60)
+
+
+def write_environment(file: Path) -> None:
+    """Write what this process is told about threads, and how many it has."""
+    names = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+    told = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    file.write_text(", ".join([*told, f"{torch.get_num_threads()} thread"]))

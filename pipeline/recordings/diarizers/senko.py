@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lpgnet.pipeline.common.threads import one_thread
 from lpgnet.pipeline.corpora.voice_activity import runs
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.diarizers.base import SpeakerCount, SpeakerTurn
@@ -108,6 +109,8 @@ class SenkoDiarizer:
         heard = self.listen(blocks)
         return [] if heard is None else _turns(_who_speaks(heard, count), heard.seconds)
 
+    # Two threads take twice as long: a stretch is too little work to share.
+    @one_thread()
     @torch.inference_mode()
     def listen(self, blocks: Iterable[np.ndarray]) -> Heard | None:
         """Run the networks over successive waveforms; None where there is no sample."""

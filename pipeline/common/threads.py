@@ -1,0 +1,108 @@
+"""In how many threads a network is computed, and what they do while they wait for each other.
+
+Left alone, OpenMP's threads spin: they ask again and again whether the others are done. Where these wait for a
+processor that other work has, most of the time goes into asking. `benchmarks/threads.py` measures all of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from math import ceil
+from pathlib import Path
+
+from lpgnet.pipeline.common.console import say
+from lpgnet.pipeline.errors import counted
+
+# Whoever sets one of these says how threads wait: of every OpenMP, of GNU's, and of LLVM's and Intel's.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+COUNT = "OMP_NUM_THREADS"
+# Asked before this process sets it itself.
+COUNT_IS_SET = COUNT in os.environ
+# Networks of fewer parameters take as long in two threads as in one, or longer.
+PARAMETERS_A_THREAD = 5_000_000
+# Of Linux's control groups: how much of how much time the processes of a container may compute, or `max`.
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+
+def settle_threads() -> None:
+    """Let the threads of this process, and of those that it starts, sleep while they wait for each other.
+
+    And let there be no more of them than the cores that it may use, where these are fewer than it sees. OpenMP reads
+    the environment when torch loads it, so this comes before. What is set already stays.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if (cores := usable_cores()) < _permitted_cores():
+        os.environ.setdefault(COUNT, str(cores))
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use, of which it may see more: a container may have a share of them."""
+    cores = _permitted_cores()
+    with suppress(OSError, ValueError):
+        most, period = CPU_LIMIT.read_text(encoding="ascii").split()
+        cores = min(cores, ceil(int(most) / int(period)))
+    return cores
+
+
+def _permitted_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads_for(network: object) -> Iterator[None]:
+    """Compute in no more threads than a network can use; where the user has said how many, in as many.
+
+    Args:
+        network: a module of torch; anything else changes nothing.
+    """
+    with _threads(_count(network)):
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, as a worker process does."""
+    with _threads(1):
+        yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _count(network: object) -> int:
+    """Count the threads that compute a network."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if COUNT_IS_SET or not isinstance(network, torch.nn.Module):
+        return threads
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return min(threads, max(1, ceil(parameters / PARAMETERS_A_THREAD)))
+
+
+def place(device: str, network: object) -> str:
+    """Say where a network is computed: `on cuda:0`, or `on cpu in 2 threads that sleep while they wait`."""
+    if device != "cpu":
+        return f"on {device}"
+    count = _count(network)
+    waits = {"PASSIVE": "sleep", "ACTIVE": "spin"}.get(os.environ.get("OMP_WAIT_POLICY", "").upper())
+    return f"on cpu in {counted(count, 'thread')}" + (f" that {waits} while they wait" if count > 1 and waits else "")
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line on standard error, unless this process has: many runs may be computed alike."""
+    say(line)
