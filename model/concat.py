@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Targets
+from lpgnet.model.base import EmotionModel, EmotionOutput, Inputs, Targets
 from lpgnet.model.configuration import ConcatConfig
 from lpgnet.model.layers import Dropout, initialize
 from lpgnet.model.ratings import RatingHeads
@@ -37,7 +37,7 @@ class ConcatForEmotionRecognition(EmotionModel):
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Inputs,
         masks: Mapping[str, Tensor],
         mask: Tensor,
         labels: Tensor | None = None,

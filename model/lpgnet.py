@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Inputs, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
 from lpgnet.model.layers import Dropout, MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.neighbors import VoiceNeighbors, neighbors, voices
@@ -187,7 +187,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Inputs,
         masks: Mapping[str, Tensor],
         mask: Tensor,
         labels: Tensor | None = None,
@@ -199,8 +199,9 @@ class LPGNetForEmotionRecognition(EmotionModel):
         """Predict the emotion of every utterance.
 
         Args:
-            inputs: embeddings (B, L, K_m, D_m) by modality, finite everywhere. A modality that is not there
-                is missing in the whole batch; one that the model does not use is ignored.
+            inputs: embeddings (B, L, K_m, D_m) by modality, finite everywhere, or a list of the dialogues' own,
+                (L_b, K_m, D_m). A modality that is not there is missing in the whole batch; one that the model does not
+                use is ignored.
             masks: (B, L) bool by modality, true where the utterance has it.
             mask: (B, L) bool, true for a real utterance.
             labels: (B, L) class numbers, -100 where there is none; with any target the output has a loss.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Inputs, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import SDTConfig
 from lpgnet.model.layers import Dropout, StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.lpgnet import attend_in_dialogues, fuse
@@ -97,7 +97,7 @@ class SDTForEmotionRecognition(EmotionModel):
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Inputs,
         masks: Mapping[str, Tensor],
         mask: Tensor,
         labels: Tensor | None = None,
