@@ -96,6 +96,12 @@ class Targets:
             ratings={name: change(values) for name, values in (self.ratings or {}).items()},
         )
 
+    def known(self) -> Tensor:
+        """Which utterances have any, (B, L) bool; there must be targets."""
+        known = [] if self.labels is None else [self.labels != IGNORED_LABEL]
+        known += [] if self.votes is None else [self.votes.sum(-1) > 0]
+        return torch.stack([*known, *(values.isfinite() for values in (self.ratings or {}).values())]).any(0)
+
     def named(self) -> dict[str, Tensor | None]:
         """Every tensor by name, None where there is none."""
         return {"labels": self.labels, "votes": self.votes, **(self.ratings or {})}
@@ -123,6 +129,27 @@ class Packed:
     def real(self) -> Tensor:
         """`present` of all modalities, (M, 1, T)."""
         return torch.stack(list(self.present.values()))
+
+    def learned(self) -> Tensor | None:
+        """The turns that have a target, (K,) of the row; None where all or none have, and nothing is to be gained."""
+        found = (self.targets.known() & self.mask)[0].nonzero()[:, 0]
+        return found if 0 < len(found) < len(self.layout) else None
+
+    def only(self, rows: Tensor | None) -> "Packed":
+        """Some turns of the row, by their numbers (K,), without their inputs; all for None."""
+        if rows is None:
+            return self
+
+        def some(x: Tensor) -> Tensor:
+            return x.index_select(1, rows)
+
+        return Packed(
+            layout=self.layout.only(rows),
+            inputs={},
+            present={name: some(real) for name, real in self.present.items()},
+            mask=some(self.mask),
+            targets=self.targets.map(some),
+        )
 
 
 class EmotionModel(nn.Module, PyTorchModelHubMixin):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn import init
 
-from lpgnet.model.packing import Layout, select
+from lpgnet.model.packing import Layout, select, some
 
 # What one dimension adds to a distance at most: one that hardly varied in training must not decide alone (deviations).
 FARTHEST = 5.0
@@ -126,12 +126,19 @@ def _in_cache(
 class Dropout(nn.Dropout):
     """Dropout by uniform numbers on a CPU, where torch's own draws take four times as long; elsewhere torch's own."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(...) -> (...)."""
+    def forward(self, x: Tensor, rows: Tensor | None = None, among: int = 0) -> Tensor:
+        """(...) -> (...).
+
+        Args:
+            x: of any shape; with `rows`, (P, 1, K, d).
+            rows: (K,), which of the turns these are; what they lose is what they would lose among all of them.
+            among: T, how many there are.
+        """
         if not self.training or not self.p or x.device.type != "cpu":
             return super().forward(x)
-        kept = torch.rand(x.shape) >= self.p
-        return x * (kept.to(x.dtype) / (1 - self.p))
+        drawn = torch.rand(x.shape) if rows is None else torch.rand(*x.shape[:2], among, x.shape[3])[:, :, rows]
+        # The same memory, one after another: 0 and 1, then the latter as what is kept is multiplied by.
+        return x * drawn.ge_(self.p).div_(1 - self.p).to(x.dtype)
 
 
 class StackedLinear(nn.Module):
@@ -177,10 +184,11 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(paths, 1, 1, size))
         self.register_buffer("running_var", torch.ones(paths, 1, 1, size))
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """(P, B, L, d) with `real` (P, B, L) bool -> (P, B, L, d) in float32."""
+    def forward(self, x: Tensor, real: Tensor, rows: Tensor | None = None) -> Tensor:
+        """(P, B, L, d) with `real` (P, B, L) bool -> (P, B, L, d) in float32; of `rows` (K,) of L alone, if given."""
         x = x.float()
         mean, variance = self._statistics(x, real) if self.training else (self.running_mean, self.running_var)
+        x = some(x, rows)
         scale = self.weight * (variance + self.epsilon).rsqrt()
         return torch.addcmul(self.bias - mean * scale, x, scale)
 

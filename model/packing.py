@@ -19,6 +19,11 @@ def select(x: Tensor, rows: Tensor | None) -> Tensor:
     return x if rows is None else x.index_select(0, rows)
 
 
+def some(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Some turns of (P, 1, T, ...), by their numbers (K,); all for None."""
+    return x if rows is None else x.index_select(2, rows)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the turns of a batch lie in the row.
@@ -53,6 +58,15 @@ class Layout:
         for place, own in zip(self.of_dialogues(row), dialogues, strict=True):
             place.copy_(own)
         return row
+
+    def only(self, rows: Tensor) -> "Layout":
+        """The layout of some turns of the row, by their numbers (K,); `unpack` gives nothing that means anything else.
+
+        It has no dialogues any more: they may have lost turns.
+        """
+        numbers = torch.zeros_like(self.positions).index_copy(0, rows, torch.arange(len(rows), device=rows.device))
+        sources = rows if self.sources is None else select(self.sources, rows)
+        return Layout(sources, self.filled[:, rows], self.positions[rows], numbers[self.places], (), ())
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, L, ...) -> (1, T, ...); what stands at an empty turn means nothing."""

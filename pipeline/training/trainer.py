@@ -362,8 +362,8 @@ class Trainer:
         return summed
 
     def _terms(self, batch: DialogueBatch) -> Any:
-        output = self.model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers, **batch.targets)
-        return output.loss_terms
+        arguments = {"speakers": batch.speakers, **batch.targets, "targets_only": not self.recipe.compile}
+        return self.model(batch.inputs, batch.masks, batch.mask, **arguments).loss_terms
 
     def _accumulate(self, batch: DialogueBatch, counts: Tensor, moments: Tensor | None, *, is_last: bool) -> Tensor:
         """Add one micro-batch's gradients; processes exchange them with the last one only."""
