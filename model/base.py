@@ -1,6 +1,6 @@
 """What the models share: inputs, outputs, loss, and a checkpoint that loads in full or not at all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -20,6 +20,8 @@ from lpgnet.model.weights import read_weights, write_weights
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+# Embeddings by modality: (B, L, K_m, D_m), or of each of the B dialogues its own, (L_b, K_m, D_m), without padding.
+Inputs = Mapping[str, Tensor | Sequence[Tensor]]
 # Of `lay_out`, by type of device, where it was measured; elsewhere all dialogues are one group, as in a padded batch.
 # More groups are more calls, which take a GPU longer than a CPU.
 SPARE = {"cpu": 0.1, "cuda": 0.3}
@@ -94,6 +96,12 @@ class Targets:
             ratings={name: change(values) for name, values in (self.ratings or {}).items()},
         )
 
+    def known(self) -> Tensor:
+        """Which utterances have any, (B, L) bool; there must be targets."""
+        known = [] if self.labels is None else [self.labels != IGNORED_LABEL]
+        known += [] if self.votes is None else [self.votes.sum(-1) > 0]
+        return torch.stack([*known, *(values.isfinite() for values in (self.ratings or {}).values())]).any(0)
+
     def named(self) -> dict[str, Tensor | None]:
         """Every tensor by name, None where there is none."""
         return {"labels": self.labels, "votes": self.votes, **(self.ratings or {})}
@@ -121,6 +129,27 @@ class Packed:
     def real(self) -> Tensor:
         """`present` of all modalities, (M, 1, T)."""
         return torch.stack(list(self.present.values()))
+
+    def learned(self) -> Tensor | None:
+        """The turns that have a target, (K,) of the row; None where all or none have, and nothing is to be gained."""
+        found = (self.targets.known() & self.mask)[0].nonzero()[:, 0]
+        return found if 0 < len(found) < len(self.layout) else None
+
+    def only(self, rows: Tensor | None) -> "Packed":
+        """Some turns of the row, by their numbers (K,), without their inputs; all for None."""
+        if rows is None:
+            return self
+
+        def some(x: Tensor) -> Tensor:
+            return x.index_select(1, rows)
+
+        return Packed(
+            layout=self.layout.only(rows),
+            inputs={},
+            present={name: some(real) for name, real in self.present.items()},
+            mask=some(self.mask),
+            targets=self.targets.map(some),
+        )
 
 
 class EmotionModel(nn.Module, PyTorchModelHubMixin):
@@ -216,7 +245,7 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
 
     def pack(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Inputs,
         masks: Mapping[str, Tensor],
         mask: Tensor,
         targets: Targets,
@@ -245,21 +274,22 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
             targets=targets.map(layout.pack),
         )
 
-    def present(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    def present(self, inputs: Inputs, masks: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """Which utterances have which modality of the model, (B, L) bool; none if the batch lacks it."""
         nowhere = torch.zeros_like(mask)
         return {m: masks[m] & mask if m in inputs else nowhere for m in self.config.modality_names}
 
     def mix_inputs(
-        self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor], layout: Layout
+        self, inputs: Inputs, present: Mapping[str, Tensor], layout: Layout
     ) -> dict[str, Tensor]:
         """Step 0 for every modality: (1, T, D_m), zero where the utterance lacks it."""
         mixed = {}
         for name, real in present.items():
             values = inputs[name] if name in inputs else self._absent(name, layout)
             self._check_shape(name, values, layout)
-            rows = self._mix(name)(values.flatten(0, 1), layout.sources)[None]
-            mixed[name] = rows.masked_fill(~real[..., None], 0.0)
+            padded = isinstance(values, Tensor)
+            mix, rows = self._mix(name), (values.flatten(0, 1), layout.sources) if padded else (values, layout)
+            mixed[name] = mix(*rows)[None].masked_fill(~real[..., None], 0.0)
         return mixed
 
     def output(
@@ -382,11 +412,19 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         """Zeros (B, L, K_m, D_m), which take no memory."""
         return self._mix(name).mean.new_zeros(1).expand(*layout.places.shape, *self.config.input_sizes[name])
 
-    def _check_shape(self, name: str, values: Tensor, layout: Layout) -> None:
+    def _check_shape(self, name: str, values: Tensor | Sequence[Tensor], layout: Layout) -> None:
+        if not isinstance(values, Tensor):
+            self._check_dialogues(name, values, layout)
+            return
         expected = (*layout.places.shape, *self.config.input_sizes[name])
         if values.shape != expected:
             found = f"{name}: inputs of shape {tuple(values.shape)}"
             raise ModelError(f"{found}, but with this mask the model takes (B, L, K, D) = {expected}")
+
+    def _check_dialogues(self, name: str, values: Sequence[Tensor], layout: Layout) -> None:
+        expected = [(turns, *self.config.input_sizes[name]) for _, turns in layout.spans]
+        if (found := [tuple(own.shape) for own in values]) != expected:
+            raise ModelError(f"{name}: dialogues of shapes {found}, but with this mask the model takes {expected}")
 
 
 def _check_batch(mask: Tensor, tensors: Mapping[str, Tensor | None]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Targets
+from lpgnet.model.base import EmotionModel, EmotionOutput, Inputs, Targets
 from lpgnet.model.configuration import ConcatConfig
 from lpgnet.model.layers import Dropout, initialize
 from lpgnet.model.ratings import RatingHeads
@@ -37,7 +37,7 @@ class ConcatForEmotionRecognition(EmotionModel):
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Inputs,
         masks: Mapping[str, Tensor],
         mask: Tensor,
         labels: Tensor | None = None,
@@ -45,12 +45,13 @@ class ConcatForEmotionRecognition(EmotionModel):
         return_gates: bool = False,
         votes: Tensor | None = None,
         ratings: Mapping[str, Tensor] | None = None,
+        targets_only: bool = False,
     ) -> EmotionOutput:
         """Predict the emotion of every utterance.
 
         Args:
             inputs, masks, mask, labels, votes, ratings: as in `LPGNetForEmotionRecognition.forward`.
-            speakers, return_gates: ignored: there are neither speakers nor gates.
+            speakers, return_gates, targets_only: ignored: there are neither speakers nor gates, and little to save.
 
         Raises:
             ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of

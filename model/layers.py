@@ -1,8 +1,8 @@
 """The layers of the models: paths and modalities are leading axes, so that a step is one operation for all of them."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn import init
 
 from lpgnet.model.compiling import uncompiled
-from lpgnet.model.packing import select
+from lpgnet.model.packing import Layout, select, some
 
 # What one dimension adds to a distance at most: one that hardly varied in training must not decide alone (deviations).
 FARTHEST = 5.0
@@ -33,13 +33,14 @@ class InputMix(nn.Module):
         self.register_buffer("std", torch.ones(layers, width))
         self.layer_weights = nn.Parameter(torch.zeros(layers)) if layers > 1 else None
 
-    def forward(self, x: Tensor, rows: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor | Sequence[Tensor], rows: Tensor | Layout | None) -> Tensor:
         """Some of N embeddings, (N, K, D) and their numbers (T,), None for all -> (T, D), in float32.
 
-        Both are one weighted sum over the layers, sum_k (w_k / std_k) (x_k - mean_k).
+        Or those of each dialogue by itself, (L_b, K, D), and how dialogues lie in a row of T turns; what stands at an
+        empty one means nothing. Both are one weighted sum over the layers, sum_k (w_k / std_k) (x_k - mean_k).
         """
         if self.layer_weights is None:
-            return (select(x[:, 0], rows).float() - self.mean[0]) / self.std[0]
+            return (_only_layer(x, rows).float() - self.mean[0]) / self.std[0]
         scale = self.layer_weights.float().softmax(0)[:, None] / self.std  # (K, D)
         mixed: Tensor = _weighted_sum(x, rows, scale, -(scale * self.mean).sum(0))
         return mixed
@@ -54,6 +55,13 @@ class InputMix(nn.Module):
         return torch.stack(squares).mean(0)
 
 
+def _only_layer(x: Tensor | Sequence[Tensor], rows: Tensor | Layout | None) -> Tensor:
+    """Of what `InputMix.forward` takes with one layer, the rows (T, D)."""
+    if isinstance(rows, Layout):
+        return rows.lay([values[:, 0] for values in x])
+    return select(cast(Tensor, x)[:, 0], rows)
+
+
 class _WeightedSum(torch.autograd.Function):
     """sum_k x_k scale_k + shift over the layers of some rows.
 
@@ -62,10 +70,11 @@ class _WeightedSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
-        """(N, K, D), (T,) or None, (K, D) and (D,) -> (T, D)."""
-        ctx.save_for_backward(x, rows, scale)
-        total = shift.repeat(len(x) if rows is None else len(rows), 1)
+    def forward(ctx: Any, rows: Tensor | Layout | None, scale: Tensor, shift: Tensor, *x: Tensor) -> Tensor:
+        """(T,), a layout or None; (K, D) and (D,); (N, K, D), or with a layout those of each dialogue -> (T, D)."""
+        ctx.rows = rows
+        ctx.save_for_backward(scale, *x)
+        total = shift.repeat(len(x[0]) if rows is None else len(rows), 1)
         for part, layers in _in_cache(x, rows, total):
             for layer, factor in zip(layers, scale, strict=True):
                 part.addcmul_(layer.float(), factor)
@@ -74,42 +83,63 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """(T, D) -> gradients of all that `forward` takes."""
-        x, rows, scale = ctx.saved_tensors
+        scale, *x = ctx.saved_tensors
         of_scale = torch.zeros_like(scale)
-        for part, layers in _in_cache(x, rows, gradient):
+        for part, layers in _in_cache(x, ctx.rows, gradient):
             for layer, total in zip(layers, of_scale, strict=True):
                 total += (layer.float() * part).sum(0)
-        of_x = (gradient[:, None] * scale).to(x.dtype) if ctx.needs_input_grad[0] else None
-        if of_x is not None and rows is not None:
-            of_x = torch.zeros_like(x).index_add_(0, rows, of_x)
-        return of_x, None, of_scale, gradient.sum(0)
+        needed = any(ctx.needs_input_grad[3:])
+        of_x = _of_inputs(x, ctx.rows, gradient[:, None] * scale) if needed else [None] * len(x)
+        return None, of_scale, gradient.sum(0), *of_x
+
+
+def _of_inputs(x: Sequence[Tensor], rows: Tensor | Layout | None, of_rows: Tensor) -> Sequence[Tensor]:
+    """What the inputs of a row get of its gradient (T, K, D)."""
+    if isinstance(rows, Layout):
+        return [own.to(one.dtype) for own, one in zip(rows.of_dialogues(of_rows), x, strict=True)]
+    return [of_rows.to(x[0].dtype) if rows is None else torch.zeros_like(x[0]).index_add_(0, rows, of_rows.to(x[0]))]
 
 
 @uncompiled
-def _weighted_sum(x: Tensor, rows: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
-    total: Tensor = _WeightedSum.apply(x, rows, scale, shift)  # type: ignore[no-untyped-call]
+def _weighted_sum(
+    x: Tensor | Sequence[Tensor], rows: Tensor | Layout | None, scale: Tensor, shift: Tensor
+) -> Tensor:
+    values = [x] if isinstance(x, Tensor) else x
+    total: Tensor = _WeightedSum.apply(rows, scale, shift, *values)  # type: ignore[no-untyped-call]
     return total
 
 
-def _in_cache(x: Tensor, rows: Tensor | None, of_rows: Tensor) -> Iterator[tuple[Tensor, Iterator[Tensor]]]:
+def _in_cache(
+    x: Sequence[Tensor], rows: Tensor | Layout | None, of_rows: Tensor
+) -> Iterator[tuple[Tensor, Iterable[Tensor]]]:
     """Parts of (T, D) that a CPU's cache holds, each with the layers of its rows; all of it elsewhere."""
-    size = ROWS_IN_CACHE if x.device.type == "cpu" else len(of_rows)
-    parts = of_rows.split(size)
-    of_x: Sequence[Tensor] = x.split(size) if rows is None else [x] * len(parts)
-    numbers: Sequence[Tensor | None] = [None] * len(parts) if rows is None else rows.split(size)
-    for part, here, some in zip(parts, of_x, numbers, strict=True):
-        yield part, (select(layer, some) for layer in here.unbind(1))
+    size = ROWS_IN_CACHE if of_rows.device.type == "cpu" else len(of_rows)
+    if isinstance(rows, Tensor):
+        for part, some in zip(of_rows.split(size), rows.split(size), strict=True):
+            yield part, (select(layer, some) for layer in x[0].unbind(1))
+        return
+    places = [of_rows] if rows is None else rows.of_dialogues(of_rows)
+    for place, values in zip(places, x, strict=True):
+        for part, here in zip(place.split(size), values.split(size), strict=True):
+            yield part, here.unbind(1)
 
 
 class Dropout(nn.Dropout):
     """Dropout by uniform numbers on a CPU, where torch's own draws take four times as long; elsewhere torch's own."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(...) -> (...)."""
+    def forward(self, x: Tensor, rows: Tensor | None = None, among: int = 0) -> Tensor:
+        """(...) -> (...).
+
+        Args:
+            x: of any shape; with `rows`, (P, 1, K, d).
+            rows: (K,), which of the turns these are; what they lose is what they would lose among all of them.
+            among: T, how many there are.
+        """
         if not self.training or not self.p or x.device.type != "cpu":
             return super().forward(x)
-        kept = torch.rand(x.shape) >= self.p
-        return x * (kept.to(x.dtype) / (1 - self.p))
+        drawn = torch.rand(x.shape) if rows is None else torch.rand(*x.shape[:2], among, x.shape[3])[:, :, rows]
+        # The same memory, one after another: 0 and 1, then the latter as what is kept is multiplied by.
+        return x * drawn.ge_(self.p).div_(1 - self.p).to(x.dtype)
 
 
 class StackedLinear(nn.Module):
@@ -155,10 +185,11 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(paths, 1, 1, size))
         self.register_buffer("running_var", torch.ones(paths, 1, 1, size))
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """(P, B, L, d) with `real` (P, B, L) bool -> (P, B, L, d) in float32."""
+    def forward(self, x: Tensor, real: Tensor, rows: Tensor | None = None) -> Tensor:
+        """(P, B, L, d) with `real` (P, B, L) bool -> (P, B, L, d) in float32; of `rows` (K,) of L alone, if given."""
         x = x.float()
         mean, variance = self._statistics(x, real) if self.training else (self.running_mean, self.running_var)
+        x = some(x, rows)
         scale = self.weight * (variance + self.epsilon).rsqrt()
         return torch.addcmul(self.bias - mean * scale, x, scale)
 

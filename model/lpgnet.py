@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Inputs, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import LPGNetConfig
 from lpgnet.model.layers import Dropout, MaskedBatchNorm, StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.neighbors import VoiceNeighbors, neighbors, voices
-from lpgnet.model.packing import Layout
+from lpgnet.model.packing import Layout, some
 from lpgnet.model.ratings import RatingHeads
 
 # Utterances that a further local layer sees, this one included.
@@ -187,7 +187,7 @@ class LPGNetForEmotionRecognition(EmotionModel):
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Inputs,
         masks: Mapping[str, Tensor],
         mask: Tensor,
         labels: Tensor | None = None,
@@ -195,12 +195,14 @@ class LPGNetForEmotionRecognition(EmotionModel):
         return_gates: bool = False,
         votes: Tensor | None = None,
         ratings: Mapping[str, Tensor] | None = None,
+        targets_only: bool = False,
     ) -> EmotionOutput:
         """Predict the emotion of every utterance.
 
         Args:
-            inputs: embeddings (B, L, K_m, D_m) by modality, finite everywhere. A modality that is not there
-                is missing in the whole batch; one that the model does not use is ignored.
+            inputs: embeddings (B, L, K_m, D_m) by modality, finite everywhere, or a list of the dialogues' own,
+                (L_b, K_m, D_m). A modality that is not there is missing in the whole batch; one that the model does not
+                use is ignored.
             masks: (B, L) bool by modality, true where the utterance has it.
             mask: (B, L) bool, true for a real utterance.
             labels: (B, L) class numbers, -100 where there is none; with any target the output has a loss.
@@ -209,6 +211,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
             return_gates: whether the output has both gates in full.
             votes: (B, L, C), shares of the raters' votes, learned instead of the label; zeros where there are none.
             ratings: (B, L) by dimension, in the units of `config.ranges`, NaN where there is none.
+            targets_only: whether the loss is all that is wanted: what is given for turns without a target may then mean
+                nothing, which saves what is computed for them alone.
 
         Raises:
             ModelError: an embedding has not the sizes in the configuration, or the batch is empty or its tensors not of
@@ -220,14 +224,18 @@ class LPGNetForEmotionRecognition(EmotionModel):
         layout, real = packed.layout, packed.real  # (M, 1, T)
         local = self._encode(packed, None if places is None else layout.pack_places(places))  # 1, (M, 1, T, d)
         context = self._attend(layout, local, real, layout.pack(speakers))  # 2 and 3, (P, 1, T, d)
-        enhanced = self._enhance(local[self.path_query], context, real[self.path_query])  # 4, (P, 1, T, d)
+        # From here on turns are computed by themselves, and T is the number of those that are needed.
+        rows = packed.learned() if targets_only and mask.device.type == "cpu" else None
+        enhanced = self._enhance(local, context, real[self.path_query], rows)  # 4, (P, 1, T, d)
+        packed, turns = packed.only(rows), len(layout)
         gates, refined = self._refine(enhanced)  # 5, (P, 1, T, d) and (M, 1, T, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
-        fused, alpha = fuse(refined, scores, real)  # 6, (1, T, d) and (M, 1, T, d)
-        logits, branches, rated = self._classify(fused, refined)  # 7, (1, T, C), (M, 1, T, C), (1 + M, 1, T, R)
+        fused, alpha = fuse(refined, scores, packed.real)  # 6, (1, T, d) and (M, 1, T, d)
+        branches = self.dropout(refined.relu(), rows, turns)
+        logits, heads, rated = self._classify(fused, branches)  # 7, (1, T, C), (M, 1, T, C), (1 + M, 1, T, R)
         names = self.config.modality_names
         described = describe_gates(names, self.config.paths, alpha, gates, in_full=return_gates)
-        branch_logits = by_name(names, branches)
+        branch_logits = by_name(names, heads)
         return self.output(packed, logits, branch_logits, rated, hidden=fused, **described)  # 8
 
     @property
@@ -295,12 +303,20 @@ class LPGNetForEmotionRecognition(EmotionModel):
         projected: Tensor = layer(local[modality_of_path] if per_path else local)
         return projected if per_path else projected[modality_of_path]
 
-    def _enhance(self, local: Tensor, context: Tensor, real: Tensor) -> Tensor:
-        """4. Z = X_q + Dropout(LeakyReLU(BatchNorm(Conv1x1(context)))), H = Z + FFN(LayerNorm(Z))."""
-        projected = self.context(context)
-        by_batch = isinstance(self.context_norm, MaskedBatchNorm)
-        normed = self.context_norm(projected, real) if by_batch else self.context_norm(projected)
-        z = local + self.dropout(F.leaky_relu(normed))
+    def _enhance(self, local: Tensor, context: Tensor, real: Tensor, rows: Tensor | None) -> Tensor:
+        """4. Z = X_q + Dropout(LeakyReLU(BatchNorm(Conv1x1(context)))), H = Z + FFN(LayerNorm(Z)).
+
+        Args:
+            local: (M, 1, T, d).
+            context, real: of each path, (P, 1, T, d) and (P, 1, T).
+            rows: (K,), the turns that are needed; None for all. BatchNorm's statistics are those of all.
+        """
+        if isinstance(self.context_norm, MaskedBatchNorm):
+            normed = self.context_norm(self.context(context), real, rows)
+        else:
+            normed = self.context_norm(self.context(some(context, rows)))
+        dropped = self.dropout(F.leaky_relu(normed), rows, context.shape[2])
+        z = some(local, rows)[self.path_query] + dropped
         enhanced: Tensor = z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z))))
         return enhanced
 
@@ -312,9 +328,8 @@ class LPGNetForEmotionRecognition(EmotionModel):
         joined = grouped.movedim(1, 3).flatten(-2)  # (M, 1, T, S * d)
         return gates, self.refine(joined)
 
-    def _classify(self, fused: Tensor, refined: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _classify(self, fused: Tensor, branches: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """7. z = Linear(H) predicts, z_m = Linear(Dropout(ReLU(H_m))) serve training; so for the dimensions."""
-        branches = self.dropout(refined.relu())
         rated = None if self.rating_heads is None else self.rating_heads(fused, branches)
         return self.fused_head(fused), self.branch_heads(branches), rated
 

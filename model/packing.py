@@ -21,6 +21,11 @@ def select(x: Tensor, rows: Tensor | None) -> Tensor:
     return x if rows is None else x.index_select(0, rows)
 
 
+def some(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Some turns of (P, 1, T, ...), by their numbers (K,); all for None."""
+    return x if rows is None else x.index_select(2, rows)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the turns of a batch lie in the row.
@@ -32,6 +37,7 @@ class Layout:
         positions: (T,) of each turn in its dialogue, from 0; 0 where it is empty.
         places: (B, L) of each turn of the batch in the row; at padding, that of the dialogue's last turn.
         groups: of each group of dialogues, their number G and the turns W that each has room for; they add up to T.
+        spans: (B,) of each dialogue of the batch, where it begins in the row, and its turns.
     """
 
     sources: Tensor | None
@@ -39,6 +45,30 @@ class Layout:
     positions: Tensor
     places: Tensor
     groups: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def of_dialogues(self, row: Tensor) -> list[Tensor]:
+        """Views of (T, ...), of where the turns of each dialogue lie, (L_b, ...)."""
+        return [row[start : start + turns] for start, turns in self.spans]
+
+    def lay(self, dialogues: Sequence[Tensor]) -> Tensor:
+        """Lay dialogues of their own lengths, (L_b, ...) -> (T, ...), zero where it is empty."""
+        row = dialogues[0].new_zeros(len(self), *dialogues[0].shape[1:])
+        for place, own in zip(self.of_dialogues(row), dialogues, strict=True):
+            place.copy_(own)
+        return row
+
+    def only(self, rows: Tensor) -> "Layout":
+        """The layout of some turns of the row, by their numbers (K,); `unpack` gives nothing that means anything else.
+
+        It has no dialogues any more: they may have lost turns.
+        """
+        numbers = torch.zeros_like(self.positions).index_copy(0, rows, torch.arange(len(rows), device=rows.device))
+        sources = rows if self.sources is None else select(self.sources, rows)
+        return Layout(sources, self.filled[:, rows], self.positions[rows], numbers[self.places], (), ())
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, L, ...) -> (1, T, ...); what stands at an empty turn means nothing."""
@@ -83,6 +113,7 @@ def lay_out(mask: Tensor, *, gap: int, spare: float) -> Layout:
     sorted_lengths, order = lengths.sort(descending=True, stable=True)
     rooms = _rooms(sorted_lengths.tolist(), gap if len(mask) > 1 else 0, spare)
     sources, positions, places = _place(lengths, order, torch.tensor(rooms), mask.shape[1])
+    spans = tuple(zip(places[:, 0].tolist(), lengths.tolist(), strict=True))
     as_it_stands = torch.equal(sources, torch.arange(mask.numel()))
     sources, positions, places = _send([sources, positions, places], mask.device)
     return Layout(
@@ -91,6 +122,7 @@ def lay_out(mask: Tensor, *, gap: int, spare: float) -> Layout:
         positions=positions,
         places=places,
         groups=tuple((len(list(same)), width) for width, same in groupby(rooms)),
+        spans=spans,
     )
 
 

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpgnet.model.base import EmotionModel, EmotionOutput, Packed, Targets, by_name, describe_gates
+from lpgnet.model.base import EmotionModel, EmotionOutput, Inputs, Packed, Targets, by_name, describe_gates
 from lpgnet.model.configuration import SDTConfig
 from lpgnet.model.layers import Dropout, StackedLayerNorm, StackedLinear, initialize
 from lpgnet.model.lpgnet import attend_in_dialogues, fuse
-from lpgnet.model.packing import Layout
+from lpgnet.model.packing import Layout, some
 from lpgnet.model.ratings import RatingHeads
 
 
@@ -63,11 +63,13 @@ class PathEncoders(nn.Module):
         self.skipped_norm = StackedLayerNorm(paths, d).requires_grad_(False)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, layout: Layout, queries: Tensor, sources: Tensor, key_mask: Tensor) -> Tensor:
-        """X_q and X_s (P, 1, T, d) with the sources' mask (P, 1, T) -> (P, 1, T, d)."""
+    def forward(
+        self, layout: Layout, queries: Tensor, sources: Tensor, key_mask: Tensor, rows: Tensor | None
+    ) -> Tensor:
+        """X_q and X_s (P, 1, T, d) with the sources' mask (P, 1, T) -> (P, 1, T, d), or of `rows` (K,) of T alone."""
         projected = self.query(queries), self.key(sources), self.value(sources)
         context = attend_in_dialogues(layout, *projected, key_mask, heads=self.heads)
-        z = self.dropout(self.context(context)) + queries
+        z = self.dropout(self.context(some(context, rows)), rows, len(layout)) + some(queries, rows)
         enhanced: Tensor = z + self.feed_out(F.gelu(self.feed_in(self.feed_norm(z)), approximate="tanh"))
         return enhanced
 
@@ -97,7 +99,7 @@ class SDTForEmotionRecognition(EmotionModel):
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Inputs,
         masks: Mapping[str, Tensor],
         mask: Tensor,
         labels: Tensor | None = None,
@@ -105,11 +107,12 @@ class SDTForEmotionRecognition(EmotionModel):
         return_gates: bool = False,
         votes: Tensor | None = None,
         ratings: Mapping[str, Tensor] | None = None,
+        targets_only: bool = False,
     ) -> EmotionOutput:
         """Predict the emotion of every utterance.
 
         Args:
-            inputs, masks, mask, labels, return_gates, votes, ratings: as in `LPGNetForEmotionRecognition.forward`.
+            inputs, masks, mask, labels, return_gates, votes, ratings, targets_only: as in `LPGNetForEmotionRecognition.forward`.
             speakers: (B, L), numbered by first appearance in the dialogue, negative where the speaker is not told. Such
                 speakers, those beyond the table, and all when None, are unknown and have no speaker embedding.
 
@@ -121,13 +124,16 @@ class SDTForEmotionRecognition(EmotionModel):
         real = packed.real  # (M, 1, T)
         local = self._encode(packed, None if speakers is None else packed.layout.pack(speakers))  # (M, 1, T, d)
         queries, sources = local[self.path_query], local[self.path_source]  # (P, 1, T, d)
-        enhanced = self.encoders(packed.layout, queries, sources, real[self.path_source])  # (P, 1, T, d)
+        rows = packed.learned() if targets_only and mask.device.type == "cpu" else None
+        enhanced = self.encoders(packed.layout, queries, sources, real[self.path_source], rows)  # (P, 1, T, d)
+        # From here on T is the number of turns that are needed.
+        packed, turns = packed.only(rows), len(packed.layout)
         gates = self.path_gate(enhanced).sigmoid()
         grouped = (gates * enhanced).unflatten(0, (len(local), -1))  # (M, M, 1, T, d)
         refined = self.refine(grouped.movedim(1, 3).flatten(-2))  # (M, 1, T, d)
         scores = None if self.modality_gate is None else self.modality_gate(refined)
-        fused, alpha = fuse(refined, scores, real)  # (1, T, d) and (M, 1, T, d)
-        hidden = self.dropout(refined.relu())
+        fused, alpha = fuse(refined, scores, packed.real)  # (1, T, d) and (M, 1, T, d)
+        hidden = self.dropout(refined.relu(), rows, turns)
         branches = by_name(self.config.modality_names, self.branch_heads(hidden))  # (1, T, C) by modality
         rated = None if self.rating_heads is None else self.rating_heads(fused, hidden)  # (1 + M, 1, T, R)
         described = describe_gates(list(branches), self.config.paths, alpha, gates, in_full=return_gates)

@@ -12,7 +12,7 @@ import torch
 from lpgnet.model import EmotionModel
 from lpgnet.pipeline.common.threads import threads_for
 from lpgnet.pipeline.errors import NotFiniteError
-from lpgnet.pipeline.training.dialogues import NOT_TOLD, Dialogue, by_appearance, collate
+from lpgnet.pipeline.training.dialogues import NOT_TOLD, Dialogue, by_appearance, collate_for
 from lpgnet.pipeline.training.labels import NO_LABEL
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _refuse_not_finite(predictions: Sequence[Prediction]) -> None:
 
 
 def _predict_batch(model: EmotionModel, dialogues: Sequence[Dialogue], temperature: float) -> Iterator[Prediction]:
-    batch = collate(dialogues).to(model.device)
+    batch = collate_for(dialogues, model.device)
     output = model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers)
     heads = {FUSED: output.logits, **output.branch_logits}
     # As lists: to take single numbers out of tensors takes longer than the model does.

@@ -70,7 +70,7 @@ class DialogueBatch:
     """B dialogues padded to L utterances.
 
     Attributes:
-        inputs: (B, L, K_m, D_m) float32 by modality.
+        inputs: (B, L, K_m, D_m) float32 by modality, or the dialogues' own (L_b, K_m, D_m), which are not copied.
         masks: (B, L) bool by modality, true where the utterance has it.
         mask: (B, L) bool, true for a real utterance.
         labels: (B, L) class indices, -100 for none.
@@ -80,7 +80,7 @@ class DialogueBatch:
         utterance_ids: of each dialogue, without padding.
     """
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Tensor] | dict[str, list[Tensor]]
     masks: dict[str, Tensor]
     mask: Tensor
     labels: Tensor
@@ -97,7 +97,10 @@ class DialogueBatch:
     def to(self, device: torch.device | str) -> DialogueBatch:
         """Copy the batch to a device."""
         return DialogueBatch(
-            inputs={name: values.to(device, non_blocking=True) for name, values in self.inputs.items()},
+            inputs={
+                name: values.to(device, non_blocking=True) if isinstance(values, Tensor) else values
+                for name, values in self.inputs.items()
+            },
             masks={name: values.to(device, non_blocking=True) for name, values in self.masks.items()},
             mask=self.mask.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
@@ -234,11 +237,17 @@ def hide_modality(dialogues: Sequence[Dialogue], modality: str, share: float, *,
     ]
 
 
-def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
-    """Pad dialogues to the longest of them and stack them; their votes are no shares yet, and are left out."""
+def collate(dialogues: Sequence[Dialogue], *, padded: bool = True) -> DialogueBatch:
+    """Pad dialogues to the longest of them and stack them; their votes are no shares yet, and are left out.
+
+    Args:
+        dialogues: at least one.
+        padded: whether their inputs are too, or are given as they lie in memory.
+    """
     names = dialogues[0].inputs.keys()
+    inputs = {name: [d.values(name) for d in dialogues] for name in names}
     return DialogueBatch(
-        inputs={name: pad([d.values(name) for d in dialogues], 0.0) for name in names},
+        inputs={name: pad(rows, 0.0) for name, rows in inputs.items()} if padded else inputs,
         masks={name: pad([d.present[name] for d in dialogues], False) for name in names},
         mask=pad([torch.ones(len(d), dtype=torch.bool) for d in dialogues], False),
         labels=pad([d.labels for d in dialogues], NO_LABEL),
@@ -247,6 +256,11 @@ def collate(dialogues: Sequence[Dialogue]) -> DialogueBatch:
         speakers=pad([d.speakers for d in dialogues], NOT_TOLD),
         utterance_ids=tuple(tuple(u.utterance_id for u in d.utterances) for d in dialogues),
     )
+
+
+def collate_for(dialogues: Sequence[Dialogue], device: torch.device, *, padded: bool = False) -> DialogueBatch:
+    """Collate dialogues on the device of a model: what lies in a CPU's memory is not copied unless it is padded."""
+    return collate(dialogues, padded=padded or device.type != "cpu").to(device)
 
 
 def pad(rows: Sequence[Tensor], value: float) -> Tensor:

@@ -34,7 +34,7 @@ from lpgnet.pipeline.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate, pad
+from lpgnet.pipeline.training.dialogues import Dialogue, DialogueBatch, collate_for, pad
 from lpgnet.pipeline.training.distances import measure_distances
 from lpgnet.pipeline.training.freshness import (
     BEST_FOLDER,
@@ -364,8 +364,8 @@ class Trainer:
         return summed
 
     def _terms(self, batch: DialogueBatch) -> Any:
-        output = self.model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers, **batch.targets)
-        return output.loss_terms
+        arguments = {"speakers": batch.speakers, **batch.targets, "targets_only": not self.recipe.compile}
+        return self.model(batch.inputs, batch.masks, batch.mask, **arguments).loss_terms
 
     def _accumulate(self, batch: DialogueBatch, counts: Tensor, moments: Tensor | None, *, is_last: bool) -> Tensor:
         """Add one micro-batch's gradients; processes exchange them with the last one only."""
@@ -377,10 +377,10 @@ class Trainer:
         return detached
 
     def _prepare(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
-        batch = collate(dialogues)
+        batch = collate_for(dialogues, self.accelerator.device, padded=self.recipe.compile)
         if self.recipe.target == "distribution":
-            batch = replace(batch, votes=pad([vote_shares(dialogue, self.recipe) for dialogue in dialogues], 0.0))
-        batch = batch.to(self.accelerator.device)
+            votes = pad([vote_shares(dialogue, self.recipe) for dialogue in dialogues], 0.0)
+            batch = replace(batch, votes=votes.to(self.accelerator.device))
         return drop_modalities(batch, self.recipe.modality_dropout, self.raw_model.config.modality_names)
 
     def _measure_development(self) -> Development:
