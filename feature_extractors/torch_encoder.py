@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lpgnet.feature_extractors.devices import full_float32
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Embedding, Item
-from lpgnet.feature_extractors.layer_hooks import LayerHooks, cast_to_bfloat16
+from lpgnet.feature_extractors.layer_hooks import LayerHooks
 from lpgnet.feature_extractors.pooling import Part, join, join_values, pool
+from lpgnet.feature_extractors.precision import cast_to_bfloat16, prepare_for_autocast
 from lpgnet.feature_extractors.spec import EncoderSpec
 from lpgnet.feature_extractors.windows import batches
 
@@ -68,8 +69,10 @@ class TorchEncoder(nn.Module):
         self.width = 2 * width if spec.pooling == "mean_std" else width
         self.device = torch.device(device)
         self.model = model.to(self.device).requires_grad_(False)
+        # Models whose batches are exact are those that tests hold to bfloat16's contract; of others nothing is known.
+        self.autocasts = spec.precision == "bf16" and budget is None
         if spec.precision == "bf16":
-            cast_to_bfloat16(self.model)
+            (prepare_for_autocast if self.autocasts else cast_to_bfloat16)(self.model)
         self.eval()
 
     @property
@@ -154,7 +157,7 @@ class TorchEncoder(nn.Module):
             return None
 
     def _pool_batch(self, batch: Sequence[Piece]) -> Pooled:
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocasts)
         with torch.inference_mode(), full_float32(), autocast:
             return self._pool(batch)
 
