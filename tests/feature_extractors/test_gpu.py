@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lpgnet.feature_extractors import Item, check_encoder, load_encoder
+from lpgnet.feature_extractors.devices import Arriving, send
 from tests.feature_extractors.conftest import AUDIO, TEXT, Checkpoints, least_cosine, relative, voice
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -57,3 +58,14 @@ def test_a_batch_above_the_memory_is_halved(checkpoint: Checkpoints) -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert max(relative(a.values, b.values) for a, b in zip(halved, whole, strict=True)) < 1e-5
+
+
+def test_copies_wait_for_nothing() -> None:
+    device, values = torch.device("cuda"), torch.arange(1_000_000.0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        arriving = Arriving.start(send(values, device) * 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert arriving.host.is_pinned()
+    assert (arriving.wait() == 2 * values.numpy()).all()
