@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpgnet.feature_extractors.devices import audio_budget
+from lpgnet.feature_extractors.devices import audio_budget, send
 from lpgnet.feature_extractors.items import Item, checked_waveforms, waveform_flags
 from lpgnet.feature_extractors.layer_hooks import LayerHooks
 from lpgnet.feature_extractors.padding import Lengths, frame_mask
@@ -184,7 +184,7 @@ class WaveformFrontEnd:
         samples = [max(len(window.samples), self.minimum) for window in windows]
         values = pad([window.samples for window in windows], 0.0, least=self.minimum)
         # Normalizing takes double precision, which Apple's GPU does not have.
-        values = values if device.type == "mps" else values.to(device)
+        values = values if device.type == "mps" else send(values, device)
         if self.epsilon is not None:
             values = _normalize(values, windows, self.epsilon)
         values = values.to(device)
@@ -193,12 +193,12 @@ class WaveformFrontEnd:
             return self.call(values, None)
         counts = [self.frames.count(count) for count in samples]
         self.lengths.set(samples, frame_mask(counts, self.frames.count(max(samples)), device))
-        return self.call(values, torch.tensor(samples, device=device))
+        return self.call(values, send(torch.tensor(samples), device))
 
 
 def _normalize(values: Tensor, windows: Sequence[WaveformWindow], epsilon: float) -> Tensor:
     """Zero mean and unit variance over each waveform's own samples; the zeros behind them stay zero."""
-    counts = torch.tensor([len(window.samples) for window in windows], device=values.device).unsqueeze(1)
+    counts = send(torch.tensor([len(window.samples) for window in windows]), values.device).unsqueeze(1)
     own = torch.arange(values.shape[1], device=values.device) < counts
     # Rounding must not depend on the padding, so the sums are taken in double precision.
     exact = values.double()
@@ -231,7 +231,7 @@ class FilterBankFrontEnd:
             for waveform, count in zip(waveforms, counts, strict=True)
         ]
         mask = frame_mask(counts, max(counts), device).long() if min(counts) < max(counts) else None
-        values = pad(rows, self.extractor.padding_value).to(device)
+        values = send(pad(rows, self.extractor.padding_value), device)
         return last_hidden_state(self.model, input_features=values, attention_mask=mask)
 
 
@@ -252,7 +252,7 @@ class FixedLengthFrontEnd:
     def forward(self, windows: Sequence[WaveformWindow], device: torch.device) -> Tensor:
         """Compute the last hidden states `(B, T, d)`."""
         inputs = extract(self.extractor, _padded_waveforms(windows, self.minimum), "pt")
-        return last_hidden_state(self.model, input_features=inputs["input_features"].to(device))
+        return last_hidden_state(self.model, input_features=send(inputs["input_features"], device))
 
 
 class UnbatchedFrontEnd:
@@ -270,7 +270,7 @@ class UnbatchedFrontEnd:
         """Compute the last hidden states `(B, T, d)`."""
         (waveform,) = _padded_waveforms(windows, self.minimum)
         inputs = extract(self.extractor, waveform, "pt")
-        return last_hidden_state(self.model, **{name: values.to(device) for name, values in inputs.items()})
+        return last_hidden_state(self.model, **{name: send(values, device) for name, values in inputs.items()})
 
 
 def extract(

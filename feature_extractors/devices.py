@@ -1,10 +1,13 @@
-"""What a device can do: its bfloat16 instructions, and how much it takes at once."""
+"""What a device can do: its bfloat16 instructions, how much it takes at once, and copies that nothing waits for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 # One sample's share of a base-size convolution stack's activations, with room for two layers at once.
 GPU_BYTES_PER_SAMPLE = 4096
@@ -37,6 +40,38 @@ def audio_budget(device: torch.device) -> int:
 def text_budget(device: torch.device) -> int:
     """Return the padded tokens in one batch."""
     return GPU_TOKENS if device.type == "cuda" else CPU_TOKENS
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device.
+
+    A CUDA device copies it when it has done what was queued before, and nothing waits: only pinned memory can be copied
+    so. https://docs.pytorch.org/tutorials/intermediate/pinmem_nonblock.html
+    """
+    waits = device.type != "cuda"
+    return (values if waits else values.pin_memory()).to(device, non_blocking=not waits)
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """Values on their way from a device, behind the work that makes them and before any that is queued later."""
+
+    host: Tensor
+    arrived: torch.Event | None
+
+    @classmethod
+    def start(cls, values: Tensor) -> "Arriving":
+        """Queue the copy of values; from CUDA it goes to pinned memory, which torch keeps for the next one."""
+        if values.device.type != "cuda":
+            return cls(values.cpu(), None)
+        host = values.to("cpu", non_blocking=True)
+        return cls(host, torch.cuda.current_stream(values.device).record_event())
+
+    def wait(self) -> np.ndarray:
+        """Return the values when they are there; a copy is to be made of what is kept."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.host.numpy()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lpgnet.feature_extractors.checkpoint import Checkpoint
-from lpgnet.feature_extractors.devices import text_budget
+from lpgnet.feature_extractors.devices import send, text_budget
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Item, TextItem, checked_texts
 from lpgnet.feature_extractors.layer_hooks import LayerHooks, find_blocks
@@ -146,7 +146,7 @@ class TextEncoder(TorchEncoder):
         for row, tokens in enumerate(contents):
             count = len(tokens.ids)
             values[:, row, :count] = tokens.ids, [1] * count, tokens.token_types
-        ids, mask, token_types = torch.from_numpy(values).to(self.device)
+        ids, mask, token_types = send(torch.from_numpy(values), self.device)
         inputs = {"input_ids": ids, "attention_mask": mask}
         return last_hidden_state(
             self.model, **inputs, **({"token_type_ids": token_types} if self.takes_token_types else {})

@@ -1,16 +1,11 @@
 """Reading a model's layers while it runs: hooks that hand each layer on and stop above the highest wanted one."""
 
 from collections.abc import Callable
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lpgnet.feature_extractors.errors import EncoderError
 from lpgnet.feature_extractors.spec import Layers, check_layers
-
-# DeBERTa hides what lies beyond a text by float32's lowest number, which scores in bfloat16 cannot hold.
-FLOAT32_ATTENTION = ".modeling_deberta"
 
 LayerCallback = Callable[[int, Tensor], None]
 
@@ -89,34 +84,3 @@ def find_blocks(model: nn.Module, depth: int | None) -> nn.ModuleList | None:
 
 def _has_attention(block: nn.Module) -> bool:
     return any("attention" in type(module).__name__.lower() for module in block.modules())
-
-
-def cast_to_bfloat16(model: nn.Module) -> None:
-    """Keep the weights of matrix products in bfloat16, as autocast would cast them again in every call."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-            module.to(torch.bfloat16)
-    keep_attention_in_float32(model)
-
-
-def keep_attention_in_float32(model: nn.Module) -> None:
-    """Compute attention in float32 also under autocast where a model's cannot be computed in less."""
-    for module in model.modules():
-        if type(module).__module__.endswith(FLOAT32_ATTENTION) and "SelfAttention" in type(module).__name__:
-            _keep_in_float32(module)
-
-
-def _keep_in_float32(module: nn.Module) -> None:
-    forward = module.float().forward
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        args = tuple(arg.float() if _is_floating(arg) else arg for arg in args)
-        kwargs = {name: value.float() if _is_floating(value) else value for name, value in kwargs.items()}
-        with torch.autocast(next(module.parameters()).device.type, enabled=False):
-            return forward(*args, **kwargs)
-
-    module.forward = run
-
-
-def _is_floating(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()

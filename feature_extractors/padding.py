@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lpgnet.feature_extractors.devices import send
+
 
 class Lengths:
     """The lengths, per batch row, of the batch that is running; None when nothing is padded."""
@@ -71,7 +73,7 @@ def fold_weight_norms(model: nn.Module) -> None:
 
 def frame_mask(counts: Sequence[int], total: int, device: torch.device) -> Tensor:
     """Make a mask `(B, total)` that is True on each row's first `counts` frames."""
-    return torch.arange(total, device=device) < torch.tensor(counts, device=device).unsqueeze(1)
+    return torch.arange(total, device=device) < send(torch.tensor(counts), device).unsqueeze(1)
 
 
 def _masked(hidden: Tensor, lengths: Lengths) -> Tensor | None:

@@ -1,8 +1,9 @@
 """The frame of every torch encoder: items to pieces, pieces to batches, batches to parts, parts to embeddings."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpgnet.feature_extractors.devices import full_float32
+from lpgnet.feature_extractors.devices import Arriving, full_float32, send
 from lpgnet.feature_extractors.errors import EncoderError, ItemError
 from lpgnet.feature_extractors.items import Embedding, Item
-from lpgnet.feature_extractors.layer_hooks import LayerHooks, cast_to_bfloat16
+from lpgnet.feature_extractors.layer_hooks import LayerHooks
 from lpgnet.feature_extractors.pooling import Part, join, join_values, pool
+from lpgnet.feature_extractors.precision import cast_to_bfloat16, prepare_for_autocast
 from lpgnet.feature_extractors.spec import EncoderSpec
 from lpgnet.feature_extractors.windows import batches
 
@@ -52,6 +54,23 @@ class Pooled:
     spans: list[tuple[int, int]]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A batch that the device computes: which pieces it holds, and their pooled layers on the way here."""
+
+    group: list[int]
+    spans: list[tuple[int, int]]
+    values: Arriving
+
+    def fetch(self) -> Iterator[tuple[int, Part]]:
+        """Wait for the batch, and yield each piece's index and part."""
+        values = self.values.wait()
+        # Frames are (B, layers, T, d). Copies, or every utterance would keep its whole batch in memory.
+        for index, row, (first, end) in zip(self.group, values, self.spans, strict=True):
+            own = row if row.ndim == 2 else row[:, first:end].swapaxes(0, 1)
+            yield index, Part(own.copy("C"), end - first)
+
+
 class TorchEncoder(nn.Module):
     """A frozen encoder: a module that stays in evaluation mode whatever its parent does.
 
@@ -68,8 +87,10 @@ class TorchEncoder(nn.Module):
         self.width = 2 * width if spec.pooling == "mean_std" else width
         self.device = torch.device(device)
         self.model = model.to(self.device).requires_grad_(False)
+        # Models whose batches are exact are those that tests hold to bfloat16's contract; of others nothing is known.
+        self.autocasts = spec.precision == "bf16" and budget is None
         if spec.precision == "bf16":
-            cast_to_bfloat16(self.model)
+            (prepare_for_autocast if self.autocasts else cast_to_bfloat16)(self.model)
         self.eval()
 
     @property
@@ -122,21 +143,19 @@ class TorchEncoder(nn.Module):
     def _parts(self, pieces: Sequence[Piece], groups: Sequence[list[int]]) -> list[Part]:
         """Return a part of every piece, in the pieces' order."""
         done: dict[int, Part] = {}
-        running: tuple[list[int], Pooled] | None = None
-        for launched in chain.from_iterable(self._launch(pieces, group) for group in groups):
-            # On a GPU the batch just launched runs while the one before it is copied back.
-            if running is not None:
-                done.update(zip(running[0], _fetch(running[1]), strict=True))
-            running = launched
-        if running is not None:
-            done.update(zip(running[0], _fetch(running[1]), strict=True))
+        before: Running | None = None
+        # A batch is fetched when the next one is queued, so that a GPU has work while its results are taken.
+        for running in chain.from_iterable(self._launch(pieces, group) for group in groups):
+            done.update(before.fetch() if before else ())
+            before = running
+        done.update(before.fetch() if before else ())
         return [done[index] for index in range(len(pieces))]
 
-    def _launch(self, pieces: Sequence[Piece], group: list[int]) -> Iterator[tuple[list[int], Pooled]]:
+    def _launch(self, pieces: Sequence[Piece], group: list[int]) -> Iterator[Running]:
         """Yield a batch on its way, in halves where the device's memory does not hold it."""
         pooled = self._pool_if_it_fits([pieces[index] for index in group])
         if pooled is not None:
-            yield group, pooled
+            yield Running(group, pooled.spans, Arriving.start(pooled.values))
             return
         if len(group) == 1:
             raise EncoderError(
@@ -154,7 +173,7 @@ class TorchEncoder(nn.Module):
             return None
 
     def _pool_batch(self, batch: Sequence[Piece]) -> Pooled:
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocasts)
         with torch.inference_mode(), full_float32(), autocast:
             return self._pool(batch)
 
@@ -183,15 +202,19 @@ class TorchEncoder(nn.Module):
         layers: list[Tensor] = [torch.empty(0)] * self.n_layers
         spans: list[tuple[int, int]] = []
 
+        @cache
+        def counted(frames: int) -> Tensor:
+            spans[:] = [(p.first, frames if p.end is None else p.end) for p in batch]
+            return _span_mask(spans, frames, self.device)
+
         def on_layer(index: int, hidden: Tensor) -> None:
             if hidden.ndim != 3:
                 raise EncoderError(
                     f"{self.spec.name}: its states are {tuple(hidden.shape)}, not (batch, frames, width)"
                 )
-            spans[:] = [(p.first, hidden.shape[1] if p.end is None else p.end) for p in batch]
             # Sums of many frames in bfloat16 would lose what the frames still had.
             with torch.autocast(self.device.type, enabled=False):
-                layers[index] = pool(hidden, _span_mask(spans, hidden), self.spec.pooling)
+                layers[index] = pool(hidden, counted(hidden.shape[1]), self.spec.pooling)
 
         self.hooks.run(lambda: self._forward([piece.content for piece in batch]), on_layer)
         return Pooled(torch.stack(layers, dim=1), spans)
@@ -232,22 +255,10 @@ def _costs(pieces: Sequence[Piece], groups: Sequence[list[int]], n_items: int) -
     return list(zip(own, padding, batch, strict=True))
 
 
-def _span_mask(spans: Iterable[tuple[int, int]], hidden: Tensor) -> Tensor:
-    first, end = torch.tensor(list(spans), device=hidden.device).unsqueeze(-1).unbind(1)  # (B, 1) each
-    indices = torch.arange(hidden.shape[1], device=hidden.device)
+def _span_mask(spans: Sequence[tuple[int, int]], frames: int, device: torch.device) -> Tensor:
+    first, end = send(torch.tensor(spans), device).unsqueeze(-1).unbind(1)  # (B, 1) each
+    indices = torch.arange(frames, device=device)
     return (indices >= first) & (indices < end)
-
-
-def _fetch(pooled: Pooled) -> list[Part]:
-    values = pooled.values.cpu().numpy()
-    if values.ndim == 3:
-        return [Part(row, end - first) for row, (first, end) in zip(values, pooled.spans, strict=True)]
-    frames = values.transpose(0, 2, 1, 3)  # (B, T, layers, d)
-    return [
-        # A copy, or every utterance would keep its whole padded batch in memory.
-        Part(np.ascontiguousarray(row[first:end]), end - first)
-        for row, (first, end) in zip(frames, pooled.spans, strict=True)
-    ]
 
 
 def _is_finite(values: np.ndarray) -> bool:

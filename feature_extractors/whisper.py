@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from lpgnet.feature_extractors.audio_encoder import FeatureExtractor, WaveformWindow, extract, pad
+from lpgnet.feature_extractors.devices import send
 from lpgnet.feature_extractors.padding import frame_mask
 from lpgnet.feature_extractors.windows import Frames
 
@@ -37,7 +38,7 @@ class TightFrontEnd:
         counts = [-(-len(window.samples) // self.hop) for window in windows]
         spectra = [self._spectrum(window.samples, count) for window, count in zip(windows, counts, strict=True)]
         own = frame_mask(counts, max(counts), device)
-        return encode_frames(self.model, pad(spectra, 0.0).to(device), own)
+        return encode_frames(self.model, send(pad(spectra, 0.0), device), own)
 
     def _spectrum(self, samples: np.ndarray, count: int) -> np.ndarray:
         """The spectrum `(2 count + 2, mel bands)` of an utterance and of one frame of silence behind it."""

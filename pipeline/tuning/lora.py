@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lpgnet.feature_extractors.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
-from lpgnet.feature_extractors.layer_hooks import keep_attention_in_float32
+from lpgnet.feature_extractors.precision import keep_attention_in_float32
 from lpgnet.feature_extractors.torch_encoder import TorchEncoder
 from lpgnet.model.weights import read_weights, write_weights
 from lpgnet.pipeline.common.files import write_json

@@ -1,7 +1,7 @@
 """Tiny checkpoints of every architecture with random weights, and waveforms to feed them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+
+from lpgnet.feature_extractors import Embedding
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -170,6 +172,13 @@ def voice(samples: int, seed: int = 0) -> np.ndarray:
     time = np.arange(samples) / 16_000
     tone = np.sin(2 * np.pi * (120 + 40 * random.random()) * time + 3 * np.sin(5 * time)) * random.uniform(0.05, 0.4)
     return (tone + 0.02 * random.standard_normal(samples) + 0.01).astype(np.float32)
+
+
+def least_cosine(found: Sequence[Embedding], expected: Sequence[Embedding]) -> float:
+    """The least cosine between two encodings of the same items, over all items and layers."""
+    rows, others = (np.concatenate([one.values for one in encoded]) for encoded in (found, expected))
+    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
+    return float(((rows * others).sum(1) / norms).min())
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lpgnet.feature_extractors import EncoderError, TextItem, load_encoder
+from lpgnet.feature_extractors.devices import Arriving
 from tests.feature_extractors.conftest import WHISPER_SECONDS, Checkpoints, voice
 
 LENGTHS = (16_000, 8_000, 24_000)
@@ -43,6 +44,26 @@ def test_a_batch_that_memory_does_not_hold_is_halved(checkpoint: Checkpoints) ->
     room = 20_000
     with pytest.raises(EncoderError, match="no memory for one input of 24000 samples"):
         encoder.encode(waveforms, 10**9)
+
+
+def test_a_batch_is_fetched_when_the_next_one_is_queued(
+    checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a GPU, which computes what is queued while the processor goes on, is never without work."""
+    encoder, events = load_encoder(f"hf:{checkpoint('wav2vec2_group')}"), list[str]()
+    start, wait = Arriving.start, Arriving.wait
+    monkeypatch.setattr(Arriving, "start", lambda values: (events.append("queued"), start(values))[1])
+    monkeypatch.setattr(Arriving, "wait", lambda values: (events.append("fetched"), wait(values))[1])
+    encoder.encode([voice(samples) for samples in LENGTHS], 0)
+    assert events == ["queued", "queued", "fetched", "queued", "fetched", "fetched"]
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+@pytest.mark.parametrize("pooling", ["mean", "none"])
+def test_an_embedding_keeps_nothing_of_its_batch(pooling: str, layers: str, checkpoint: Checkpoints) -> None:
+    encoder = load_encoder(f"hf:{checkpoint('wav2vec2_group')}", pooling=pooling, layers=layers)
+    for embedding in encoder.encode([voice(samples) for samples in LENGTHS], 10**9):
+        assert embedding.values.base is None and embedding.values.flags.c_contiguous
 
 
 def test_float32_is_full_while_an_encoder_runs_and_then_what_it_was(checkpoint: Checkpoints) -> None:

@@ -1,11 +1,11 @@
 """Encoders on a CUDA GPU: the same contract, and the numbers of a CPU; skipped where there is none."""
 
-import numpy as np
 import pytest
 import torch
 
 from lpgnet.feature_extractors import Item, check_encoder, load_encoder
-from tests.feature_extractors.conftest import AUDIO, TEXT, Checkpoints, relative, voice
+from lpgnet.feature_extractors.devices import Arriving, send
+from tests.feature_extractors.conftest import AUDIO, TEXT, Checkpoints, least_cosine, relative, voice
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -44,9 +44,7 @@ def test_bfloat16_is_close_on_a_gpu(name: str, checkpoint: Checkpoints) -> None:
         )
         for precision in ("bf16", "fp32")
     )
-    for one, other in zip(half, exact, strict=True):
-        a, b = one.values[0], other.values[0]
-        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.995
+    assert least_cosine(half, exact) > 0.999
 
 
 def test_a_batch_above_the_memory_is_halved(checkpoint: Checkpoints) -> None:
@@ -60,3 +58,14 @@ def test_a_batch_above_the_memory_is_halved(checkpoint: Checkpoints) -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert max(relative(a.values, b.values) for a, b in zip(halved, whole, strict=True)) < 1e-5
+
+
+def test_copies_wait_for_nothing() -> None:
+    device, values = torch.device("cuda"), torch.arange(1_000_000.0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        arriving = Arriving.start(send(values, device) * 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert arriving.host.is_pinned()
+    assert (arriving.wait() == 2 * values.numpy()).all()
