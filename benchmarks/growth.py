@@ -136,7 +136,6 @@ def measure_features(folder: Path, utterances: int) -> Point:
     """Run the command on a corpus of which everything is in the store."""
     work = folder / str(utterances)
     in_a_process(__file__, "--fill", work, utterances)
-    in_a_process(__file__, "--features", work)  # it finds speech, once
     return Point(utterances, **in_a_process(__file__, "--features", work))
 
 
@@ -151,18 +150,21 @@ def features(work: Path) -> dict[str, float]:
 
 
 def fill(work: Path, utterances: int) -> None:
-    """Write a corpus as the prepare stage does, and put rows of one number under all keys that it needs."""
+    """Write a corpus as the prepare stage does, look for speech, and put a row of one number under every key."""
     import numpy as np
 
+    from lpgnet.pipeline.common.processes import current_launch
     from lpgnet.pipeline.config import Config, parse_config
     from lpgnet.pipeline.corpora.manifest import read_manifest
     from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality
+    from lpgnet.pipeline.embeddings.speech_search import SpeechSearch
 
     write_corpus(work, utterances)
     config = parse_config("features", ["--config", str(work / "config.json")], Config)
     manifest, row = read_manifest(config.folder), np.zeros((1, 1), np.float32)
+    search = SpeechSearch(config, current_launch())
     for modality in encoded_modalities(config.encoders):
-        prepared = prepare_modality(config, manifest, modality)
+        prepared = prepare_modality(config, manifest, modality, find=search)
         with prepared.stored.own.writer(prepared.spec.to_dict()) as writer:
             for request in prepared.plan.requests:
                 writer.add(request.key, row, n_frames=1)

@@ -26,7 +26,6 @@ from lpgnet.cache.shards import SHARD_BYTES
 FINGERPRINT = "0123456789abcdef"
 ROWS, LAYERS, WIDTH = 10_000, 13, 768
 MANY = 1_000_000
-ROUNDS = 5
 KEYS = [text_key(str(index)) for index in range(ROWS)]
 Read = Callable[[int], np.ndarray]
 
@@ -185,7 +184,7 @@ def read_all(read: Read, order: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-def random_reads(folder: Path, values: np.ndarray) -> Iterator[str]:
+def random_reads(folder: Path, values: np.ndarray, rounds: int) -> Iterator[str]:
     """Yield the lines of the table of random reads."""
     ways = [way for way in WAYS if importlib.util.find_spec(way.package)]
     reads: dict[str, Read] = {}
@@ -197,7 +196,7 @@ def random_reads(folder: Path, values: np.ndarray) -> Iterator[str]:
         for row in (0, ROWS - 1):
             assert np.array_equal(reads[way.name](row), values[row]), way.name
     times: dict[str, list[float]] = {name: [] for name in reads}
-    for seed in range(ROUNDS):
+    for seed in range(rounds):
         order = np.random.default_rng(seed).permutation(ROWS)
         for name, read in reads.items():
             times[name].append(read_all(read, order))
@@ -225,7 +224,7 @@ def write_safetensors(folder: Path, values: np.ndarray, *, durable: bool) -> Non
                 os.fsync(file.fileno())
 
 
-def writing(folder: Path, values: np.ndarray) -> Iterator[str]:
+def writing(folder: Path, values: np.ndarray, rounds: int) -> Iterator[str]:
     """Yield the lines of the table of writing; processor seconds include those of the system."""
     ways: dict[str, Callable[[Path], None]] = {
         "this store, durable": lambda part: write_store(part, values),
@@ -233,7 +232,7 @@ def writing(folder: Path, values: np.ndarray) -> Iterator[str]:
         "safetensors, left to the system": lambda part: write_safetensors(part, values, durable=False),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, write in ways.items():
             os.sync()
             with scratch(folder) as part:
@@ -274,7 +273,7 @@ def million_rows(folder: Path) -> Iterator[str]:
     yield f"| index | {size:.0f} bytes a row |"
 
 
-def cached_corpus(folder: Path, dialogues: int = 151, utterances: int = 10_039) -> Iterator[str]:
+def cached_corpus(folder: Path, rounds: int, dialogues: int = 151, utterances: int = 10_039) -> Iterator[str]:
     """Yield the lines of the store's share of a run of the features stage that finds everything cached."""
     for dialogue in range(dialogues):
         (folder / f"{dialogue}.wav").write_bytes(np.random.default_rng(dialogue).bytes(100_000))
@@ -282,7 +281,7 @@ def cached_corpus(folder: Path, dialogues: int = 151, utterances: int = 10_039) 
     code = _CACHED.format(dialogues=dialogues, utterances=utterances, fingerprint=FINGERPRINT)
     assert run_python(code, folder).strip() == str(utterances)
     times = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         start = time.perf_counter()
         assert run_python(code, folder).strip() == "0"
         times.append(time.perf_counter() - start)
@@ -309,29 +308,36 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part)
 
 
-def tables(folder: Path) -> Iterator[str]:
+def tables(folder: Path, rounds: int) -> Iterator[str]:
     """Yield the lines of all tables, each made in a folder of its own."""
     values = np.random.default_rng(0).standard_normal((ROWS, LAYERS, WIDTH)).astype(np.float32)
     with scratch(folder) as part:
-        yield from random_reads(part, values)
+        yield from random_reads(part, values, rounds)
     yield ""
     with scratch(folder) as part:
-        yield from writing(part, values)
+        yield from writing(part, values, rounds)
     yield ""
     with scratch(folder) as part:
         yield from million_rows(part)
     yield ""
     with scratch(folder) as part:
-        yield from cached_corpus(part)
+        yield from cached_corpus(part, rounds)
 
 
 def main() -> None:
     """Run everything in a temporary folder."""
     parser = make_parser(__doc__)
     parser.add_argument("folder", nargs="?", default=tempfile.gettempdir(), type=Path, help="on the disk to measure")
+    parser.add_argument("--rounds", type=int, default=5, help="of every way (default: 5)")
     options = parser.parse_args()
-    how = f"the best of {ROUNDS} rounds"
-    publish(tables(options.folder), script="store.py", write=options.write, how=how, page=ROOT / "docs" / "store.md")
+    how = f"the best of {options.rounds} rounds"
+    publish(
+        tables(options.folder, options.rounds),
+        script="store.py",
+        write=options.write,
+        how=how,
+        page=ROOT / "docs" / "store.md",
+    )
 
 
 if __name__ == "__main__":
