@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,23 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, capfd: pytest.C
     assert lines[3] == "second.py: failed after N s"
     assert lines[-1] == "benchmarks: 2 of 3 done in N s; failed: second.py"
     assert run_all([tmp_path / "first.py"]) == 0
+
+
+def test_pictures_of_the_pages_are_there() -> None:
+    for page in PAGES[1:]:
+        for name in re.findall(r"!\[[^\]]+\]\(([^)#?:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / name).is_file(), f"{page.name}: {name}"
+
+
+def test_equal_figures_of_growth_draw_equal_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    growth = import_module("growth")
+    subject = growth.Subject("predict", "turns of a recording", (10, 100), {"one": None, "other": None})
+    points = [growth.Point(10, 1.0, 100.0), growth.Point(100, 30.0, 120.0)]
+    found = {"predict": {"one": points, "other": points[:1]}}
+    for name in ("first.svg", "second.svg"):
+        growth.draw([subject, subject], found, tmp_path / name)
+    picture = (tmp_path / "first.svg").read_text("utf-8")
+    assert picture == (tmp_path / "second.svg").read_text("utf-8")
+    for words in ("predict", "turns of a recording", "processor time each (ms)", "memory (MB)", "one", "other"):
+        assert f">{words}</text>" in picture
