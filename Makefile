@@ -11,6 +11,8 @@ OUT ?= timelines
 EXPORT ?= exported
 # More of `lpgnet predict` and `lpgnet serve`, e.g. "--asr hf:openai/whisper-small --formats all".
 OPTIONS ?=
+# Names of benchmarks.
+BENCH ?=
 PYTHON ?= python3
 
 VENV := .venv
@@ -101,8 +103,8 @@ lint: $(READY) ## style and types
 	ln -sf ../../../lpgnet/__init__.py ../../../lpgnet/__main__.py build/mypy/lpgnet/
 	cd build && mypy --config-file ../pyproject.toml
 
-bench: $(READY) ## every speed and size that the documents claim
-	for script in benchmarks/*.py; do python $$script || exit 1; done
+bench: $(READY) ## BENCH="store predict": these, else all: every speed and size that the documents claim
+	python benchmarks/bench.py $(BENCH)
 
 docs: $(READY) ## the documentation as a website, in build/site
 	$(call install,docs)

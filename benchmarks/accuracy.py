@@ -1,15 +1,16 @@
 """How well the models do on made-up conversations that stand for a real corpus, and what each variant is worth.
 
-Run `python benchmarks/accuracy.py`; it prints a Markdown table, and `--write` puts it into docs/benchmarks.md. The
+Run `python benchmarks/accuracy.py`; it prints Markdown tables, and `--write` puts them into docs/benchmarks.md. The
 conversations are those of conversations.py: with all effects, and `simple`, where nothing that the variants are for is
-in the data. Every model is trained for each of five sessions held out, with each seed, by the project's own trainer
-and splits; the epoch is chosen on development dialogues. Scores are weighted F1 of all test turns, means over the
-seeds; the spread is the standard deviation over the sessions; the difference is to the row of the baseline, by a paired
-bootstrap over dialogues. Seconds are processor seconds of one run, in a process of one thread.
+in the data. Every model is trained for each of five sessions held out, with each seed, by the project's own trainer and
+splits; the epoch is chosen on development dialogues. Scores are weighted F1 of all test turns, means over the seeds;
+the spread is the standard deviation over the sessions; differences are to other rows, by a paired bootstrap over
+dialogues. Seconds are processor seconds of one run, in a process of one thread.
 """
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from conversations import CODES, LIKE_IEMOCAP, SESSIONS, SIMPLE, Conversations, converse
-from page import print_table
+from page import make_parser, publish
 
 from lpgnet.feature_extractors import EncoderSpec
 from lpgnet.model import load_model
@@ -46,7 +47,7 @@ LABELS = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad
 CLASSES = ("angry", "happy", "neutral", "sad")
 RESULT_FILE = "result.json"
 METRIC = "weighted_f1"
-PRESET, BASELINE = "lpgnet-plus", "sdt-256"
+PRESET = "lpgnet-plus"
 
 
 @dataclass(frozen=True)
@@ -246,27 +247,54 @@ def _f1(result: Result) -> float:
 
 def table(folder: Path, seeds: int) -> Iterator[str]:
     """Yield the lines of both tables, when all of their runs are done."""
-    for corpus, networks, baseline in (("conversations", rows(), BASELINE), ("simple", variants(), "lpgnet, d = 128")):
-        runs = make_runs(networks, [corpus], seeds, folder)
-        for number, _ in enumerate(run_side_by_side(do_run, runs, workers=default_workers("cpu")), 1):
-            print(f"\r{corpus}: {number} of {len(runs)} runs", end="", file=sys.stderr)
-        yield f"| {corpus} | dev | test | spread | test - {baseline} | parameters | seconds |"
-        yield "|---|---:|---:|---:|---|---:|---:|"
-        scores = {row: scores_of(row, runs) for row in networks}
-        yield from (line(row, scores[row], scores[baseline]) for row in networks)
-        yield ""
+    yield "**Conversations with all effects**"
+    yield ""
+    yield from table_of("conversations", rows(), ("sdt-256", "lpgnet"), folder, seeds)
+    yield ""
+    yield "**Simple conversations**"
+    yield ""
+    yield from table_of("simple", variants(), ("lpgnet, d = 128",), folder, seeds)
 
 
-def line(row: str, own: Scores, baseline: Scores) -> str:
+def table_of(
+    corpus: str, networks: dict[str, Config], baselines: Sequence[str], folder: Path, seeds: int
+) -> Iterator[str]:
+    """Yield the lines of one table, when all of its runs are done."""
+    runs = make_runs(networks, [corpus], seeds, folder)
+    for number, _ in enumerate(run_side_by_side(do_run, runs, workers=default_workers("cpu")), 1):
+        print(f"\r{corpus}: {number} of {len(runs)} runs", end="", file=sys.stderr)
+    yield f"| model | dev | test | spread | {' | '.join(f'test - {one}' for one in baselines)} | parameters | seconds |"
+    yield f"|---|---:|---:|---:|{'---|' * len(baselines)}---:|---:|"
+    scores = {row: scores_of(row, runs) for row in networks}
+    for row, own in scores.items():
+        yield line(row, own, [scores[baseline] for baseline in baselines])
+
+
+def line(row: str, own: Scores, baselines: Sequence[Scores]) -> str:
     """Return a row of the table."""
-    difference = bootstrap_differences(own.confusions, baseline.confusions, resamples=2000, confidence=0.95)[METRIC]
-    low, high = difference.interval
-    gain = "" if own is baseline else f"{difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    gains = " | ".join("" if own is baseline else gain(own, baseline) for baseline in baselines)
     return (
-        f"| {row} | {own.dev:.3f} | {own.test:.3f} | {own.spread:.3f} | {gain} "
+        f"| {row} | {own.dev:.3f} | {own.test:.3f} | {own.spread:.3f} | {gains} "
         f"| {own.parameters / 1e6:.2f} M | {own.seconds:.1f} |"
     )
 
 
+def gain(own: Scores, baseline: Scores) -> str:
+    """Return the difference to a baseline, and its interval."""
+    difference = bootstrap_differences(own.confusions, baseline.confusions, resamples=2000, confidence=0.95)[METRIC]
+    low, high = difference.interval
+    return f"{difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="runs for each fold (default: 3)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lines = table(Path(folder), options.seeds)
+        publish(lines, script="accuracy.py", write=options.write, how=f"{options.seeds} runs for each fold")
+
+
 if __name__ == "__main__":
-    print_table(table, script="accuracy.py", about=__doc__, seeds="runs for each fold")
+    main()

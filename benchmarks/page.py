@@ -4,14 +4,13 @@ import argparse
 import os
 import platform
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from time import time
 
 import psutil
-import torch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 # What a processor must have for its speed in bf16 and fp32 to be understood (Linux's names).
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -26,7 +25,7 @@ def make_parser(about: str) -> argparse.ArgumentParser:
 
 
 def publish(lines: Iterable[str], *, script: str, write: bool, how: str, page: Path = PAGE) -> None:
-    """Print lines while they are measured, the machine above them; with `write`, put them into the page.
+    """Print lines while they are measured, under the machine and above the time it took; `write` puts all into a page.
 
     Args:
         lines: Markdown, made while it is measured.
@@ -34,18 +33,32 @@ def publish(lines: Iterable[str], *, script: str, write: bool, how: str, page: P
         write: whether to put them into the page.
         how: what was run, such as "3 rounds".
         page: the page with the marks.
+
+    Raises:
+        SystemExit: the page has no such marks; nothing was measured.
     """
+    if write:
+        _around_marks(script, page)
     shown = [f"{machine()}; {how}:", ""]
     print("\n".join(shown), flush=True)
-    for line in lines:
+    for line in _timed(lines):
         print(line, flush=True)
         shown.append(line)
     if write:
         write_between_marks(shown, script, page)
 
 
+def _timed(lines: Iterable[str]) -> Iterator[str]:
+    """Add how long it took since this process began."""
+    yield from lines
+    yield ""
+    yield f"Measured in {(time() - psutil.Process().create_time()) / 60:.1f} minutes."
+
+
 def machine() -> str:
     """Return the machine in words: the processor with what matters to its speed, memory, versions, load, threads."""
+    import torch
+
     name, flags = _processor()
     has = ", ".join(flag for flag in INSTRUCTIONS if flag in flags) or "no vector instructions known of"
     memory = psutil.virtual_memory().total / 2**30
@@ -67,26 +80,21 @@ def _processor() -> tuple[str, frozenset[str]]:
     return name, frozenset(facts.get("flags", "").split())
 
 
-def print_table(table: Callable[[Path, int], Iterator[str]], *, script: str, about: str, seeds: str) -> None:
-    """Print a table while it is measured, and write it between its marks in the page with `--write`.
-
-    Args:
-        table: yields the lines, given a folder for files and the number of seeds.
-        script: name of the benchmark's file.
-        about: its docstring.
-        seeds: what they are the number of.
-    """
-    parser = make_parser(about)
-    parser.add_argument("--seeds", type=int, default=3, help=seeds)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        lines = table(Path(folder), options.seeds)
-        publish(lines, script=script, write=options.write, how=f"{options.seeds} {seeds}")
-
-
 def write_between_marks(lines: Sequence[str], script: str, page: Path = PAGE) -> None:
-    """Put lines into a page, between the comments that name the script."""
+    """Put lines into a page, between the comments that name the script; all else stays as it is.
+
+    Raises:
+        SystemExit: the page has no such comments, or has them twice.
+    """
+    before, after = _around_marks(script, page)
+    page.write_text("\n".join([before, *lines, after]), encoding="utf-8")
+
+
+def _around_marks(script: str, page: Path) -> tuple[str, str]:
+    """Return what stands up to the end of the first mark, and from the second on."""
     begin, end = f"<!-- benchmarks/{script} -->", f"<!-- /benchmarks/{script} -->"
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    after = rest.partition(end)[2]
-    page.write_text("\n".join([f"{before}{begin}", *lines, f"{end}{after}"]), encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+        raise SystemExit(f"{page}: must have one line {begin} and below it one line {end}")
+    before, _, rest = text.partition(begin)
+    return before + begin, end + rest.partition(end)[2]

@@ -7,12 +7,13 @@ each, every turn is rated with some noise, and most training labels are gone. Ea
 without what the raters say; differences are those of all test dialogues together, by a paired bootstrap over them.
 """
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from page import print_table
+from page import make_parser, publish
 
 if TYPE_CHECKING:
     from tests.pipeline.raters import Gain
@@ -47,5 +48,15 @@ def line(kind: str, learned: str, measured: str, gain: "Gain") -> str:
     )
 
 
+def main() -> None:
+    """Measure and print."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="corpora of each kind (default: 3)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lines = table(Path(folder), options.seeds)
+        publish(lines, script="raters.py", write=options.write, how=f"{options.seeds} corpora of each kind")
+
+
 if __name__ == "__main__":
-    print_table(table, script="raters.py", about=__doc__, seeds="corpora of each kind")
+    main()

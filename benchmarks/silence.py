@@ -11,6 +11,7 @@ gets the label of the turn that covers most of its words; one that no turn cover
 import csv
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from statistics import mean
 import numpy as np
 import soundfile
 import yaml
-from page import ROOT, print_table
+from page import ROOT, make_parser, publish
 
 CORPUS = ROOT / "examples" / "demo" / "corpus"
 # Around the words on each side (seconds), and how loud the room is (of full scale).
@@ -170,5 +171,15 @@ def table(folder: Path, seeds: int) -> Iterator[str]:
             yield f"| `trim: {trim}` | {use.turns} | {heard} | {mean(values):.3f} | {each} |"
 
 
+def main() -> None:
+    """Measure and print."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="models a setting (default: 3)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lines = table(Path(folder), options.seeds)
+        publish(lines, script="silence.py", write=options.write, how=f"{options.seeds} models a setting")
+
+
 if __name__ == "__main__":
-    print_table(table, script="silence.py", about=__doc__, seeds="models a setting")
+    main()

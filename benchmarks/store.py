@@ -1,11 +1,10 @@
 """The feature store compared with what people use instead: random reads, writing, a million rows, and a cached corpus.
 
-Run `python benchmarks/store.py [folder]`; it needs about 4 GB of disk there and prints Markdown tables. Every way of
-reading copies the rows into the same array, in the same shuffled order, from files that are in the page cache; a row of
-the table is the best of five rounds, and the rounds of all ways take turns.
+Run `python benchmarks/store.py [folder]`; it needs about 4 GB of disk there and prints Markdown tables, and `--write`
+puts them into docs/store.md. Every way of reading copies the rows into the same array, in the same shuffled order, from
+files that are in the page cache; a row of the table is the best of five rounds, and the rounds of all ways take turns.
 """
 
-import argparse
 import importlib.util
 import os
 import shutil
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from page import ROOT, make_parser, publish
 
 from lpgnet.cache import FeatureStore, text_key
 from lpgnet.cache.shards import SHARD_BYTES
@@ -26,7 +26,6 @@ from lpgnet.cache.shards import SHARD_BYTES
 FINGERPRINT = "0123456789abcdef"
 ROWS, LAYERS, WIDTH = 10_000, 13, 768
 MANY = 1_000_000
-ROUNDS = 5
 KEYS = [text_key(str(index)) for index in range(ROWS)]
 Read = Callable[[int], np.ndarray]
 
@@ -185,8 +184,8 @@ def read_all(read: Read, order: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-def print_random_reads(folder: Path, values: np.ndarray) -> None:
-    """Print the table of random reads."""
+def random_reads(folder: Path, values: np.ndarray, rounds: int) -> Iterator[str]:
+    """Yield the lines of the table of random reads."""
     ways = [way for way in WAYS if importlib.util.find_spec(way.package)]
     reads: dict[str, Read] = {}
     for index, way in enumerate(ways):
@@ -197,16 +196,19 @@ def print_random_reads(folder: Path, values: np.ndarray) -> None:
         for row in (0, ROWS - 1):
             assert np.array_equal(reads[way.name](row), values[row]), way.name
     times: dict[str, list[float]] = {name: [] for name in reads}
-    for seed in range(ROUNDS):
+    for seed in range(rounds):
         order = np.random.default_rng(seed).permutation(ROWS)
         for name, read in reads.items():
             times[name].append(read_all(read, order))
-    print(f"\n| {ROWS} random reads of {LAYERS} x {WIDTH} float32 | microseconds a row | store = 1 |\n|---|---|---|")
+    yield f"**{ROWS:,} random reads of {LAYERS} x {WIDTH} float32**"
+    yield ""
+    yield "| way | microseconds a row | store = 1 |"
+    yield "|---|---|---|"
     for name, seconds in times.items():
         ratio = min(seconds) / min(times["this store"])
-        print(f"| {name} | {min(seconds) / ROWS * 1e6:.1f} | {ratio:.2f} |")
+        yield f"| {name} | {min(seconds) / ROWS * 1e6:.1f} | {ratio:.2f} |"
     for way in set(WAYS) - set(ways):
-        print(f"| {way.name} | {way.package} is not installed | |")
+        yield f"| {way.name} | {way.package} is not installed | |"
 
 
 def write_safetensors(folder: Path, values: np.ndarray, *, durable: bool) -> None:
@@ -222,64 +224,78 @@ def write_safetensors(folder: Path, values: np.ndarray, *, durable: bool) -> Non
                 os.fsync(file.fileno())
 
 
-def print_writing(folder: Path, values: np.ndarray) -> None:
-    """Print the table of writing."""
+def writing(folder: Path, values: np.ndarray, rounds: int) -> Iterator[str]:
+    """Yield the lines of the table of writing; processor seconds include those of the system."""
     ways: dict[str, Callable[[Path], None]] = {
         "this store, durable": lambda part: write_store(part, values),
         "safetensors, durable": lambda part: write_safetensors(part, values, durable=True),
         "safetensors, left to the system": lambda part: write_safetensors(part, values, durable=False),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, write in ways.items():
             os.sync()
             with scratch(folder) as part:
                 wall, cpu = time.perf_counter(), time.process_time()
                 write(part)
                 times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    print(f"\n| writing {values.nbytes / 1e6:.0f} MB in files of 64 MiB | seconds | of the processor |\n|---|---|---|")
-    for name, seconds in times.items():
-        print(f"| {name} | {min(seconds)[0]:.2f} | {min(used for _, used in seconds):.2f} |")
+    best = {name: [min(column) for column in zip(*rounds, strict=True)] for name, rounds in times.items()}
+    yield f"**Writing {values.nbytes / 1e6:.0f} MB in files of 64 MiB**"
+    yield ""
+    yield "| way | seconds | store = 1 | of the processor | store = 1 |"
+    yield "|---|---|---|---|---|"
+    for name, seconds in best.items():
+        cells = [
+            f"{own:.2f} | {own / ours:.2f}" for own, ours in zip(seconds, best["this store, durable"], strict=True)
+        ]
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
-def print_million_rows(folder: Path) -> None:
-    """Print what opening and querying a large store costs, in a fresh process."""
+def million_rows(folder: Path) -> Iterator[str]:
+    """Yield the lines of what opening and querying a large store costs, in a fresh process."""
     rng = np.random.default_rng(0)
     block = rng.standard_normal((10_000, 1, WIDTH)).astype(np.float16)
     start = time.perf_counter()
     with FeatureStore(folder, FINGERPRINT).writer({}, dtype="float16") as writer:
         for index in range(MANY):
             writer.add(text_key(str(index)), block[index % len(block)], n_frames=1)
-    print(f"\n| {MANY} rows of 1 x {WIDTH} float16 | |\n|---|---|")
-    print(f"| written in | {time.perf_counter() - start:.0f} s |")
+    written = time.perf_counter() - start
     code = _OPEN_MANY.format(many=MANY, fingerprint=FINGERPRINT)
     runs = [run_python(code, folder).split() for _ in range(3)]
     opened, asked, size = (min(float(run[column]) for run in runs) for column in range(3))
-    print(f"| opened in | {opened:.2f} s |\n| `missing` of {MANY} keys | {asked:.2f} s |")
-    print(f"| index | {size:.0f} bytes a row |")
+    yield f"**{MANY:,} rows of 1 x {WIDTH} float16**"
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    yield f"| written in | {written:.0f} s |"
+    yield f"| opened in | {opened:.2f} s |"
+    yield f"| `missing` of {MANY:,} keys, half of which it has | {asked:.2f} s |"
+    yield f"| index | {size:.0f} bytes a row |"
 
 
-def print_cached_corpus(folder: Path, dialogues: int = 151, utterances: int = 10_039) -> None:
-    """Print the store's share of a run of the features stage that finds everything cached."""
+def cached_corpus(folder: Path, rounds: int, dialogues: int = 151, utterances: int = 10_039) -> Iterator[str]:
+    """Yield the lines of the store's share of a run of the features stage that finds everything cached."""
     for dialogue in range(dialogues):
         (folder / f"{dialogue}.wav").write_bytes(np.random.default_rng(dialogue).bytes(100_000))
     time.sleep(3)  # a file that changed just now is not trusted
     code = _CACHED.format(dialogues=dialogues, utterances=utterances, fingerprint=FINGERPRINT)
     assert run_python(code, folder).strip() == str(utterances)
     times = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         start = time.perf_counter()
         assert run_python(code, folder).strip() == "0"
         times.append(time.perf_counter() - start)
-    print(f"\n| {utterances} utterances of {dialogues} files, all cached | |\n|---|---|")
-    print(f"| Python's start, stat cache, keys, opening, `missing` | {min(times):.2f} s |")
+    yield f"**{utterances:,} utterances of {dialogues} files, all cached**"
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    yield f"| Python's start, stat cache, keys, opening, `missing` | {min(times):.2f} s |"
 
 
 def run_python(code: str, folder: Path) -> str:
     """Return what a program prints in a fresh process."""
-    root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-c", code, str(folder)]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
@@ -292,18 +308,36 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part)
 
 
+def tables(folder: Path, rounds: int) -> Iterator[str]:
+    """Yield the lines of all tables, each made in a folder of its own."""
+    values = np.random.default_rng(0).standard_normal((ROWS, LAYERS, WIDTH)).astype(np.float32)
+    with scratch(folder) as part:
+        yield from random_reads(part, values, rounds)
+    yield ""
+    with scratch(folder) as part:
+        yield from writing(part, values, rounds)
+    yield ""
+    with scratch(folder) as part:
+        yield from million_rows(part)
+    yield ""
+    with scratch(folder) as part:
+        yield from cached_corpus(part, rounds)
+
+
 def main() -> None:
     """Run everything in a temporary folder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("folder", nargs="?", default=tempfile.gettempdir(), type=Path, help="on the disk to measure")
-    folder = parser.parse_args().folder
-    values = np.random.default_rng(0).standard_normal((ROWS, LAYERS, WIDTH)).astype(np.float32)
-    for measure in (print_random_reads, print_writing):
-        with scratch(folder) as part:
-            measure(part, values)
-    for measure_folder in (print_million_rows, print_cached_corpus):
-        with scratch(folder) as part:
-            measure_folder(part)
+    parser.add_argument("--rounds", type=int, default=5, help="of every way (default: 5)")
+    options = parser.parse_args()
+    how = f"the best of {options.rounds} rounds"
+    publish(
+        tables(options.folder, options.rounds),
+        script="store.py",
+        write=options.write,
+        how=how,
+        page=ROOT / "docs" / "store.md",
+    )
 
 
 if __name__ == "__main__":

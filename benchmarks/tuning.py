@@ -7,8 +7,7 @@ wav2vec2 of base size with random weights. Memory is the process's peak during t
 
 import argparse
 import json
-import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -17,7 +16,8 @@ from time import process_time
 
 import numpy as np
 import torch
-from page import ROOT, print_table
+from page import ROOT, make_parser, publish
+from processes import in_a_process, memory, peak_memory
 
 BATCH, SECONDS, RATE = 4, 3, 16_000
 ENCODERS = {"demo": "0.6 M", "base": "94 M"}
@@ -49,7 +49,7 @@ def measure(folder: Path, *, precision: str, checkpointing: bool, steps: int) ->
         checkpoint_blocks(encoder)
     learned = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, 1e-4)
-    seconds, before = [], resident()
+    seconds, before = [], memory()
     for _ in range(steps):
         started = process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -58,22 +58,7 @@ def measure(folder: Path, *, precision: str, checkpointing: bool, steps: int) ->
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(process_time() - started)
-    return {"seconds": median(seconds), "memory": peak() - before, "parameters": sum(p.numel() for p in learned)}
-
-
-def resident() -> float:
-    """Return the memory that this process holds (MB)."""
-    return _status("VmRSS")
-
-
-def peak() -> float:
-    """Return the most memory that this process has held (MB)."""
-    return _status("VmHWM")
-
-
-def _status(name: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
+    return {"seconds": median(seconds), "memory": peak_memory() - before, "parameters": sum(p.numel() for p in learned)}
 
 
 def table(folder: Path, steps: int) -> Iterator[str]:
@@ -83,10 +68,7 @@ def table(folder: Path, steps: int) -> Iterator[str]:
     yield "| encoder | adapters | precision | checkpointing | s a step | memory (MB) |"
     yield "|---|---|---|---|---|---|"
     for (name, size), precision, on in product(ENCODERS.items(), ("fp32", "bf16"), (False, True)):
-        options = [str(folders[name]), precision, str(int(on)), str(steps)]
-        command = [sys.executable, __file__, "--one", *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-        found = json.loads(done.stdout.strip().splitlines()[-1])
+        found = in_a_process(__file__, "--measure", folders[name], precision, int(on), steps)
         adapters = f"{found['parameters'] / 1e6:.2f} M"
         cells = [f"{name}, {size}", adapters, precision, "on" if on else "off"]
         yield f"| {' | '.join(cells)} | {found['seconds']:.2f} | {found['memory']:.0f} |"
@@ -94,16 +76,17 @@ def table(folder: Path, steps: int) -> Iterator[str]:
 
 def main() -> None:
     """Measure one row where a row is asked for, else print the table."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--one", nargs=4)
-    one = parser.parse_known_args()[0].one
-    if one is None:
-        about = __doc__ or ""
-        print_table(table, script="tuning.py", about=about, seeds=f"steps of {BATCH} utterances of {SECONDS} s a row")
+    parser = make_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=2, help="of a row (default: 2)")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        folder, precision, on, steps = options.measure
+        print(json.dumps(measure(Path(folder), precision=precision, checkpointing=on == "1", steps=int(steps))))
         return
-    sys.path.insert(0, str(ROOT))
-    folder, precision, on, steps = one
-    print(json.dumps(measure(Path(folder), precision=precision, checkpointing=on == "1", steps=int(steps))))
+    how = f"{options.steps} steps of {BATCH} utterances of {SECONDS} s a row"
+    with tempfile.TemporaryDirectory() as folder:
+        publish(table(Path(folder), options.steps), script="tuning.py", write=options.write, how=how)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
 """How well turns are found where nothing but the sound tells them: settings of voice activity over several kinds.
 
-Run `python benchmarks/turns.py`; it prints Markdown tables. The recordings are the demo's (synthetic voices) and a real
-telephone conversation of half a minute, and mixtures of each, made here with a fixed seed and therefore synthetic:
-noise, music (a melody), reverberation (decaying noise), a telephone's band, a low level, a second conversation over the
-first, and a little quiet speech in much silence. References are the turns that both come with, tails of
-reverberation not counted as speech.
+Run `python benchmarks/turns.py`; it prints Markdown tables, and `--write` puts them into docs/benchmarks.md. The
+recordings are the demo's (synthetic voices) and a real telephone conversation of half a minute, and mixtures of each,
+made here with a fixed seed and therefore synthetic: noise, music (a melody), reverberation (decaying noise), a
+telephone's band, a low level, a second conversation over the first, and a little quiet speech in much silence.
+References are the turns that both come with, tails of reverberation not counted as speech.
 
 DER is pyannote.metrics' diarization error rate without a collar, overlap counted: of the time that people speak, how
-much is missed, false, or another's. Voice activity knows no speakers, so all of its turns are taken to be one
-person's, and what the others say is confused; the settings hardly differ in that. Missed and false speech are shares
-of the whole recording.
+much is missed, false, or another's. Voice activity knows no speakers, so all of its turns are taken to be one person's,
+and what the others say is confused; the settings hardly differ in that. Missed and false speech are shares of the whole
+recording.
 """
 
 from __future__ import annotations
 
 import csv
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ from unittest.mock import patch
 
 import numpy as np
 import soundfile
+from page import ROOT, make_parser, publish
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.detection import DetectionErrorRate
 from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.signal import butter, fftconvolve, sosfiltfilt
 
-ROOT = Path(__file__).parents[1]
 RATE = 16_000
 SEED = 0
 # A found turn counts as a part of a reference turn, and as holding a speaker, from so much of it on (seconds).
@@ -283,15 +282,18 @@ def cells(scores: Scores) -> str:
     return f"{scores.der:.3f} | {scores.missed:.1%} | {scores.false:.1%} | {scores.parts:.2f} | {scores.two_voices:.0%}"
 
 
-def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table."""
-    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+def lines_of(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    yield f"**{title}**"
+    yield ""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
     for row in rows:
-        print(f"| {' | '.join(row)} |", flush=True)
+        yield f"| {' | '.join(row)} |"
 
 
-def main() -> None:
-    """Score everything and print the tables."""
+def tables() -> Iterator[str]:
+    """Score everything, and yield the lines of both tables."""
     from lpgnet.pipeline.common.voice_activity import VoiceActivityConfig
 
     scored = {(name, kind, setting): scores for name, kind, setting, scores in all_scores()}
@@ -299,12 +301,16 @@ def main() -> None:
     means = {
         setting: mean([scores for (_, _, other), scores in scored.items() if other == setting]) for setting in SETTINGS
     }
-    show(
-        ("threshold / release, padding, pauses", *figures),
-        ((setting.name, cells(scores)) for setting, scores in means.items()),
-    )
     default = Setting(tuple(vars(VoiceActivityConfig()).values()))
-    show(
+    names = {BEFORE: f"{BEFORE.name} (before)", default: f"{default.name} (the default)"}
+    yield from lines_of(
+        "Means over all recordings, by threshold / release",
+        ("setting", *figures),
+        ((names.get(setting, setting.name), cells(scores)) for setting, scores in means.items()),
+    )
+    yield ""
+    yield from lines_of(
+        "By recording, before and with the default",
         ("recording", "kind", *figures, *figures),
         (
             (name, kind, cells(scores), cells(scored[name, kind, default]))
@@ -314,6 +320,11 @@ def main() -> None:
     )
 
 
+def main() -> None:
+    """Score everything and print the tables."""
+    options = make_parser(__doc__).parse_args()
+    publish(tables(), script="turns.py", write=options.write, how="one recording of each kind")
+
+
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()
