@@ -59,10 +59,11 @@ def label_sources(
         say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (use --again true to re-label them)")
     if not waiting:
         return
-    # Imported late: torch takes longer than it takes to see that all is up to date.
+    # Refused before a second is spent on torch.
+    model_folder(Path(config.model or ""))
+    _check_writable(Path(config.out))
     from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 
-    _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
     for line in pipeline.about_model:
         say(line)
