@@ -17,7 +17,7 @@ from lpgnet.pipeline.corpora.limits import MAX_RECORDING_BYTES
 from lpgnet.pipeline.errors import PipelineError, counted, for_people, shorten
 from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.diarizers import resolve_diarizer
-from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source
+from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source, check_exists
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def label_sources(
         say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (use --again true to re-label them)")
     if not waiting:
         return
-    # Refused before a second is spent on torch.
+    # What is refused of a single recording is refused before seconds are spent on the models.
+    if len(sources) == 1 and isinstance(sources[0], RecordingSource):
+        check_exists(sources[0].recording)
     model_folder(Path(config.model or ""))
     _check_writable(Path(config.out))
     from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline

@@ -10,6 +10,13 @@ import pytest
 
 from lpgnet.pipeline import cli
 from lpgnet.pipeline.cli import STAGES
+from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.training.described import describe_corpus
+from lpgnet.pipeline.training.folds import fold_name
+from lpgnet.pipeline.training.freshness import BEST_FOLDER, PLOT_FILE, run_inputs
+from lpgnet.pipeline.training.labels import labelled_turns
+from lpgnet.pipeline.training.runs import load_corpus
+from lpgnet.pipeline.training.splits import make_split
 from tests.e2e.workplace import RECORDING, Workplace, write_config
 
 # What takes a tenth of a second or more, alone or with all that it imports, and was imported needlessly before.
@@ -26,6 +33,8 @@ CONFIGURED = ARROW | {"jsonargparse"}
 RENDERED = CONFIGURED | {"jinja2"}
 # It compiles nothing and embeds nothing.
 EVALUATED = RENDERED | TORCH | {"accelerate", "scipy", "matplotlib"}
+
+WEIGHTS = f"{BEST_FOLDER}/model.safetensors"
 
 CODE = """
 import sys
@@ -85,7 +94,8 @@ def place(trained: Path, extracted: Workplace, tiny_encoders: Path, tmp_path_fac
     write_config(config, folder / "corpus", tiny_encoders, folder / "work")
     run = folder / "work" / "small" / "runs" / trained.name
     predict = ["predict", str(RECORDING), "--model", str(run), "--out", str(folder / "labelled")]
-    for command in (["prepare", "--config", str(config)], predict):
+    # The copied recordings are looked at once.
+    for command in (["prepare", "--config", str(config)], ["features", "--config", str(config)], predict):
         assert cli.main(command) == 0
     return folder
 
@@ -106,3 +116,44 @@ def test_a_command_imports_only_what_it_needs(name: str, place: Path, tmp_path: 
     assert imported <= case.allowed
     if name.endswith("again"):
         assert "up to date" in done.stderr or "already cached" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--splits.scheme", "dialogue"], ["--model.dimensions", "[valence]"], ["--encoders.text.name", "null"]],
+)
+def test_what_a_run_follows_from_is_the_same_of_a_corpus_described_and_loaded(place: Path, options: list[str]) -> None:
+    arguments = ["--config", str(place / "x.yaml"), *options]
+    if "null" in options:
+        arguments += ["--model.type", "audio"]
+    config = parse_config("train", arguments, Config)
+    described, loaded = describe_corpus(config), load_corpus(config)
+    turns = [*labelled_turns(described.manifest, config.labels, drop_unlabelled=False)]
+    split = make_split(loaded.dialogues, config.splits)
+    known = run_inputs(config, described, fold_name(turns, config.splits))
+    assert known == run_inputs(config, loaded, split.name)
+    assert known["data"] and known["fingerprints"]
+
+
+def test_a_run_that_is_done_needs_no_embeddings(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, away = place / "work" / "store", place / "work" / "away"
+    train = ["train", "--config", str(place / "x.yaml"), "--run", "trained"]
+    store.rename(away)
+    try:
+        assert cli.main(train) == 0
+        assert "up to date" in capsys.readouterr().err
+        assert cli.main([*train, "--training.epochs", "2"]) == 1
+        assert "not in the store" in capsys.readouterr().err
+    finally:
+        shutil.rmtree(store, ignore_errors=True)
+        away.rename(store)
+
+
+def test_a_plot_that_went_away_is_drawn_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot, weights = (place / "work" / "small" / "runs" / "trained" / name for name in (PLOT_FILE, WEIGHTS))
+    written = weights.stat().st_mtime_ns
+    plot.unlink()
+    for _ in range(2):
+        assert cli.main(["train", "--config", str(place / "x.yaml"), "--run", "trained"]) == 0
+        assert "up to date" in capsys.readouterr().err
+        assert plot.exists() and weights.stat().st_mtime_ns == written
