@@ -115,8 +115,7 @@ def resolve_all_layers(
     Raises:
         EncoderError: there is no such encoder any more.
     """
-    name, model = _split(spec.name)
-    family = _family(name)
+    family, model = _find(spec.name)
     if spec.layers == "all" or not isinstance(family, LayeredFamily):
         return None
     layers = family.layers_of_all(model, spec)
@@ -149,8 +148,8 @@ def load_encoder(
         raise EncoderError(f"{encoder.name}: a spec has its settings already, leave out {', '.join(settings)}")
     else:
         spec = _resolve_unchanged(encoder, device, digest_file)
-    family, model = _split(spec.name)
-    return _family(family).load(model, spec, device)
+    family, model = _find(spec.name)
+    return family.load(model, spec, device)
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
@@ -159,7 +158,7 @@ def list_encoders(pattern: str = "*") -> list[str]:
     `hf:` names any model of the hub or of a local folder; those listed are known to work well.
     """
     wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    names = [f"{family}:{model}" for family in _families() for model in _family(family).models()]
+    names = [f"{family}:{model}" for family, place in _families().items() for model in _load(family, place).models()]
     return [name for name in names if fnmatch.fnmatch(name.lower(), wanted.lower())]
 
 
@@ -192,9 +191,9 @@ def unknown_model(name: str, known: list[str]) -> EncoderError:
 
 
 def _resolve(name: str, settings: Settings, device: str, digest: DigestFile) -> EncoderSpec:
-    family, model = _split(name)
+    family, model = _find(name)
     precision = resolve_precision(check_settings(settings).precision, device)
-    return _family(family).resolve(model, name, replace(settings, precision=precision), digest)
+    return family.resolve(model, name, replace(settings, precision=precision), digest)
 
 
 def _resolve_unchanged(spec: EncoderSpec, device: str, digest: DigestFile) -> EncoderSpec:
@@ -207,13 +206,15 @@ def _resolve_unchanged(spec: EncoderSpec, device: str, digest: DigestFile) -> En
     return found
 
 
-def _split(name: str) -> tuple[str, str]:
+def _find(name: str) -> tuple[Family, str]:
+    """The family of an encoder, and the name of its model there."""
     family, colon, model = name.partition(":")
-    if colon and model and family in _families():
-        return family, model
+    families = _families()
+    if colon and model and family in families:
+        return _load(family, families[family]), model
     if not colon:
         raise EncoderError(f"an encoder is named family:model, {name!r} has no family; did you mean 'hf:{name}'?")
-    known = list_encoders() if model else [f"{known}:" for known in _families()]
+    known = list_encoders() if model else [f"{known}:" for known in families]
     raise EncoderError(f"there is no encoder {name!r}{_did_you_mean(name, known)}")
 
 
@@ -227,8 +228,8 @@ def _families() -> Mapping[str, str]:
     return OWN_FAMILIES | {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _family(name: str) -> Family:
-    module, _, attribute = _families()[name].partition(":")
+def _load(name: str, place: str) -> Family:
+    module, _, attribute = place.partition(":")
     try:
         family: Family = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError) as error:

@@ -270,8 +270,9 @@ class EmotionConfig(LossConfig):
             ModelError: a field is unknown, or has a value that no model can be built with.
         """
         known = [entry.name for entry in fields(cls)]
-        for name in values:
-            _require(name in known, f"a {cls.model_type} model has no field {shown(name)}{_suggestion(name, known)}")
+        if unknown := [name for name in values if name not in known]:
+            close = _suggestion(unknown[0], known)
+            raise ModelError(f"a {cls.model_type} model has no field {shown(unknown[0])}{close}")
         try:
             return cls(**values)
         except (TypeError, ValueError, AttributeError) as error:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, TrainingConfig, parse_config
 from lpgnet.pipeline.evaluation.metrics import NAMES
-from lpgnet.pipeline.evaluation.run_results import RunResults, evaluate_run
-from lpgnet.pipeline.reports.cells import with_interval
-from lpgnet.pipeline.reports.run import write_run_report
-from lpgnet.pipeline.reports.score_tables import described_tables, run_tables
-from lpgnet.pipeline.reports.targets import describe_calibration, describe_standardization
 from lpgnet.pipeline.training.freshness import DONE_FILE
-from lpgnet.pipeline.training.runs import load_corpus, recipe_of
-from lpgnet.pipeline.training.splits import make_split
+
+if TYPE_CHECKING:
+    from lpgnet.pipeline.evaluation.run_results import RunResults
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("evaluate", arguments, Config)
+    # Imported late: torch takes longer than it takes to see that the command line is wrong.
+    from lpgnet.pipeline.evaluation.run_results import evaluate_run
+    from lpgnet.pipeline.reports.run import write_run_report
+    from lpgnet.pipeline.training.runs import load_corpus, recipe_of
+    from lpgnet.pipeline.training.splits import make_split
+
     accelerator = make_accelerator(config.training.device)
     corpus = load_corpus(config)
     split = make_split(corpus.dialogues, config.splits)
@@ -43,6 +46,10 @@ def print_results(results: RunResults, training: TrainingConfig, *, title: str) 
         training: how it was trained.
         title: of the first table.
     """
+    from lpgnet.pipeline.reports.cells import with_interval
+    from lpgnet.pipeline.reports.score_tables import described_tables, run_tables
+    from lpgnet.pipeline.reports.targets import describe_calibration, describe_standardization
+
     heads, classes = results.heads, results.classes
     show_table(
         f"{title}: {results.fused.n} labelled utterances in {results.dialogues} dialogues",

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import progress_bar, show, show_table
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.evaluation.tables import forget_corpora
-from lpgnet.pipeline.reports.search import about_test, trials_table, write_search_report
 from lpgnet.pipeline.searching.proposals import check_installed
-from lpgnet.pipeline.searching.study import Study, study_folder
 from lpgnet.pipeline.training.run_lock import run_lock
+
+if TYPE_CHECKING:
+    from lpgnet.pipeline.searching.study import Study
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("search", arguments, Config)
     check_installed()
+    # Imported late: torch takes longer than it takes to see that the command line is wrong.
+    from lpgnet.pipeline.evaluation.tables import forget_corpora
+    from lpgnet.pipeline.searching.study import Study, study_folder
+
     forget_corpora()
     with run_lock(study_folder(config)):
         study = Study(config)
@@ -46,6 +51,8 @@ def print_study(study: Study) -> None:
     Raises:
         PipelineError: every trial failed.
     """
+    from lpgnet.pipeline.reports.search import about_test, trials_table, write_search_report
+
     results = study.results
     write_search_report(study)
     table = trials_table(results)

@@ -8,17 +8,20 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show, show_table
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.evaluation.development import measure_development
-from lpgnet.pipeline.reports.score_tables import tuned_table
-from lpgnet.pipeline.training.runs import load_corpus
-from lpgnet.pipeline.training.splits import make_split
 from lpgnet.pipeline.training.tuned import read_record
-from lpgnet.pipeline.tuning.tuner import tune_encoder, tuned_folder, tuning_config
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
-    config = tuning_config(parse_config("tune", arguments, Config))
+    asked = parse_config("tune", arguments, Config)
+    # Imported late: torch takes longer than it takes to see that the command line is wrong.
+    from lpgnet.pipeline.evaluation.development import measure_development
+    from lpgnet.pipeline.reports.score_tables import tuned_table
+    from lpgnet.pipeline.training.runs import load_corpus
+    from lpgnet.pipeline.training.splits import make_split
+    from lpgnet.pipeline.tuning.tuner import tune_encoder, tuned_folder, tuning_config
+
+    config = tuning_config(asked)
     accelerator = make_accelerator(config.training.device, config.tune.mixed_precision)
     corpus = load_corpus(config)
     split = make_split(corpus.dialogues, config.splits)

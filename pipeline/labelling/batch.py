@@ -17,7 +17,7 @@ from lpgnet.pipeline.corpora.limits import MAX_RECORDING_BYTES
 from lpgnet.pipeline.errors import PipelineError, counted, for_people, shorten
 from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.diarizers import resolve_diarizer
-from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source
+from lpgnet.pipeline.recordings.sources import RECORDING_SUFFIXES, RecordingSource, Source, check_exists
 from lpgnet.pipeline.reports.timeline import Timeline, check_formats, output_paths, write_timeline
 
 if TYPE_CHECKING:
@@ -59,10 +59,13 @@ def label_sources(
         say(f"up to date: {len(sources) - len(waiting)} of {len(sources)} (use --again true to re-label them)")
     if not waiting:
         return
-    # Imported late: torch takes longer than it takes to see that all is up to date.
+    # What is refused of a single recording is refused before seconds are spent on the models.
+    if len(sources) == 1 and isinstance(sources[0], RecordingSource):
+        check_exists(sources[0].recording)
+    model_folder(Path(config.model or ""))
+    _check_writable(Path(config.out))
     from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 
-    _check_writable(Path(config.out))
     pipeline = EmotionPipeline.from_config(config)
     for line in (*pipeline.about_model, f"predict: {pipeline.places}"):
         say(line)

@@ -29,7 +29,7 @@ from lpgnet.pipeline.labelling.hearing import Heard, hear
 from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
 from lpgnet.pipeline.recordings.diarizers import AUTO, Diarizer, SpeakerCount, load_diarizer, resolve_diarizer
 from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
-from lpgnet.pipeline.recordings.sources import DialogueSource, Source
+from lpgnet.pipeline.recordings.sources import DialogueSource, Source, check_exists
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
 from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
@@ -206,8 +206,7 @@ class EmotionPipeline:
         Raises:
             PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
         """
-        if not recording.exists():
-            raise PipelineError(f"{recording}: no such recording")
+        check_exists(recording)
         with (
             decodable(recording) as decoded,
             as_far_as_it_goes(decoded) as (audio, is_part),

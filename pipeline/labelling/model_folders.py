@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,10 @@ def load_model_encoder(
     Raises:
         PipelineError: its fingerprint is not the one that the model was trained with, or it needs that permission.
     """
-    from lpgnet.feature_extractors import EncoderError, load_encoder, resolve_spec
+    from lpgnet.feature_extractors import EncoderError, digest_file, load_encoder, resolve_spec
 
+    # Weights are digested once, to be compared and then to be loaded.
+    digest = cache(digest_file)
     name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else name_near(spec.name, beside=bundled))
     if spec.trust_remote_code and not trust_remote_code:
         raise PipelineError(
@@ -75,7 +78,7 @@ def load_model_encoder(
             "then allow it with --trust_remote_code true"
         )
     try:
-        found = resolve_spec(name, **asdict(spec.settings))
+        found = resolve_spec(name, digest_file=digest, **asdict(spec.settings))
     except EncoderError as error:
         raise PipelineError(
             f"{error} (if the {spec.modality} encoder is elsewhere, say where with --{spec.modality}_encoder hf:FOLDER)"
@@ -86,7 +89,7 @@ def load_model_encoder(
             f"fingerprint is {found.fingerprint[:12]}, not {spec.fingerprint[:12]}; name the right one with "
             f"--{spec.modality}_encoder"
         )
-    return load_encoder(found, device=device)
+    return load_encoder(found, device=device, digest_file=digest)
 
 
 def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:

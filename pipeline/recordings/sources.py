@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
-from lpgnet.pipeline.errors import UsageError, shorten
+from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 from lpgnet.pipeline.recordings.transcripts import find_transcript, is_shared, recordings_of
 
 # Suffixes that make a file of a folder a recording; a file that is named itself may have any.
@@ -92,6 +92,16 @@ def find_sources(paths: Sequence[str], transcript: str | None) -> list[Source]:
             found.setdefault(_identity(source), source)
     sources = list(found.values())
     return _told_apart(_with_transcript(sources, Path(transcript)) if transcript else sources)
+
+
+def check_exists(recording: Path) -> None:
+    """Refuse a recording that is not there.
+
+    Raises:
+        PipelineError: names it.
+    """
+    if not recording.exists():
+        raise PipelineError(f"{recording}: no such recording")
 
 
 def _sources(path: Path) -> Iterator[Source]:
