@@ -38,7 +38,7 @@ UNTOLD = {"OMP_NUM_THREADS": str(CORES), "GOMP_SPINCOUNT": "300000"}
 SLEEPING, ALONE = "sleeping", "one thread"
 SETTINGS = {"spinning": UNTOLD, SLEEPING: {"OMP_WAIT_POLICY": "PASSIVE"}, ALONE: {"OMP_NUM_THREADS": "1"}}
 # A piece of work is repeated for at least so long (seconds).
-LEAST = 0.5
+LEAST = 0.4
 RATE = 16_000
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -65,13 +66,14 @@ def test_all_formats_and_nothing_twice(predict: Callable, tmp_path: Path) -> Non
     code, out, err = predict(RECORDING, "--formats", "all")
     assert code == 0
     assert "turns:" in err
+    assert re.search(r"predict: text encoder on cpu in \d+ thread.*; audio encoder on cpu in \d+ thread", err)
     assert "recording.html" in out
     paths = output_paths(tmp_path / "out", "recording", check_formats("all"))
     made = {path: path.stat().st_mtime_ns for path in paths.values()}
     code, out, err = predict(RECORDING, "--formats", "all")
     assert code == 0
     assert "up to date: 1 of 1" in err
-    assert "timeline:" not in out
+    assert "timeline:" not in out and " on cpu " not in err
     assert made == {path: path.stat().st_mtime_ns for path in paths.values()}
     paths["srt"].unlink()
     assert "up to date" not in predict(RECORDING, "--formats", "all")[2], "a missing output is made again"

@@ -26,12 +26,14 @@ def predictions_of(workplace: Workplace) -> dict[str, str]:
 
 def test_side_by_side_is_one_after_another_and_a_stopped_table_goes_on(workplace: Workplace, run: Run) -> None:
     options = [*TWO_SEEDS, "--crossval.models", "[lpgnet, concat]"]
-    assert run(workplace.arguments("crossval", *options, "--crossval.workers", "2"))[0] == 0
+    code, _, said = run(workplace.arguments("crossval", *options, "--crossval.workers", "2"))
+    assert code == 0 and "crossval: runs in 2 processes of one thread\n" in said
     together = predictions_of(workplace)
     assert len(together) == 4
     shutil.rmtree(table_of(workplace) / "lpgnet")
     kept = {file: file.stat().st_mtime_ns for file in table_of(workplace).rglob("concat/**/predictions.jsonl")}
-    assert run(workplace.arguments("crossval", *options, "--crossval.workers", "1"))[0] == 0
+    code, _, said = run(workplace.arguments("crossval", *options, "--crossval.workers", "1"))
+    assert code == 0 and "crossval: runs in 1 process of one thread\n" in said
     assert predictions_of(workplace) == together
     assert kept == {file: file.stat().st_mtime_ns for file in kept}, "what was measured is not measured again"
     row = [str(table_of(workplace) / name) for name in ("lpgnet", "concat")]

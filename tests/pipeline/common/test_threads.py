@@ -3,6 +3,7 @@
 What OpenMP was told is read from OpenMP itself, which prints it when torch loads it (OMP_DISPLAY_ENV).
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from lpgnet.feature_extractors import load_encoder
+from lpgnet.pipeline.cli import STAGES
 from lpgnet.pipeline.common import threads
 from lpgnet.pipeline.common.side_by_side import default_workers, run_side_by_side
 from lpgnet.pipeline.common.threads import one_thread, place, say_once, settle_threads, threads_for, usable_cores
@@ -60,6 +62,19 @@ def spins(arguments: list[str], **settings: str) -> int:
 @pytest.mark.parametrize("way", WAYS)
 def test_the_threads_of_a_command_sleep_while_they_wait(way: str) -> None:
     assert spins(WAYS[way]) == 0
+
+
+def test_no_stage_imports_torch_before_threads_are_settled() -> None:
+    """As a module, a stage settles them by importing cli; what it imports before that must not load OpenMP."""
+    before = set()
+    for stage in STAGES:
+        body = ast.parse((ROOT / "pipeline" / f"{stage}.py").read_text(encoding="utf-8")).body
+        modules = [str(node.module) for node in body if isinstance(node, ast.ImportFrom)]
+        modules += [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+        before |= {module for module in modules if module < "lpgnet.pipeline.cli"} - {"__future__"}
+        assert "lpgnet.pipeline.cli" in modules and not any(module == "torch" for module in modules)
+    code = f"import sys, {', '.join(sorted(before))}; sys.exit('torch' in sys.modules)"
+    assert run(["-c", code]).returncode == 0
 
 
 @gomp
