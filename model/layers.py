@@ -100,9 +100,7 @@ def _of_inputs(x: Sequence[Tensor], rows: Tensor | Layout | None, of_rows: Tenso
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _weighted_sum(
-    x: Tensor | Sequence[Tensor], rows: Tensor | Layout | None, scale: Tensor, shift: Tensor
-) -> Tensor:
+def _weighted_sum(x: Tensor | Sequence[Tensor], rows: Tensor | Layout | None, scale: Tensor, shift: Tensor) -> Tensor:
     values = [x] if isinstance(x, Tensor) else x
     total: Tensor = _WeightedSum.apply(rows, scale, shift, *values)  # type: ignore[no-untyped-call]
     return total
