@@ -115,7 +115,7 @@ def _in_cache(
         for part, some in zip(of_rows.split(size), rows.split(size), strict=True):
             yield part, (select(layer, some) for layer in x[0].unbind(1))
         return
-    places = [of_rows] if rows is None else rows.of_dialogues(of_rows)
+    places = iter([of_rows]) if rows is None else rows.of_dialogues(of_rows)
     for place, values in zip(places, x, strict=True):
         for part, here in zip(place.split(size), values.split(size), strict=True):
             yield part, here.unbind(1)
