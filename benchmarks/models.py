@@ -1,49 +1,55 @@
-"""What each model costs: parameters, FLOPs, training, inference and memory, on synthetic data of IEMOCAP's size.
+"""What each model costs, and how many runs of a table an hour has, on synthetic data of IEMOCAP's size.
 
-Run `python benchmarks/models.py [--rounds N]`; it needs about 4 GB of memory and prints a Markdown table. All models
-see the same dialogues in the same batches through the project's own trainer and inference, the rounds of all models
-take turns, and a figure is the median of the rounds. In brackets are processor seconds, over all threads: on a busy
-machine they say more than the clock. Memory is measured in a process of its own for each model.
+Run `python benchmarks/models.py --write`; it takes about five minutes on two idle cores and 4 GB of memory, and puts
+three tables into docs/benchmarks.md. In brackets are processor seconds, over all threads: on a busy machine they say
+more than the clock.
 
-A second table (`--table packing` gives it alone) compares layouts of the batch in training and inference: padded, and
-in a row with groups of dialogues whose lengths differ by a share at most (`lpgnet.model.packing`).
+**Models**: parameters, FLOPs, training, inference and memory. All models see the same dialogues in the same batches
+through the project's own trainer and inference, the rounds of all models take turns, and a figure is the median of the
+rounds. Memory is measured in a process of its own for each model.
+
+**Layouts** of the batch in training and inference: padded, and in a row with groups of dialogues whose lengths differ
+by a share at most (`lpgnet.model.packing`).
+
+**Runs of a table**, trained and measured as `crossval` does it, with a run on each core at once (four at most): a few
+epochs of each are measured, with the development scores and the checkpoint after each, and what a run takes besides
+them; a run and runs an hour are estimated from both. The same is done in the code of earlier commits, in turns.
 """
 
-import argparse
+import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import psutil
 import torch
+import yaml
+from page import ROOT, make_parser, publish
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from training_run import DIALOGUES, UTTERANCES, Recipe, Seconds, make_corpus, timed
 
-from lpgnet.feature_extractors import EncoderSpec
 from lpgnet.model import EmotionModel
 from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, ModelConfig, TrainingConfig
-from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.inference import predict_dialogues
 from lpgnet.pipeline.training.dialogues import Dialogue, collate
-from lpgnet.pipeline.training.labels import NO_LABEL
 from lpgnet.pipeline.training.runs import LoadedCorpus, make_model
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import Trainer
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["no", "bf16", "fp16"]
-DIALOGUES, UTTERANCES, LABELLED = 151, 10_039, 5_531
-SIZES = {"text": (1, 768), "audio": (13, 768)}
 MODELS = {
     "lpgnet": ModelConfig(),
     "sdt, d = 1024": ModelConfig(type="sdt"),
@@ -61,19 +67,25 @@ PACKED = {
     "lpgnet, d = 128": NARROW,
     "lpgnet, d = 128, variants": VARIANT,
     "sdt, d = 256": ModelConfig(type="sdt", hidden_size=256),
-    "sdt, d = 1024": ModelConfig(type="sdt"),
 }
 BATCH_SIZES = (4, 16)
 LAYOUTS = {"padded": 1.0, "within 25 %": 0.25, "within 10 %": 0.1, "equal lengths": 0.0}
-# Dialogues that a layout is measured on in a round.
-SAMPLE = 32
+# Dialogues that a model, and a layout, is measured on in a round.
+SAMPLE, SAMPLE_OF_LAYOUTS = 32, 16
+# Codes that runs of a table are measured in: before batches lay in a row, when they did, and this one.
+CODES = {"be7acfa": "be7acfa, padded batches", "57313fa": "57313fa, batches in a row", "": "this code"}
+AT_ONCE = min(4, len(psutil.Process().cpu_affinity()))
 
 
-class Seconds(NamedTuple):
-    """Seconds by the clock, and processor seconds of all threads."""
-
-    clock: float
-    processor: float
+def recipes() -> dict[str, Recipe]:
+    """The recipe of earlier commits, the default, and the preset."""
+    preset = yaml.safe_load((ROOT / "configs" / "presets" / "lpgnet-plus.yaml").read_text())
+    default = {"epochs": TrainingConfig.epochs, "batch_size": TrainingConfig.batch_size}
+    return {
+        "lpgnet, 40 epochs of 16 dialogues a step": Recipe(40, 16, earlier=True),
+        "lpgnet, the default recipe": Recipe(**default),
+        "the preset lpgnet-plus": Recipe(**default, model=preset["model"], **preset["training"]),
+    }
 
 
 @dataclass
@@ -82,50 +94,16 @@ class Cost:
 
     Attributes:
         flops: of one utterance's inference, in a dialogue of mean length.
-        step: seconds of one training step.
-        epoch: seconds of one pass over the dialogues.
-        inference: seconds to predict all dialogues.
+        step: seconds of one training step of 16 dialogues.
+        inference: seconds to predict a dialogue.
         memory: bytes that training needs beyond the loaded corpus.
     """
 
     parameters: int
     flops: float
     step: list[Seconds]
-    epoch: list[Seconds]
     inference: list[Seconds]
     memory: int = 0
-
-
-def make_corpus() -> LoadedCorpus:
-    """Make random dialogues whose lengths vary as IEMOCAP's do: of 24 to 110 utterances, 66 in the mean."""
-    rng = np.random.default_rng(0)
-    weights = rng.triangular(24, 66, 110, size=DIALOGUES)
-    bounds = np.rint(np.concatenate([[0], weights.cumsum()]) / weights.sum() * UTTERANCES).astype(int)
-    labels = np.full(UTTERANCES, NO_LABEL)
-    labels[rng.permutation(UTTERANCES)[:LABELLED]] = rng.integers(0, 4, LABELLED)
-    values = {
-        name: torch.from_numpy(rng.standard_normal((UTTERANCES, *size), np.float32)) for name, size in SIZES.items()
-    }
-    dialogues = [
-        _dialogue(index, slice(start, stop), labels, values) for index, (start, stop) in enumerate(pairwise(bounds))
-    ]
-    specs = {name: EncoderSpec(name, name, "all", "mean", "fp32", None, None, False, name) for name in SIZES}
-    return LoadedCorpus(tuple(dialogues), specs, "synthetic")
-
-
-def _dialogue(index: int, rows: slice, labels: np.ndarray, values: dict[str, torch.Tensor]) -> Dialogue:
-    length = rows.stop - rows.start
-    utterances = tuple(Utterance(f"d{index}", f"d{index}.{turn}", speaker="AB"[turn % 2]) for turn in range(length))
-    return Dialogue(
-        dialogue_id=f"d{index}",
-        utterances=utterances,
-        inputs={name: rows_of[rows] for name, rows_of in values.items()},
-        present={name: torch.ones(length, dtype=torch.bool) for name in values},
-        labels=torch.from_numpy(labels[rows]),
-        speakers=torch.arange(length) % 2,
-        votes=torch.zeros(length, 4),
-        ratings={},
-    )
 
 
 def make_trainer(
@@ -146,15 +124,6 @@ def make_trainer(
     return Trainer(config, split, folder, accelerator, make_model(config, corpus, split), measure_development)
 
 
-def timed(work: Callable[[], object]) -> Seconds:
-    """Measure the time of a call, to the end of what it started on a GPU."""
-    clock, processor = perf_counter(), process_time()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return Seconds(perf_counter() - clock, process_time() - processor)
-
-
 def count_flops(model: EmotionModel, corpus: LoadedCorpus, device: torch.device) -> float:
     """Count FLOPs per utterance of one forward pass; plain attention is used, as its products can be counted."""
     dialogue = min(corpus.dialogues, key=lambda d: abs(len(d) - UTTERANCES / DIALOGUES))
@@ -166,38 +135,40 @@ def count_flops(model: EmotionModel, corpus: LoadedCorpus, device: torch.device)
 
 def measure(corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision) -> dict[str, Cost]:
     """Time every model; the rounds of all models take turns."""
-    trainers = {name: make_trainer(model, corpus, folder, device, precision) for name, model in MODELS.items()}
+    trainers = {name: make_trainer(model, corpus, folder, device, precision, 16) for name, model in MODELS.items()}
     costs = {}
     for name, trainer in trainers.items():
         model = trainer.raw_model
-        costs[name] = Cost(model.num_parameters(), count_flops(model, corpus, trainer.accelerator.device), [], [], [])
+        costs[name] = Cost(model.num_parameters(), count_flops(model, corpus, trainer.accelerator.device), [], [])
         trainer.raw_model.train()
         trainer.step(next(trainer.steps(1)))  # the first call of anything is slower
-    for epoch in range(rounds):
+    for number in range(rounds):
         for name, trainer in trainers.items():
-            _measure_round(trainer, costs[name], corpus, epoch)
+            _measure_round(trainer, costs[name], corpus, number)
     return costs
 
 
-def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, epoch: int) -> None:
+def _measure_round(trainer: Trainer, cost: Cost, corpus: LoadedCorpus, number: int) -> None:
+    order = np.random.default_rng(number).permutation(DIALOGUES)[:SAMPLE]
+    dialogues = [corpus.dialogues[index] for index in order]
     trainer.raw_model.train()
-    steps = list(trainer.steps(epoch))
-    seconds = [timed(lambda dialogues=dialogues: trainer.step(dialogues)) for dialogues in steps]  # type: ignore[misc]
-    cost.step.append(seconds[0])
-    cost.epoch.append(Seconds(*map(sum, zip(*seconds, strict=True))))
-    cost.inference.append(timed(lambda: predict_dialogues(trainer.raw_model, corpus.dialogues)))
+    cost.step += [timed(lambda part=part: trainer.step(part)) for part in (dialogues[:16], dialogues[16:])]  # type: ignore[misc]
+    predicted = timed(lambda: predict_dialogues(trainer.raw_model, dialogues))
+    cost.inference.append(Seconds(*(seconds / sum(map(len, dialogues)) for seconds in predicted)))
 
 
-def print_packing(corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision) -> None:
-    """Print what each layout takes in milliseconds a step and a batch of inference; the layouts take turns."""
-    print(f"\n| model | dialogues a step | {' | '.join(LAYOUTS)} | {' | '.join(f'{x}, inference' for x in LAYOUTS)} |")
-    print(f"|---|{'---:|' * (1 + 2 * len(LAYOUTS))}")
+def packing_table(
+    corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision
+) -> Iterator[str]:
+    """Yield what each layout takes in milliseconds a step and a batch of inference; the layouts take turns."""
+    yield f"| model | dialogues a step | {' | '.join(LAYOUTS)} | {' | '.join(f'{x}, inference' for x in LAYOUTS)} |"
+    yield f"|---|{'---:|' * (1 + 2 * len(LAYOUTS))}"
     for name, model in PACKED.items():
         for batch_size in BATCH_SIZES:
             trainer = make_trainer(model, corpus, folder, device, precision, batch_size)
             steps, inference = measure_layouts(trainer, corpus, rounds)
             cells = [both(middle(seconds), 1) for seconds in (*steps.values(), *inference.values())]
-            print(f"| {name} | {batch_size} | {' | '.join(cells)} |", flush=True)
+            yield f"| {name} | {batch_size} | {' | '.join(cells)} |"
 
 
 def measure_layouts(
@@ -208,8 +179,9 @@ def measure_layouts(
     steps: dict[str, list[Seconds]] = {name: [] for name in LAYOUTS}
     inference: dict[str, list[Seconds]] = {name: [] for name in LAYOUTS}
     for number in range(rounds + 1):
-        order = np.random.default_rng(number).permutation(len(corpus.dialogues))[:SAMPLE]
-        batches = [[corpus.dialogues[index] for index in part] for part in np.split(order, SAMPLE // size)]
+        order = np.random.default_rng(number).permutation(len(corpus.dialogues))[:SAMPLE_OF_LAYOUTS]
+        parts = np.split(order, SAMPLE_OF_LAYOUTS // size)
+        batches = [[corpus.dialogues[index] for index in part] for part in parts]
         for name, spare in LAYOUTS.items():
             trainer.raw_model.train().spare = spare
             trained = timed(lambda batches=batches: [trainer.step(batch) for batch in batches])  # type: ignore[misc]
@@ -224,7 +196,7 @@ def measure_layouts(
 def _infer(model: EmotionModel, batches: list[list[Dialogue]]) -> None:
     model.eval()
     for dialogues in batches:
-        batch = collate(dialogues).to(model.device)
+        batch = collate(dialogues, padded=False)
         model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers).logits.cpu()
 
 
@@ -249,25 +221,92 @@ def peak_memory() -> int:
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def print_table(costs: dict[str, Cost]) -> None:
-    """Print the table in Markdown, and the ratios to the parent model."""
-    columns = ("model", "parameters", "MFLOP / utterance", "training step (s)", "epoch (s)", "inference (utterances/s)")
-    print(f"| {' | '.join(columns)} | training memory (MB) |\n|---|{'---:|' * len(columns)}")
+def models_table(
+    corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision
+) -> Iterator[str]:
+    """Yield what every model costs, and the ratios to the parent model."""
+    costs = measure(corpus, rounds, folder, device, precision)
+    memory = measure_memory(device, precision)
+    columns = ("model", "parameters", "MFLOP / utterance", "step of 16 dialogues (s)", "inference (utterances/s)")
+    yield f"| {' | '.join(columns)} | training memory (MB) |"
+    yield f"|---|{'---:|' * len(columns)}"
     for name, cost in costs.items():
-        speed = Seconds(*(UTTERANCES / seconds for seconds in middle(cost.inference)))
-        print(
+        speed = Seconds(*(1 / seconds for seconds in middle(cost.inference)))
+        yield (
             f"| {name} | {cost.parameters:,} | {cost.flops / 1e6:.2f} | {both(middle(cost.step), 3)} "
-            f"| {both(middle(cost.epoch), 2)} | {both(speed, 0)} | {cost.memory / 1e6:,.0f} |"
+            f"| {both(speed, 0)} | {memory[name] / 1e6:,.0f} |"
         )
     ours, parent = costs[FULL], costs[PARENT]
     ratios = [
         Seconds(*(theirs / own for theirs, own in zip(*pair, strict=True)))
-        for pair in zip(parent.epoch, ours.epoch, strict=True)
+        for pair in zip(parent.step, ours.step, strict=True)
     ]
-    print(
-        f"\nlpgnet against {PARENT}: {parent.parameters / ours.parameters:.1f} x fewer parameters, "
+    yield ""
+    yield (
+        f"lpgnet against {PARENT}: {parent.parameters / ours.parameters:.1f} x fewer parameters, "
         f"{parent.flops / ours.flops:.1f} x fewer FLOPs, {both(middle(ratios), 1)} x faster training steps"
     )
+
+
+def measure_memory(device: Device, precision: Precision) -> dict[str, int]:
+    """Measure `training_memory` of every model, each in a fresh process."""
+    work = [(name, device, precision) for name in MODELS]
+    with multiprocessing.get_context("spawn").Pool(1 if device == "cuda" else 2, maxtasksperchild=1) as pool:
+        return dict(zip(MODELS, pool.starmap(training_memory, work, chunksize=1), strict=True))
+
+
+def runs_table(rounds: int) -> Iterator[str]:
+    """Yield how many runs of a table an hour has by each recipe, in this code and in that of earlier commits."""
+    yield "| recipe | code | epoch (s) | besides epochs (s) | a run (s) | runs an hour | times |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for name, recipe in recipes().items():
+        with checkouts(CODES if recipe.earlier else {"": CODES[""]}) as folders:
+            found: dict[str, list[dict[str, list[float]]]] = {code: [] for code in folders}
+            for _ in range(rounds):
+                for code, folder in folders.items():
+                    found[code] += run_at_once(recipe, folder)
+        first: Seconds | None = None
+        for code, measured in found.items():
+            epoch, besides = (middle([Seconds(*one[part]) for one in measured]) for part in ("epoch", "besides"))
+            run = Seconds(*(recipe.epochs * of_epoch + rest for of_epoch, rest in zip(epoch, besides, strict=True)))
+            first = first or run
+            cores = len(psutil.Process().cpu_affinity())
+            hourly = Seconds(*(3600 * cores / seconds for seconds in run))
+            times = Seconds(*(earlier / now for earlier, now in zip(first, run, strict=True)))
+            cells = [both(epoch, 2), both(besides, 1), both(run, 0), both(hourly, 0), both(times, 2)]
+            yield f"| {name} | {CODES[code]} | {' | '.join(cells)} |"
+
+
+@contextmanager
+def checkouts(codes: Mapping[str, str]) -> Iterator[dict[str, Path]]:
+    """Give a folder with the code of each commit, this one for none; what the repository lacks is left out."""
+    with tempfile.TemporaryDirectory() as parent:
+        folders = {commit: Path(parent) / commit if commit else ROOT for commit in codes}
+        for commit, folder in list(folders.items()):
+            if commit and _git("worktree", "add", "--detach", str(folder), commit):
+                del folders[commit]
+        try:
+            yield folders
+        finally:
+            for commit, folder in folders.items():
+                if commit:
+                    _git("worktree", "remove", "--force", str(folder))
+
+
+def _git(*arguments: str) -> int:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True).returncode
+
+
+def run_at_once(recipe: Recipe, code: Path) -> list[dict[str, list[float]]]:
+    """Train and measure runs side by side, by the code in a folder; give what each found."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "training_run.py"), json.dumps(asdict(recipe))]
+    environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+    print(f"a run of {recipe.batch_size} dialogues a step in {code}", file=sys.stderr)
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(AT_ONCE)
+    ]
+    return [json.loads(one.communicate()[0].splitlines()[-1]) for one in running]
 
 
 def middle(values: list[Seconds]) -> Seconds:
@@ -281,36 +320,31 @@ def both(values: Seconds, digits: int) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="of every model")
+    """Measure, print, and write."""
+    parser = make_parser(cast(str, __doc__))
+    parser.add_argument("--rounds", type=int, default=2, help="of every model, layout and code")
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where the models run")
     parser.add_argument("--mixed_precision", choices=get_args(Precision), default="no", help="of training")
-    parser.add_argument("--table", choices=("all", "packing"), default="all", help="packing: the second table alone")
     options = parser.parse_args()
-    rounds, device, precision = options.rounds, options.device, options.mixed_precision
-    load = os.getloadavg()[0]
+    torch.set_num_threads(1)
+    rounds = options.rounds
+    lines = tables(rounds, options.device, options.mixed_precision)
+    where = torch.cuda.get_device_name() if options.device == "cuda" else "models on the CPU"
+    how = f"{where}, mixed precision {options.mixed_precision}, median of {rounds} rounds"
+    publish(lines, script="models.py", write=options.write, how=how)
+
+
+def tables(rounds: int, device: Device, precision: Precision) -> Iterator[str]:
+    """Yield the lines of all tables; runs of a table are measured on CPUs."""
     corpus = make_corpus()
-    lengths = [len(dialogue) for dialogue in corpus.dialogues]
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(
-        f"{where}, mixed precision {precision}, torch {torch.__version__}, load before: {load:.1f}; "
-        f"dialogues of {min(lengths)} to {max(lengths)} utterances; median of {rounds} rounds\n"
-    )
     with tempfile.TemporaryDirectory() as folder:
-        if options.table == "all":
-            print_models(corpus, rounds, Path(folder), device, precision)
-        print_packing(corpus, rounds, Path(folder), device, precision)
-
-
-def print_models(corpus: LoadedCorpus, rounds: int, folder: Path, device: Device, precision: Precision) -> None:
-    """Measure every model, and print the first table."""
-    costs = measure(corpus, rounds, folder, device, precision)
-    spawn = multiprocessing.get_context("spawn")
-    for name in MODELS:
-        with spawn.Pool(1) as pool:
-            costs[name] = replace(costs[name], memory=pool.apply(training_memory, (name, device, precision)))
-    print_table(costs)
+        yield from ("**Models**", "")
+        yield from models_table(corpus, rounds, Path(folder), device, precision)
+        yield from ("", "**Layouts of the batch** (milliseconds a step)", "")
+        yield from packing_table(corpus, rounds, Path(folder), device, precision)
+    if device == "cpu":
+        yield from ("", f"**Runs of a table**, {AT_ONCE} at once, one thread each", "")
+        yield from runs_table(rounds)
 
 
 if __name__ == "__main__":

@@ -279,9 +279,7 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         nowhere = torch.zeros_like(mask)
         return {m: masks[m] & mask if m in inputs else nowhere for m in self.config.modality_names}
 
-    def mix_inputs(
-        self, inputs: Inputs, present: Mapping[str, Tensor], layout: Layout
-    ) -> dict[str, Tensor]:
+    def mix_inputs(self, inputs: Inputs, present: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
         """Step 0 for every modality: (1, T, D_m), zero where the utterance lacks it."""
         mixed = {}
         for name, real in present.items():

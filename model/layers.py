@@ -101,9 +101,7 @@ def _of_inputs(x: Sequence[Tensor], rows: Tensor | Layout | None, of_rows: Tenso
 
 
 @uncompiled
-def _weighted_sum(
-    x: Tensor | Sequence[Tensor], rows: Tensor | Layout | None, scale: Tensor, shift: Tensor
-) -> Tensor:
+def _weighted_sum(x: Tensor | Sequence[Tensor], rows: Tensor | Layout | None, scale: Tensor, shift: Tensor) -> Tensor:
     values = [x] if isinstance(x, Tensor) else x
     total: Tensor = _WeightedSum.apply(rows, scale, shift, *values)  # type: ignore[no-untyped-call]
     return total
@@ -118,7 +116,7 @@ def _in_cache(
         for part, some in zip(of_rows.split(size), rows.split(size), strict=True):
             yield part, (select(layer, some) for layer in x[0].unbind(1))
         return
-    places = [of_rows] if rows is None else rows.of_dialogues(of_rows)
+    places = iter([of_rows]) if rows is None else rows.of_dialogues(of_rows)
     for place, values in zip(places, x, strict=True):
         for part, here in zip(place.split(size), values.split(size), strict=True):
             yield part, here.unbind(1)

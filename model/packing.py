@@ -6,7 +6,7 @@ as far as the model's convolutions reach. So nothing but attention knows of dial
 of dialogues of like length, which have equal room in the row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -50,9 +50,9 @@ class Layout:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def of_dialogues(self, row: Tensor) -> list[Tensor]:
+    def of_dialogues(self, row: Tensor) -> Iterator[Tensor]:
         """Views of (T, ...), of where the turns of each dialogue lie, (L_b, ...)."""
-        return [row[start : start + turns] for start, turns in self.spans]
+        return (row[start : start + turns] for start, turns in self.spans)
 
     def lay(self, dialogues: Sequence[Tensor]) -> Tensor:
         """Lay dialogues of their own lengths, (L_b, ...) -> (T, ...), zero where it is empty."""

@@ -112,7 +112,8 @@ class SDTForEmotionRecognition(EmotionModel):
         """Predict the emotion of every utterance.
 
         Args:
-            inputs, masks, mask, labels, return_gates, votes, ratings, targets_only: as in `LPGNetForEmotionRecognition.forward`.
+            inputs, masks, mask, labels, return_gates, votes, ratings, targets_only: as in
+                `LPGNetForEmotionRecognition.forward`.
             speakers: (B, L), numbered by first appearance in the dialogue, negative where the speaker is not told. Such
                 speakers, those beyond the table, and all when None, are unknown and have no speaker embedding.
 

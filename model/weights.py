@@ -14,6 +14,7 @@ from lpgnet.model.errors import ModelError
 from lpgnet.model.files import write_whole
 
 DIGEST = "digest"
+_ORDERED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,21 @@ def read_weights(path: Path) -> Weights:
 
 def are_finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """Tell whether all numbers are finite, as a tensor on their device: no process waits for it here."""
-    checks = [values.isfinite().all() for values in tensors.values() if values.is_floating_point()]
+    checks = [_is_finite(values) for values in tensors.values() if values.is_floating_point()]
     return torch.stack([check.to(checks[0].device) for check in checks]).all() if checks else torch.tensor(True)
+
+
+def _is_finite(values: Tensor) -> Tensor:
+    """Tell whether all numbers of a tensor are finite, as a tensor."""
+    # Both are NaN where any is; a CPU finds them in a sixth of the time that it takes to look at each.
+    if values.device.type == "cpu" and values.dtype in _ORDERED and values.numel():
+        values = torch.stack(torch.aminmax(values))
+    return values.isfinite().all()
 
 
 def _refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, values in tensors.items():
-        if not values.isfinite().all():
+        if not _is_finite(values):
             raise ModelError(f"{path}: {name} has numbers that are not finite: no model of use has; train it again")
 
 

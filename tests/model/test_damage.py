@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lpgnet.model import EmotionModel, ModelError, build_model, load_model
-from lpgnet.model.weights import read_weights, write_weights
+from lpgnet.model.weights import are_finite, read_weights, write_weights
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
 LABELS = {0: "angry", 1: "happy", 2: "sad"}
@@ -244,3 +244,14 @@ def test_every_field_with_a_broken_value_is_named_or_taken(value: Any, tmp_path:
             name = "model type" if field == "model_type" else field
             assert str(tmp_path) in problem and "\n" not in problem
             assert name in problem or "the weights do not fit config.json" in problem, (field, problem)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize("value", [1.0, float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", [0, 7, 99])
+def test_one_number_that_is_not_finite_is_found_anywhere(kind: torch.dtype, value: float, place: int) -> None:
+    values = torch.arange(100).to(kind)
+    values[place] = value
+    others = {"none": torch.zeros(0), "whole": torch.arange(3)}
+    assert bool(are_finite({"weight": values.view(4, 25), **others})) == (value == 1.0 or kind.is_complex)
+    assert bool(values.isfinite().all()) == (value == 1.0)

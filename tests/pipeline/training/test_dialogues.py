@@ -12,6 +12,7 @@ from lpgnet.pipeline.embeddings.plan import Embeddings
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.dialogues import (
     collate,
+    collate_for,
     make_dialogue,
     make_dialogues,
     standardization,
@@ -52,6 +53,15 @@ def test_a_batch_gives_every_dialogue_back(lengths: list[int], missing: set[int]
             assert bool(batch.masks["audio"][row, turn]) == (name in audio)
             expected = audio[name] if name in audio else np.zeros((2, 3))
             assert np.array_equal(batch.inputs["audio"][row, turn], expected)
+
+
+def test_what_is_not_padded_is_not_copied() -> None:
+    dialogues = [make_dialogue("d", utterances("d", n), [0] * n, {"audio": embeddings(["d.0"])}) for n in (3, 1)]
+    for batch in (collate(dialogues, padded=False), collate_for(dialogues, torch.device("cpu"))):
+        assert [own.data_ptr() for own in batch.inputs["audio"]] == [d.inputs["audio"].data_ptr() for d in dialogues]
+        assert batch.mask.tolist() == [[True, True, True], [True, False, False]]
+    whole = collate_for(dialogues, torch.device("cpu"), padded=True)
+    assert torch.equal(whole.inputs["audio"], collate(dialogues).inputs["audio"])
 
 
 def test_speakers_are_numbered_by_first_appearance() -> None:
