@@ -1,13 +1,14 @@
 """Extraction of embeddings compared with what people do instead: speed, padding, memory, and how results differ.
 
-Run `python benchmarks/extraction.py`; it takes a few minutes on two CPU cores, runs on a GPU where there is one, and
-prints Markdown tables. Base-size wav2vec2 and RoBERTa with random weights embed synthetic speech and words whose
-lengths are distributed as IEMOCAP's. The ways are
+Run `python benchmarks/extraction.py`; it takes less than five minutes on two CPU cores, runs on a GPU where there is
+one, prints Markdown tables, and puts them into the documentation with `--write`. Base-size wav2vec2 and RoBERTa with
+random weights embed synthetic speech and words whose lengths are distributed as IEMOCAP's. The ways are
 
 (a) the documentation's loop: one utterance at a time in fp32 through the stock feature extractor or tokenizer;
 (b) the same in batches of 8 in arrival order, padded, averaged over each utterance's own frames or tokens;
-(c) this project's extraction, in fp32 and in the precision that `auto` gives on this device;
-(d) only the forward passes of (c): its own batches again, already on the device, nothing decoded, padded or pooled.
+(c) this project's extraction, in fp32, and in bf16 where the device has instructions for it;
+(d) only the forward passes of (c): its own batches again, already on the device, nothing decoded, padded or pooled;
+and other packages, as `peers.py` says, where they are installed in the folder that `--peers` names.
 
 All but (d) read the same 16 kHz wav files from disk, which stay in the page cache, and give one mean vector an
 utterance. (c) decodes in the process itself unless `--workers` says otherwise: starting a worker takes longer than
@@ -20,11 +21,10 @@ A table of its own compares Whisper's windows, `full` and `tight`, by a base-siz
 over the same utterances: there, differences are not errors but those of the two settings.
 """
 
-import argparse
-import os
-import platform
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -34,6 +34,8 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from page import ROOT, make_parser, publish
+from peers import PEERS, Peer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -48,7 +50,8 @@ from transformers import (
     WhisperModel,
 )
 
-from lpgnet.feature_extractors import Encoder, load_encoder, resolve_precision
+from lpgnet.feature_extractors import Encoder, load_encoder
+from lpgnet.feature_extractors.devices import has_bfloat16
 from lpgnet.feature_extractors.padding import Lengths
 from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.corpora.audio import Segment
@@ -71,15 +74,22 @@ class Result:
     """One pass over all utterances: vectors (utterances, width), None for (d), and padded size over real size."""
 
     vectors: np.ndarray | None
-    padding: float
+    padding: float | None
 
 
 @dataclass
 class Way:
-    """One way to embed, and what its rounds measured: seconds, processor seconds and bytes of memory."""
+    """One way to embed, and what its rounds measured: seconds, processor seconds and bytes of memory.
+
+    Attributes:
+        run: embeds all utterances; None where that cannot be done here, and `why` says why.
+        limit: the way that nothing can be faster than.
+    """
 
     name: str
-    run: Callable[[], Result]
+    run: Callable[[], Result] | None
+    why: str = ""
+    limit: "Way | None" = None
     seconds: list[float] = field(default_factory=list)
     processor_seconds: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
@@ -212,10 +222,9 @@ def bare(encoder: Any, device: str, extract: Callable[[], Result]) -> Callable[[
 
     @torch.inference_mode()
     def run() -> Result:
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=encoder.spec.precision == "bf16"):
-            for args, kwargs, state in calls:
-                lengths.set(state.samples, state.frames)
-                encoder.model(*args, **kwargs)
+        for args, kwargs, state in calls:
+            lengths.set(state.samples, state.frames)
+            encoder.model(*args, **kwargs)
         if device != "cpu":
             torch.cuda.synchronize()
         return Result(None, padding)
@@ -224,24 +233,47 @@ def bare(encoder: Any, device: str, extract: Callable[[], Result]) -> Callable[[
 
 
 def make_ways(folder: Path, modality: str, requests: Sequence[Request], device: str, workers: int) -> list[Way]:
-    """Return all ways to embed these requests; `auto` has its own rows where it is not fp32."""
+    """Return all ways to embed these requests; those that cannot be run here say why."""
     stock = stock_audio if modality == "audio" else stock_text
-    ways = [
+    return [
         Way("(a) one at a time", stock(folder / modality, device, requests, 1)),
         Way(f"(b) batches of {BATCH} as they come", stock(folder / modality, device, requests, BATCH)),
+        *our_ways(folder / modality, "fp32", requests, device, workers),
+        *our_ways(folder / modality, "bf16", requests, device, workers),
+        *(peer_way(peer, folder / modality, requests, device) for peer in PEERS[modality]),
     ]
-    for precision in dict.fromkeys(("fp32", resolve_precision("auto", device))):
-        name = f"hf:{folder / modality}"
-        encoder = load_encoder(name, device=device, precision=precision, max_seconds=LONGEST_WINDOW)
-        run = ours(encoder, device, requests, workers)
-        ways.append(Way(f"(c) this project, {precision}", run))
-        ways.append(Way(f"(d) bare forward passes, {precision}", bare(encoder, device, run)))
-    return ways
+
+
+def our_ways(
+    checkpoint: Path, precision: str, requests: Sequence[Request], device: str, workers: int
+) -> tuple[Way, Way]:
+    """Return this project's extraction and its limit."""
+    names = f"(c) this project, {precision}", f"(d) bare forward passes, {precision}"
+    if precision == "bf16" and not has_bfloat16(device):
+        why = "no bf16 instructions here"
+        return Way(names[0], None, why), Way(names[1], None, why)
+    encoder = load_encoder(f"hf:{checkpoint}", device=device, precision=precision, max_seconds=LONGEST_WINDOW)
+    run = ours(encoder, device, requests, workers)
+    limit = Way(names[1], bare(encoder, device, run))
+    return Way(names[0], run, limit=limit), limit
+
+
+def peer_way(peer: Peer, checkpoint: Path, requests: Sequence[Request], device: str) -> Way:
+    """Return how another package embeds these requests."""
+    name = f"{peer.package} {peer.version or ''}".rstrip() + f", {peer.how}"
+    if peer.version is None:
+        return Way(name, None, "not installed")
+    if device not in peer.devices:
+        return Way(name, None, f"not run on {device}")
+    progress(f"loading {name}")
+    with redirect_stdout(sys.stderr):
+        embed_all = peer.make(checkpoint, device, requests)
+    return Way(name, lambda: Result(embed_all(), None))
 
 
 def make_window_ways(folder: Path, requests: Sequence[Request], device: str, workers: int) -> list[Way]:
     """Return Whisper's windows, by this project's extraction."""
-    name, precision = f"hf:{folder / 'whisper'}", resolve_precision("auto", device)
+    name, precision = f"hf:{folder / 'whisper'}", "bf16" if has_bfloat16(device) else "fp32"
     encoders = {
         window: load_encoder(name, device=device, precision=precision, window=window) for window in ("full", "tight")
     }
@@ -253,16 +285,24 @@ def make_window_ways(folder: Path, requests: Sequence[Request], device: str, wor
 
 def measure(ways: Sequence[Way], rounds: int, device: str) -> None:
     """Run all ways in turn, each round starting with another; the first pass of each is not counted."""
-    for way in ways:
-        way.result = way.run()
+    able = [(way, way.run) for way in ways if way.run is not None]
+    for way, run in able:
+        progress(f"{way.name}, first pass")
+        way.result = run()
     for index in range(rounds):
-        for way in (*ways[index % len(ways) :], *ways[: index % len(ways)]):
+        progress(f"round {index + 1} of {rounds}")
+        for way, run in (*able[index % len(able) :], *able[: index % len(able)]):
             before = reset_memory_peak(device)
             started, worked = perf_counter(), process_time()
-            way.run()
+            run()
             way.processor_seconds.append(process_time() - worked)
             way.seconds.append(perf_counter() - started)
             way.memory.append(highest_memory(device) - before)
+
+
+def progress(what: str) -> None:
+    """Say what is being done, where it is not taken for a table."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def reset_memory_peak(device: str) -> float:
@@ -284,27 +324,26 @@ def _status(name: str) -> float:
     return float(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
 
 
-def table(ways: Sequence[Way], amount: float, unit: str) -> str:
-    """Format the Markdown table; `amount` is what one pass embeds, in `unit` times seconds."""
-    lines = [
-        f"| way | {unit} | x (a) | x (d) | padded/real | memory (MB) | largest difference from (a) | least cosine |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    limit = ways[0]
-    # The limit of a way stands after it.
-    for way in reversed(ways):
-        limit = way if way.name.startswith("(d)") else limit
-        cells = [
-            way.name,
-            f"{amount / median(way.seconds):.1f}",
-            faster(way, ways[0]),
-            faster(way, limit) if way.name.startswith("(c)") else "",
-            f"{way.result.padding:.2f}" if way.result else "",
-            f"{median(way.memory) / 1e6:.0f}",
-            *differences(way.result, ways[0].result),
-        ]
-        lines.insert(2, f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def table(ways: Sequence[Way], amount: float, unit: str) -> Iterator[str]:
+    """Yield the Markdown table; `amount` is what one pass embeds, in `unit` times seconds."""
+    yield f"| way | {unit} | x (a) | x (d) | padded/real | memory (MB) | largest difference from (a) | least cosine |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for way in ways:
+        yield f"| {' | '.join((way.name, *cells(way, ways[0], amount)))} |"
+
+
+def cells(way: Way, first: Way, amount: float) -> tuple[str, ...]:
+    """Return the cells of a way's row, the first way being what it is compared with."""
+    if way.result is None:
+        return way.why, *[""] * 6
+    return (
+        f"{amount / median(way.seconds):.1f}",
+        faster(way, first),
+        faster(way, way.limit) if way.limit else "",
+        f"{way.result.padding:.2f}" if way.result.padding else "",
+        f"{median(way.memory) / 1e6:.0f}",
+        *differences(way.result, first.result),
+    )
 
 
 def faster(way: Way, other: Way) -> str:
@@ -328,45 +367,45 @@ def differences(result: Result | None, reference: Result | None) -> tuple[str, s
     return f"{(np.linalg.norm(found - expected, axis=1) / norms).max():.1e}", f"{cosines.min():.7f}"
 
 
-def processor() -> str:
-    """Return the name of the processor, if the system tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def hardware(device: str) -> str:
-    """Describe the machine and how busy it was."""
-    what = torch.cuda.get_device_name() if device != "cpu" else f"{processor()}, {torch.get_num_threads()} threads"
-    auto = resolve_precision("auto", device)
-    return f"{what}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}; auto precision is {auto}"
+def tables(folder: Path, counts: tuple[int, int], rounds: int, device: str, workers: int) -> Iterator[str]:
+    """Measure, and yield the three tables; `counts` are of utterances of speech and of words."""
+    save_encoders(folder)
+    speech, texts = write_speech(folder, counts[0]), make_texts(counts[1])
+    seconds = sum(map(cost, speech))
+    kinds: tuple[tuple[str, Sequence[Request], float, str], ...] = (
+        ("audio", speech, seconds, "x real time"),
+        ("text", texts, len(texts), "utterances/s"),
+    )
+    for modality, requests, amount, unit in kinds:
+        yield from (f"**{modality.capitalize()}**, {len(requests)} utterances:", "")
+        ways = make_ways(folder, modality, requests, device, workers)
+        measure(ways, rounds, device)
+        yield from (*table(ways, amount, unit), "")
+    yield from (f"**Whisper's windows**, {len(speech)} utterances:", "")
+    ways = make_window_ways(folder, speech, device, workers)
+    measure(ways, rounds, device)
+    yield from table(ways, seconds, "x real time")
 
 
 def main() -> None:
     """Run everything in a temporary folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--utterances", type=int, default=24, help="of speech (default: 24)")
-    parser.add_argument("--texts", type=int, default=128, help="of words (default: 128)")
-    parser.add_argument("--rounds", type=int, default=3, help="of all ways (default: 3)")
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("--utterances", type=int, default=16, help="of speech (default: 16)")
+    parser.add_argument("--texts", type=int, default=64, help="of words (default: 64)")
+    parser.add_argument("--rounds", type=int, default=2, help="of all ways (default: 2)")
     parser.add_argument("--workers", type=int, default=0, help="decoding processes of (c) (default: 0)")
+    parser.add_argument(
+        "--peers", type=Path, default=ROOT / "build" / "peers", help="folder of other packages (default: build/peers)"
+    )
     options = parser.parse_args()
     quiet_transformers()
+    sys.path.append(str(options.peers.resolve()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(hardware(device), flush=True)
+    how = f"{torch.cuda.get_device_name() if device == 'cuda' else 'on the processor'}, rounds: {options.rounds}"
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        save_encoders(folder)
-        speech, texts = write_speech(folder, options.utterances), make_texts(options.texts)
-        for modality, requests, unit in (("audio", speech, "x real time"), ("text", texts, "utterances/s")):
-            ways = make_ways(folder, modality, requests, device, options.workers)
-            measure(ways, options.rounds, device)
-            amount = sum(map(cost, requests)) if modality == "audio" else len(requests)
-            print(f"\n{modality}: {len(requests)} utterances, {options.rounds} rounds\n")
-            print(table(ways, amount, unit), flush=True)
-        ways = make_window_ways(folder, speech, device, options.workers)
-        measure(ways, options.rounds, device)
-        print(f"\nWhisper's windows: {len(speech)} utterances, {options.rounds} rounds\n")
-        print(table(ways, sum(map(cost, speech)), "x real time"), flush=True)
+        counts = options.utterances, options.texts
+        lines = tables(Path(name), counts, options.rounds, device, options.workers)
+        publish(lines, script="extraction.py", write=options.write, how=how)
 
 
 if __name__ == "__main__":
