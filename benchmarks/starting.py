@@ -103,9 +103,10 @@ def demo_rows(folder: Path) -> list[Row]:
         stage("prepare", "up to date", *given),
         stage("features", "up to date", *given),
         stage("train", "up to date", *given, *FEW),
+        # Before the predictions: it tells the model its score, and they follow from that.
+        stage("evaluate", "measured again", *given, *FEW),
         stage("predict", "up to date", str(RECORDING), *run, "--out", str(folder / "labelled")),
         stage("predict", "first, a minute", str(RECORDING), *run, "--out", str(folder / "new-{round}")),
-        stage("evaluate", "measured again", *given, *FEW),
         stage("crossval", "up to date", *given, *FEW, *ONE_RUN),
     ]
 

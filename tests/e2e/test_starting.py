@@ -120,13 +120,15 @@ def test_a_command_imports_only_what_it_needs(name: str, place: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["--splits.scheme", "dialogue"], ["--model.dimensions", "[valence]"], ["--encoders.text.name", "null"]],
+    [
+        [],
+        ["--splits.scheme", "dialogue", "--splits.allow_speaker_overlap", "true"],
+        ["--model.dimensions", "[valence]"],
+        ["--encoders.text.name", "null", "--model.type", "audio"],
+    ],
 )
 def test_what_a_run_follows_from_is_the_same_of_a_corpus_described_and_loaded(place: Path, options: list[str]) -> None:
-    arguments = ["--config", str(place / "x.yaml"), *options]
-    if "null" in options:
-        arguments += ["--model.type", "audio"]
-    config = parse_config("train", arguments, Config)
+    config = parse_config("train", ["--config", str(place / "x.yaml"), *options], Config)
     described, loaded = describe_corpus(config), load_corpus(config)
     turns = [*labelled_turns(described.manifest, config.labels, drop_unlabelled=False)]
     split = make_split(loaded.dialogues, config.splits)
