@@ -19,7 +19,7 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 COUNT = "OMP_NUM_THREADS"
 # Asked before this process sets it itself.
 COUNT_IS_SET = COUNT in os.environ
-# Networks of fewer parameters take as long in two threads as in one, or longer.
+# Smaller networks take no longer in one thread than in two that sleep; for more than two it is a rule of thumb.
 PARAMETERS_A_THREAD = 5_000_000
 # Of Linux's control groups: how much of how much time the processes of a container may compute, or `max`.
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
