@@ -317,7 +317,7 @@ def tables(rounds: int) -> Iterator[str]:
 def main() -> None:
     """Measure and print."""
     parser = make_parser(__doc__ or "")
-    parser.add_argument("--rounds", type=int, default=3, help="of every piece of work; half as many of the commands")
+    parser.add_argument("--rounds", type=int, default=3, help="of the pieces of work; half as many of commands")
     options = parser.parse_args()
     for name in NAMES:
         os.environ.pop(name, None)

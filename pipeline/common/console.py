@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from time import perf_counter
 from typing import IO, Any, cast
 
@@ -33,6 +34,12 @@ def _plain(value: object) -> Text:
 def say(line: str) -> None:
     """Print one line on standard error, shown as it is: text of a corpus is no markup."""
     messages.print(_plain(line))
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line on standard error, unless this process has: many runs may be computed alike."""
+    say(line)
 
 
 def show(line: str) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from math import ceil
 from pathlib import Path
 
-from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.errors import counted
 
 # Whoever sets one of these says how threads wait: of every OpenMP, of GNU's, and of LLVM's and Intel's.
@@ -21,7 +19,7 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 COUNT = "OMP_NUM_THREADS"
 # Asked before this process sets it itself.
 COUNT_IS_SET = COUNT in os.environ
-# Networks of fewer parameters take as long in two threads as in one, or longer.
+# Smaller networks take no longer in one thread than in two that sleep; for more than two it is a rule of thumb.
 PARAMETERS_A_THREAD = 5_000_000
 # Of Linux's control groups: how much of how much time the processes of a container may compute, or `max`.
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -100,9 +98,3 @@ def place(device: str, network: object) -> str:
     count = _count(network)
     waits = {"PASSIVE": "sleep", "ACTIVE": "spin"}.get(os.environ.get("OMP_WAIT_POLICY", "").upper())
     return f"on cpu in {counted(count, 'thread')}" + (f" that {waits} while they wait" if count > 1 and waits else "")
-
-
-@cache
-def say_once(line: str) -> None:
-    """Print a line on standard error, unless this process has: many runs may be computed alike."""
-    say(line)

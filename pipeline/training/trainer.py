@@ -21,9 +21,9 @@ from torch import Tensor
 
 from lpgnet.model import EmotionModel
 from lpgnet.model.weights import are_finite
-from lpgnet.pipeline.common.console import progress_bar, say
+from lpgnet.pipeline.common.console import progress_bar, say, say_once
 from lpgnet.pipeline.common.files import to_json, write_atomically
-from lpgnet.pipeline.common.threads import place, say_once, threads_for
+from lpgnet.pipeline.common.threads import place, threads_for
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.errors import NotFiniteError, UsageError
 from lpgnet.pipeline.training.checkpoints import (

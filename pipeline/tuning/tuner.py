@@ -17,10 +17,10 @@ from lpgnet.feature_extractors.checkpoint import find_checkpoint
 from lpgnet.feature_extractors.spec import digest_json
 from lpgnet.feature_extractors.torch_encoder import TorchEncoder
 from lpgnet.model import EmotionModel
-from lpgnet.pipeline.common.console import quiet_transformers, say
+from lpgnet.pipeline.common.console import quiet_transformers, say, say_once
 from lpgnet.pipeline.common.files import write_json
 from lpgnet.pipeline.common.shared_names import portable
-from lpgnet.pipeline.common.threads import place, say_once, threads_for
+from lpgnet.pipeline.common.threads import place, threads_for
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import read_manifest
 from lpgnet.pipeline.embeddings.plan import Request

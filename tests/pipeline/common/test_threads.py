@@ -19,8 +19,9 @@ from torch import nn
 from lpgnet.feature_extractors import load_encoder
 from lpgnet.pipeline.cli import STAGES
 from lpgnet.pipeline.common import threads
+from lpgnet.pipeline.common.console import say_once
 from lpgnet.pipeline.common.side_by_side import default_workers, run_side_by_side
-from lpgnet.pipeline.common.threads import one_thread, place, say_once, settle_threads, threads_for, usable_cores
+from lpgnet.pipeline.common.threads import one_thread, place, settle_threads, threads_for, usable_cores
 from lpgnet.pipeline.corpora import voice_activity
 from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.embeddings.plan import Request, Words
