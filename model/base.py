@@ -285,9 +285,9 @@ class EmotionModel(nn.Module, PyTorchModelHubMixin):
         for name, real in present.items():
             values = inputs[name] if name in inputs else self._absent(name, layout)
             self._check_shape(name, values, layout)
-            padded = isinstance(values, Tensor)
-            mix, rows = self._mix(name), (values.flatten(0, 1), layout.sources) if padded else (values, layout)
-            mixed[name] = mix(*rows)[None].masked_fill(~real[..., None], 0.0)
+            mix = self._mix(name)
+            rows = mix(values.flatten(0, 1), layout.sources) if isinstance(values, Tensor) else mix(values, layout)
+            mixed[name] = rows[None].masked_fill(~real[..., None], 0.0)
         return mixed
 
     def output(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,12 +82,18 @@ def measure_missing(
     if len(modalities) < 2:
         return {}
 
-    def confusion(name: str, share: float) -> list[list[int]]:
-        predictions = predict_dialogues(model, read(hide_modality(dialogues, name, share)), accelerator=accelerator)
+    @cache
+    def confusion(hidden: str | None, share: float) -> list[list[int]]:
+        lacking = dialogues if hidden is None else hide_modality(dialogues, hidden, share)
+        predictions = predict_dialogues(model, read(lacking), accelerator=accelerator)
         matrix: list[list[int]] = total_confusion(predictions, classes).tolist()
         return matrix
 
-    return {name: [MissingPoint(share, confusion(name, share)) for share in shares] for name in modalities}
+    # With nothing hidden, all modalities have the same one.
+    return {
+        name: [MissingPoint(share, confusion(name if share else None, share)) for share in shares]
+        for name in modalities
+    }
 
 
 def add_missing(measured: Sequence[Missing]) -> Missing:

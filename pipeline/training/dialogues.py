@@ -80,7 +80,7 @@ class DialogueBatch:
         utterance_ids: of each dialogue, without padding.
     """
 
-    inputs: dict[str, Tensor] | dict[str, list[Tensor]]
+    inputs: Mapping[str, Tensor | list[Tensor]]
     masks: dict[str, Tensor]
     mask: Tensor
     labels: Tensor
