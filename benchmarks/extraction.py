@@ -391,7 +391,7 @@ def main() -> None:
     """Run everything in a temporary folder."""
     parser = make_parser(__doc__ or "")
     parser.add_argument("--utterances", type=int, default=16, help="of speech (default: 16)")
-    parser.add_argument("--texts", type=int, default=64, help="of words (default: 64)")
+    parser.add_argument("--texts", type=int, default=48, help="of words (default: 48)")
     parser.add_argument("--rounds", type=int, default=2, help="of all ways (default: 2)")
     parser.add_argument("--workers", type=int, default=0, help="decoding processes of (c) (default: 0)")
     parser.add_argument(
