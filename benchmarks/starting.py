@@ -126,10 +126,11 @@ def make_corpus(root: Path) -> None:
 
 
 def fill_store(arguments: list[str]) -> None:
-    """Write random rows under every key that the corpus needs."""
+    """Write random rows under every key that the corpus needs, and that nobody speaks in its noise."""
     from lpgnet.pipeline.config import Config, parse_config
     from lpgnet.pipeline.corpora.manifest import read_manifest
     from lpgnet.pipeline.embeddings.prepared import encoded_modalities, prepare_modality
+    from lpgnet.pipeline.embeddings.silence import sources, write_speech
 
     config = parse_config("features", arguments, Config)
     manifest, numbers = read_manifest(config.folder), np.random.default_rng(0)
@@ -138,6 +139,8 @@ def fill_store(arguments: list[str]) -> None:
         with prepared.stored.own.writer(prepared.spec.to_dict()) as writer:
             for request in prepared.plan.requests:
                 writer.add(request.key, numbers.standard_normal((1, 768), np.float32), n_frames=1)
+        if modality == "audio":
+            write_speech(config.folder, {source: [] for source in sources(prepared.plan)})
 
 
 def large_rows(folder: Path, environment: dict[str, str]) -> list[Row]:
