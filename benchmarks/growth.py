@@ -283,13 +283,14 @@ def draw(all_subjects: Sequence[Subject], found: dict[str, dict[str, list[Point]
 
 def draw_lines(axes: "Axes", lines: dict[str, list[tuple[int, float]]]) -> None:
     """Draw lines by name on logarithmic axes."""
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     for marker, (name, points) in zip("os^", lines.items(), strict=False):
         axes.plot(*zip(*points, strict=True), marker=marker, label=name)
     values = [value for points in lines.values() for _, value in points]
     axes.set(xscale="log", yscale="log", ylim=(min(values) / 3, max(values) * 3))
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.yaxis.set_minor_locator(NullLocator())
