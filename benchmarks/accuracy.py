@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -290,8 +291,9 @@ def main() -> None:
     """Measure and print."""
     parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="runs for each fold (default: 3)")
+    parser.add_argument("--folder", type=Path, help="for the runs: those that are done there are not trained again")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory() as folder:
         lines = table(Path(folder), options.seeds)
         publish(lines, script="accuracy.py", write=options.write, how=f"{options.seeds} runs for each fold")
 
