@@ -56,14 +56,14 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 class Arriving:
     """Values on their way from a device, behind the work that makes them and before any that is queued later."""
 
-    host: Tensor
+    values: Tensor
     arrived: torch.Event | None
 
     @classmethod
     def start(cls, values: Tensor) -> "Arriving":
         """Queue the copy of values; from CUDA it goes to pinned memory, which torch keeps for the next one."""
         if values.device.type != "cuda":
-            return cls(values.cpu(), None)
+            return cls(values, None)
         host = values.to("cpu", non_blocking=True)
         return cls(host, torch.cuda.current_stream(values.device).record_event())
 
@@ -71,7 +71,7 @@ class Arriving:
         """Return the values when they are there; a copy is to be made of what is kept."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        return self.host.numpy()
+        return self.values.cpu().numpy()
 
 
 @contextmanager

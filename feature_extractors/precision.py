@@ -63,6 +63,6 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     """Cast what is floating point in a tensor, a tuple or a dictionary."""
     if isinstance(value, tuple):
         return tuple(_cast(one, dtype) for one in value)
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {name: _cast(one, dtype) for name, one in value.items()}
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -132,6 +132,8 @@ class Packed:
 
     def learned(self) -> Tensor | None:
         """The turns that have a target, (K,) of the row; None where all or none have, and nothing is to be gained."""
+        if not self.targets:
+            return None
         found = (self.targets.known() & self.mask)[0].nonzero()[:, 0]
         return found if 0 < len(found) < len(self.layout) else None
 

@@ -15,7 +15,7 @@ from lpgnet.pipeline.training.freshness import is_trained, tell_done
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("train", arguments, Config)
-    corpus, launch = describe_corpus(config), current_launch()
+    launch, corpus = current_launch(), describe_corpus(config)
     if not is_trained(config, corpus):
         _train(config, corpus)
     elif launch.is_main:

@@ -98,7 +98,9 @@ class DialogueBatch:
         """Copy the batch to a device."""
         return DialogueBatch(
             inputs={
-                name: values.to(device, non_blocking=True) if isinstance(values, Tensor) else values
+                name: values.to(device, non_blocking=True)
+                if isinstance(values, Tensor)
+                else [own.to(device, non_blocking=True) for own in values]
                 for name, values in self.inputs.items()
             },
             masks={name: values.to(device, non_blocking=True) for name, values in self.masks.items()},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lpgnet.feature_extractors.torch_encoder import TorchEncoder
 from lpgnet.model import EmotionConfig, EmotionModel, load_model
-from lpgnet.model.base import EmotionOutput
+from lpgnet.model.base import EmotionOutput, Inputs
 from lpgnet.pipeline.embeddings.extraction import decode
 from lpgnet.pipeline.embeddings.plan import Problem, Request
 from lpgnet.pipeline.errors import PipelineError
@@ -86,9 +86,9 @@ class TuningModel(nn.Module):
         set_dropout(self.encoder, on=mode)
         return self
 
-    def forward(self, inputs: Mapping[str, Tensor], *args: Any, **targets: Any) -> EmotionOutput:
+    def forward(self, inputs: Inputs, *args: Any, **targets: Any) -> EmotionOutput:
         """Embed utterances and predict, as the heads' `forward` does from embeddings."""
-        places = inputs[self.modality].flatten().long().tolist()
+        places = torch.cat([rows.flatten() for rows in inputs[self.modality]]).long().tolist()
         items = [read_item(self.requests[place], self.encoder.sampling_rate) for place in places]
         embeddings = self.encoder.embed(items, self.encoder.budget or BATCH_SAMPLES)
         output: EmotionOutput = self.head({self.modality: embeddings[:, None]}, *args, **targets)

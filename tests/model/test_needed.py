@@ -57,6 +57,13 @@ def test_dialogues_as_they_lie_give_what_padded_ones_give(name: str, make_batch:
     torch.testing.assert_close(parts[batch.mask], whole[batch.mask], **CLOSE)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_without_targets_is_computed_whole(name: str, make_batch: Callable[..., Any]) -> None:
+    model, batch = make_model(name).eval(), make_batch(LENGTHS)
+    whole = model(batch.inputs, batch.masks, batch.mask)
+    torch.testing.assert_close(model(batch.inputs, batch.masks, batch.mask, targets_only=True).logits, whole.logits)
+
+
 def test_their_gradient_reaches_them(make_batch: Callable[..., Any]) -> None:
     model, batch = make_model("lpgnet").eval(), make_batch(LENGTHS)
     padded = {name: values.clone().requires_grad_() for name, values in batch.inputs.items()}
