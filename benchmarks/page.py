@@ -62,7 +62,7 @@ def _timed(lines: Iterable[str]) -> Iterator[str]:
 
 
 def machine() -> str:
-    """Return the machine in words: the processor with what matters to its speed, memory, versions, load, how threads wait."""
+    """Return the machine in words: processor, instructions, memory, versions, how threads wait, load."""
     import torch
 
     name, flags = _processor()
