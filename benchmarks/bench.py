@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
-from lpgnet.pipeline.common.threads import settle_threads
-
 FOLDER = Path(__file__).parent
 # What benchmarks share.
 HELPERS = ("bench", "conversations", "page", "peers", "processes", "training_run")
@@ -51,8 +49,6 @@ def main() -> int:
     names = parser.parse_args().names
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
-    # As in the commands.
-    settle_threads()
     return run_all([known[name] for name in names or known])
 
 

@@ -33,8 +33,10 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 from page import ROOT, make_parser, publish
+
+# isort: split
+import torch
 from peers import PEERS, Peer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
@@ -51,7 +53,7 @@ from transformers import (
 )
 
 from lpgnet.feature_extractors import Encoder, load_encoder
-from lpgnet.feature_extractors.devices import has_bfloat16
+from lpgnet.feature_extractors.devices import full_float32, has_bfloat16
 from lpgnet.feature_extractors.padding import Lengths
 from lpgnet.pipeline.common.console import quiet_transformers
 from lpgnet.pipeline.corpora.audio import Segment
@@ -222,9 +224,10 @@ def bare(encoder: Any, device: str, extract: Callable[[], Result]) -> Callable[[
 
     @torch.inference_mode()
     def run() -> Result:
-        for args, kwargs, state in calls:
-            lengths.set(state.samples, state.frames)
-            encoder.model(*args, **kwargs)
+        with full_float32():
+            for args, kwargs, state in calls:
+                lengths.set(state.samples, state.frames)
+                encoder.model(*args, **kwargs)
         if device != "cpu":
             torch.cuda.synchronize()
         return Result(None, padding)

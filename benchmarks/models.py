@@ -18,11 +18,11 @@ them; a run and runs an hour are estimated from both. The same is done in the co
 
 import json
 import multiprocessing
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,9 +31,12 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 import psutil
-import torch
 import yaml
 from page import ROOT, make_parser, publish
+from processes import in_a_process
+
+# isort: split
+import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from training_run import DIALOGUES, UTTERANCES, Recipe, Seconds, make_corpus, timed
@@ -43,7 +46,7 @@ from lpgnet.pipeline.common.processes import make_accelerator
 from lpgnet.pipeline.config import Config, ModelConfig, TrainingConfig
 from lpgnet.pipeline.evaluation.development import measure_development
 from lpgnet.pipeline.evaluation.inference import predict_dialogues
-from lpgnet.pipeline.training.dialogues import Dialogue, collate
+from lpgnet.pipeline.training.dialogues import Dialogue, collate, collate_for
 from lpgnet.pipeline.training.runs import LoadedCorpus, make_model
 from lpgnet.pipeline.training.splits import Split
 from lpgnet.pipeline.training.trainer import Trainer
@@ -95,7 +98,7 @@ class Cost:
     Attributes:
         flops: of one utterance's inference, in a dialogue of mean length.
         step: seconds of one training step of 16 dialogues.
-        inference: seconds to predict a dialogue.
+        inference: seconds to predict an utterance.
         memory: bytes that training needs beyond the loaded corpus.
     """
 
@@ -196,7 +199,7 @@ def measure_layouts(
 def _infer(model: EmotionModel, batches: list[list[Dialogue]]) -> None:
     model.eval()
     for dialogues in batches:
-        batch = collate(dialogues, padded=False)
+        batch = collate_for(dialogues, model.device)
         model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers).logits.cpu()
 
 
@@ -257,7 +260,7 @@ def measure_memory(device: Device, precision: Precision) -> dict[str, int]:
 
 def runs_table(rounds: int) -> Iterator[str]:
     """Yield how many runs of a table an hour has by each recipe, in this code and in that of earlier commits."""
-    yield "| recipe | code | epoch (s) | besides epochs (s) | a run (s) | runs an hour | times |"
+    yield f"| recipe | code | epoch (s) | besides epochs (s) | a run (s) | runs an hour, {AT_ONCE} at once | times |"
     yield "|---|---|---:|---:|---:|---:|---:|"
     for name, recipe in recipes().items():
         with checkouts(CODES if recipe.earlier else {"": CODES[""]}) as folders:
@@ -270,8 +273,7 @@ def runs_table(rounds: int) -> Iterator[str]:
             epoch, besides = (middle([Seconds(*one[part]) for one in measured]) for part in ("epoch", "besides"))
             run = Seconds(*(recipe.epochs * of_epoch + rest for of_epoch, rest in zip(epoch, besides, strict=True)))
             first = first or run
-            cores = len(psutil.Process().cpu_affinity())
-            hourly = Seconds(*(3600 * cores / seconds for seconds in run))
+            hourly = Seconds(*(3600 * AT_ONCE / seconds for seconds in run))
             times = Seconds(*(earlier / now for earlier, now in zip(first, run, strict=True)))
             cells = [both(epoch, 2), both(besides, 1), both(run, 0), both(hourly, 0), both(times, 2)]
             yield f"| {name} | {CODES[code]} | {' | '.join(cells)} |"
@@ -299,14 +301,11 @@ def _git(*arguments: str) -> int:
 
 def run_at_once(recipe: Recipe, code: Path) -> list[dict[str, list[float]]]:
     """Train and measure runs side by side, by the code in a folder; give what each found."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "training_run.py"), json.dumps(asdict(recipe))]
-    environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+    command = str(ROOT / "benchmarks" / "training_run.py"), json.dumps(asdict(recipe))
     print(f"a run of {recipe.batch_size} dialogues a step in {code}", file=sys.stderr)
-    running = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for _ in range(AT_ONCE)
-    ]
-    return [json.loads(one.communicate()[0].splitlines()[-1]) for one in running]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = [pool.submit(in_a_process, *command, PYTHONPATH=str(code), OMP_NUM_THREADS="1") for _ in range(AT_ONCE)]
+    return [run.result() for run in runs]
 
 
 def middle(values: list[Seconds]) -> Seconds:

@@ -1,4 +1,7 @@
-"""How a benchmark prints its tables, and puts them into the documentation; it measures nothing itself."""
+"""How a benchmark prints its tables, and puts them into the documentation; it measures nothing itself.
+
+Importing it lets threads wait as those of the commands do, so it comes before torch.
+"""
 
 import argparse
 import os
@@ -10,6 +13,9 @@ from time import time
 
 import psutil
 
+from lpgnet.pipeline.common.threads import settle_threads
+
+settle_threads()
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 # What a processor must have for its speed in bf16 and fp32 to be understood (Linux's names).
@@ -56,16 +62,18 @@ def _timed(lines: Iterable[str]) -> Iterator[str]:
 
 
 def machine() -> str:
-    """Return the machine in words: the processor with what matters to its speed, memory, versions, load, threads."""
+    """Return the machine in words: processor, instructions, memory, versions, how threads wait, load."""
     import torch
 
     name, flags = _processor()
     has = ", ".join(flag for flag in INSTRUCTIONS if flag in flags) or "no vector instructions known of"
     memory = psutil.virtual_memory().total / 2**30
+    sleeping = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    waiting = "threads sleep while they wait, " if sleeping else ""
     return (
         f"{name} ({has}), {len(psutil.Process().cpu_affinity())} cores, {memory:.0f} GiB, {platform.system()}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"load {os.getloadavg()[0]:.1f} at the start"
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{waiting}load {os.getloadavg()[0]:.1f} at the start"
     )
 
 

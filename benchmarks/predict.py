@@ -241,7 +241,9 @@ def main() -> None:
         lengths = [*base, *(("demo", minutes) for minutes in options.minutes)]
         with tempfile.TemporaryDirectory() as folder:
             lines = chain(table(Path(folder), lengths), voice_activity_table(Path(folder), min(options.minutes)))
-            publish(lines, script="predict.py", write=options.write, how="one recording a row")
+            publish(
+                lines, script="predict.py", write=options.write, how="one recording a row, threads as `predict` chooses"
+            )
 
 
 if __name__ == "__main__":

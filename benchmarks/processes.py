@@ -9,20 +9,22 @@ from typing import Any
 
 from page import ROOT
 
-# As the commands have it: threads that wait give their core away.
-THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
-
-def in_a_process(script: str, *options: object) -> dict[str, Any]:
+def in_a_process(script: str, *options: object, **environment: str) -> dict[str, Any]:
     """Run a script in a fresh process and return the JSON of the last line that it prints.
 
+    Args:
+        script: the file.
+        options: its options.
+        environment: variables that it has besides, or instead of, those of this process.
+
     Raises:
-        SystemExit: it failed; with what it said.
+        SystemExit: it failed; with what it said, and below that one line that tells which it was.
     """
     command = [sys.executable, script, *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=THREADS | os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+        raise SystemExit(f"{done.stderr}{' '.join(command)}: failed with exit code {done.returncode}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -60,10 +60,9 @@ def seconds_of(row: Row, number: int, environment: dict[str, str]) -> float:
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """The environment of the commands: one thread that does not spin, and compiled modules in a folder of their own."""
+    """The environment of the commands: one thread, and compiled modules in a folder of their own."""
     own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return own | threads | {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+    return own | {"OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
 
 
 def measure(rows: Sequence[Row], environment: dict[str, str], rounds: int) -> Iterator[str]:

@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from page import ROOT, make_parser, publish
 
+from lpgnet.pipeline.common.threads import COUNT, WAITING
+
 if TYPE_CHECKING:
     from torch import nn
 
 CORES = len(os.sched_getaffinity(0))
-NAMES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 # What GNU's OpenMP does where nothing is set; set, commands leave it.
 UNTOLD = {"OMP_NUM_THREADS": str(CORES), "GOMP_SPINCOUNT": "300000"}
 SLEEPING, ALONE = "sleeping", "one thread"
@@ -319,7 +320,7 @@ def main() -> None:
     parser = make_parser(__doc__ or "")
     parser.add_argument("--rounds", type=int, default=3, help="of the pieces of work; half as many of commands")
     options = parser.parse_args()
-    for name in NAMES:
+    for name in (COUNT, *WAITING):
         os.environ.pop(name, None)
     publish(tables(options.rounds), script="threads.py", write=options.write, how=f"{options.rounds} rounds")
 

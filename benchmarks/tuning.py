@@ -15,9 +15,11 @@ from statistics import median
 from time import process_time
 
 import numpy as np
-import torch
 from page import ROOT, make_parser, publish
 from processes import in_a_process, memory, peak_memory
+
+# isort: split
+import torch
 
 BATCH, SECONDS, RATE = 4, 3, 16_000
 ENCODERS = {"demo": "0.6 M", "base": "94 M"}
