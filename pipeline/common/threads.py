@@ -17,8 +17,10 @@ from lpgnet.pipeline.errors import counted
 # Whoever sets one of these says how threads wait: of every OpenMP, of GNU's, and of LLVM's and Intel's.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 COUNT = "OMP_NUM_THREADS"
+# The count that a process has set itself: those that it starts must not take it for the user's.
+OURS = "LPGNET_NUM_THREADS"
 # Asked before this process sets it itself.
-COUNT_IS_SET = COUNT in os.environ
+COUNT_IS_SET = COUNT in os.environ and os.environ[COUNT] != os.environ.get(OURS)
 # Smaller networks take no longer in one thread than in two that sleep; for more than two it is a rule of thumb.
 PARAMETERS_A_THREAD = 5_000_000
 # Of Linux's control groups: how much of how much time the processes of a container may compute, or `max`.
@@ -33,8 +35,8 @@ def settle_threads() -> None:
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    if (cores := usable_cores()) < _permitted_cores():
-        os.environ.setdefault(COUNT, str(cores))
+    if COUNT not in os.environ and (cores := usable_cores()) < _permitted_cores():
+        os.environ[COUNT] = os.environ[OURS] = str(cores)
 
 
 def usable_cores() -> int:

@@ -30,7 +30,7 @@ from tests.pipeline.tensors import make_config, make_corpus, train_and_test
 from tests.pipeline.work import write_environment
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+NAMES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY", threads.OURS)
 CHECK = ["encoders", "check", "hf:examples/demo/encoders/text", "--device", "cpu"]
 WAYS = {
     "lpgnet": ["-m", "lpgnet", *CHECK],
@@ -181,6 +181,24 @@ def test_how_many_threads_is_known_to_be_set() -> None:
     code = "from lpgnet.pipeline.common.threads import COUNT_IS_SET; print(COUNT_IS_SET)"
     assert run(["-c", code]).stdout == "False\n"
     assert run(["-c", code], OMP_NUM_THREADS="2").stdout == "True\n"
+
+
+def test_a_child_does_not_take_the_number_of_its_parent_for_that_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "cpu.max"
+    limit.write_text("200000 100000")
+    monkeypatch.setattr(threads, "CPU_LIMIT", limit)
+    monkeypatch.setattr(threads, "_permitted_cores", lambda: 64)
+    _nothing_set(monkeypatch)
+    settle_threads()
+    code = "from lpgnet.pipeline.common.threads import COUNT_IS_SET; print(COUNT_IS_SET)"
+    assert run(["-c", code], **_set()).stdout == "False\n"
+    assert run(["-c", code], **_set() | {"OMP_NUM_THREADS": "3"}).stdout == "True\n", "set for the child alone"
+    _nothing_set(monkeypatch)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    settle_threads()
+    assert run(["-c", code], **_set()).stdout == "True\n", "the user's, though it is the same"
 
 
 def test_people_read_in_how_many_threads_and_how_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
