@@ -9,7 +9,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ import torch
 from torch import nn
 
 from lpgnet.feature_extractors import load_encoder
+from lpgnet.pipeline import crossval
 from lpgnet.pipeline.cli import STAGES
 from lpgnet.pipeline.common import threads
 from lpgnet.pipeline.common.console import say_once
@@ -25,6 +29,7 @@ from lpgnet.pipeline.common.threads import one_thread, place, settle_threads, th
 from lpgnet.pipeline.corpora import voice_activity
 from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.embeddings.plan import Request, Words
+from lpgnet.pipeline.evaluation.tables import Job
 from lpgnet.pipeline.training import trainer
 from tests.pipeline.tensors import make_config, make_corpus, train_and_test
 from tests.pipeline.work import write_environment
@@ -174,6 +179,84 @@ def test_a_network_gets_no_more_threads_than_it_can_use(
             assert torch.get_num_threads() == 16
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("first_leaves_first", [True, False])
+def test_threads_of_a_program_that_overlap_leave_what_they_found(first_leaves_first: bool) -> None:
+    """Each finds its own count afterwards, and so does a thread that starts later."""
+    before, counts = torch.get_num_threads(), {}
+    inside, leave, left = Event(), Event(), Event()
+
+    def second() -> None:
+        with one_thread():
+            inside.set()
+            assert leave.wait(60)
+            counts["meanwhile"] = torch.get_num_threads()
+        counts["second"] = torch.get_num_threads()
+        left.set()
+
+    torch.set_num_threads(8)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with one_thread():
+                done = pool.submit(second)
+                assert inside.wait(60)
+                if not first_leaves_first:
+                    leave.set()
+                    assert left.wait(60)
+                    assert torch.get_num_threads() == 1
+            leave.set()
+            done.result()
+        with ThreadPoolExecutor(1) as pool:
+            counts["later"] = pool.submit(torch.get_num_threads).result()
+        assert counts == {"meanwhile": 1, "second": 8, "later": 8} and torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_network_is_not_kept_to_the_threads_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "COUNT_IS_SET", False)
+    large = nn.Module()
+    large.weight = nn.Parameter(torch.empty(20_000_000, device="meta"))
+
+    def compute() -> int:
+        with threads_for(large):
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        with one_thread(), ThreadPoolExecutor(1) as pool:
+            assert pool.submit(compute).result() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_between_the_runs_of_a_table_the_threads_are_those_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(crossval, "run_job", lambda job: found.append(torch.get_num_threads()))
+    config = make_config()
+    jobs = [Job("row", "fold", config, Path(str(seed))) for seed in (1, 2)]
+    config = replace(config, crossval=replace(config.crossval, workers=1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        between = [torch.get_num_threads() for _ in crossval.run_jobs(jobs, config)]
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1, 1] and between == [8, 8]
+
+
+@pytest.mark.parametrize(("kind", "said"), [("cpu", "1 process of one thread\n"), ("cuda", "1 process\n")])
+def test_only_on_a_cpu_a_table_tells_of_threads(
+    kind: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(crossval, "run_job", lambda _: None)
+    monkeypatch.setattr(crossval, "device_kind", lambda _: kind, raising=False)
+    config = make_config()
+    config = replace(config, crossval=replace(config.crossval, workers=1))
+    list(crossval.run_jobs([Job("row", "fold", config, Path("nowhere"))], config))
+    assert capsys.readouterr().err == f"crossval: runs in {said}"
 
 
 def test_how_many_threads_is_known_to_be_set() -> None:
