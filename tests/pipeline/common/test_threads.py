@@ -4,6 +4,7 @@ What OpenMP was told is read from OpenMP itself, which prints it when torch load
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -323,6 +324,8 @@ def test_a_small_network_learns_and_predicts_the_same_whatever_the_machine(
             torch.set_num_threads(before)
         weights = (tmp_path / str(count) / "best" / "model.safetensors").read_bytes()
         found.append((weights, results.fused, results.calibration))
+        noted = json.loads((tmp_path / str(count) / "environment.json").read_text())
+        assert noted["threads"] == 1, "not what torch has outside"
     assert repr(found[0]) == repr(found[1])
     assert capsys.readouterr().err.count("train: on cpu in 1 thread\n") == 1
 
