@@ -131,7 +131,7 @@ def module_main(stage: str) -> None:
 
 
 def _runs_stage() -> bool:
-    """Whether this process is `python -m lpgnet.pipeline.STAGE`, which imports this module before all else."""
+    """Whether this process is `python -m lpgnet.pipeline.STAGE`, which imports this module before torch."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec is not None and spec.name.startswith("lpgnet.pipeline.")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import progress_bar, say, show, show_table
 from lpgnet.pipeline.common.files import write_json
-from lpgnet.pipeline.common.processes import current_launch, make_accelerator
+from lpgnet.pipeline.common.processes import current_launch, device_kind, make_accelerator
 from lpgnet.pipeline.common.side_by_side import default_workers, run_side_by_side
 from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.common.threads import one_thread
@@ -171,12 +171,13 @@ def _run_all(work: Callable[[Item], None], items: Sequence[Item], config: Config
     alone = workers <= 1 or launch.size > 1
     if items and launch.is_main:
         count = launch.size if alone else workers
-        say(f"crossval: {of} in {counted(count, 'process', 'processes')} of one thread")
+        each = " of one thread" if device_kind(config.training.device) == "cpu" else ""
+        say(f"crossval: {of} in {counted(count, 'process', 'processes')}{each}")
     if alone:
-        with one_thread():
-            for item in items:
+        for item in items:
+            with one_thread():
                 work(item)
-                yield item
+            yield item
         return
     with progress_bar("now", unit=of) as bar:
         task = bar.add_task(f"{workers} in parallel", total=len(items), now="")

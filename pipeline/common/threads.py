@@ -11,18 +11,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
+from threading import RLock, get_ident
 
 from lpgnet.pipeline.errors import counted
 
 # Whoever sets one of these says how threads wait: of every OpenMP, of GNU's, and of LLVM's and Intel's.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 COUNT = "OMP_NUM_THREADS"
+# The count that a process has set itself: those that it starts must not take it for the user's.
+OURS = "LPGNET_NUM_THREADS"
 # Asked before this process sets it itself.
-COUNT_IS_SET = COUNT in os.environ
+COUNT_IS_SET = COUNT in os.environ and os.environ[COUNT] != os.environ.get(OURS)
 # Smaller networks take no longer in one thread than in two that sleep; for more than two it is a rule of thumb.
 PARAMETERS_A_THREAD = 5_000_000
 # Of Linux's control groups: how much of how much time the processes of a container may compute, or `max`.
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+# Each thread of Python that computes in a count of its own, and the count that it goes back to.
+_OUTSIDE: dict[int, int] = {}
+_LOCK = RLock()
 
 
 def settle_threads() -> None:
@@ -33,8 +39,8 @@ def settle_threads() -> None:
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    if (cores := usable_cores()) < _permitted_cores():
-        os.environ.setdefault(COUNT, str(cores))
+    if COUNT not in os.environ and (cores := usable_cores()) < _permitted_cores():
+        os.environ[COUNT] = os.environ[OURS] = str(cores)
 
 
 def usable_cores() -> int:
@@ -72,19 +78,36 @@ def one_thread() -> Iterator[None]:
 def _threads(count: int) -> Iterator[None]:
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    thread = get_ident()
+    with _LOCK:
+        before, outermost = _available(), thread not in _OUTSIDE
+        _OUTSIDE.setdefault(thread, before)
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:
+            # OpenMP keeps a count for each thread of Python, so each puts back its own.
+            torch.set_num_threads(before)
+            if outermost:
+                del _OUTSIDE[thread]
+
+
+def _available() -> int:
+    """Count the threads that this one may compute in, whatever another has chosen for itself meanwhile."""
+    import torch
+
+    with _LOCK:
+        # Asked in any case: the first time, torch sets what holds for the process.
+        count = torch.get_num_threads()
+        return count if get_ident() in _OUTSIDE else next(iter(_OUTSIDE.values()), count)
 
 
 def _count(network: object) -> int:
     """Count the threads that compute a network."""
     import torch
 
-    threads = torch.get_num_threads()
+    threads = _available()
     if COUNT_IS_SET or not isinstance(network, torch.nn.Module):
         return threads
     parameters = sum(parameter.numel() for parameter in network.parameters())

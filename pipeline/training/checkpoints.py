@@ -16,6 +16,7 @@ from lpgnet.model.weights import Weights, read_weights, write_weights
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import from_json, set_aside, to_json
 from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.training.freshness import checkpoint_files
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -95,13 +96,13 @@ def save_checkpoint(folder: Path, state: TrainingState, progress: Progress) -> N
     write_weights(
         folder / f"epoch-{progress.epoch:05d}.safetensors", state.tensors(), notes={"state": json.dumps(header)}
     )
-    for old in _checkpoints(folder)[:-KEPT]:
+    for old in checkpoint_files(folder)[:-KEPT]:
         old.unlink()
 
 
 def drop_checkpoints(folder: Path) -> None:
     """Delete the checkpoints that could be resumed from; what was set aside stays."""
-    for path in _checkpoints(folder):
+    for path in checkpoint_files(folder):
         path.unlink()
     with suppress(OSError):
         folder.rmdir()
@@ -109,11 +110,7 @@ def drop_checkpoints(folder: Path) -> None:
 
 def has_checkpoint(folder: Path) -> bool:
     """Tell whether there is a checkpoint, sound or not."""
-    return bool(_checkpoints(folder))
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("epoch-*.safetensors"))
+    return bool(checkpoint_files(folder))
 
 
 def _settings(group: dict[str, object]) -> dict[str, object]:
@@ -126,7 +123,7 @@ def set_damaged_aside(folder: Path) -> bool:
     Returns:
         Whether there is a checkpoint to resume from.
     """
-    paths = _checkpoints(folder)
+    paths = checkpoint_files(folder)
     for path in reversed(paths):
         try:
             _read(path)
@@ -152,7 +149,7 @@ def load_checkpoint(folder: Path, state: TrainingState) -> Progress:
         ModelError: the checkpoint is damaged.
         PipelineError: it is of a model or an optimizer with other parts.
     """
-    if not (paths := _checkpoints(folder)):
+    if not (paths := checkpoint_files(folder)):
         return Progress()
     weights = _read(paths[-1])
     try:

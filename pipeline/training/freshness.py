@@ -91,13 +91,18 @@ def is_trained(config: Config, corpus: DescribedCorpus) -> bool:
         PipelineError: a label code is neither mapped nor ignored, or the split does not fit the corpus.
     """
     folder = config.run_folder
-    left = (folder / CHECKPOINT_FOLDER).exists() and not config.training.keep_checkpoints
+    left = checkpoint_files(folder / CHECKPOINT_FOLDER) and not config.training.keep_checkpoints
     if left or not all((folder / name).exists() for name in (DONE_FILE, PLOT_FILE)):
         return False
     with about_manifest(config):
-        turns = labelled_turns(corpus.manifest, config.labels, drop_unlabelled=config.training.drop_unlabelled)
-        fold = fold_name([*turns], config.splits)
-    return is_done(folder, run_inputs(config, corpus, fold))
+        drop = config.training.drop_unlabelled
+        turns = [*labelled_turns(corpus.manifest, config.labels, drop_unlabelled=drop)]
+    return is_done(folder, run_inputs(config, corpus, fold_name(turns, config.splits)))
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """List the checkpoints in a folder, sound or not, the newest last; without those that were set aside."""
+    return sorted(folder.glob("epoch-*.safetensors"))
 
 
 def tell_done(folder: Path) -> None:

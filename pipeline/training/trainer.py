@@ -129,17 +129,17 @@ def train_run(
     if len(split.train) < accelerator.num_processes:
         raise UsageError(f"{len(split.train)} training dialogues are too few for {accelerator.num_processes} processes")
     with locked(folder, accelerator):
-        if accelerator.is_main_process:
-            open_run(folder, inputs, config)
-        accelerator.wait_for_everyone()
         model = make_model(config, corpus, split)
-        read = split.standardized(model, among=corpus.dialogues)
-        # No step of training changes them.
-        measured = cast(dict[str, Any], to_json(measure_distances(model, read.dev)))
-        model.config.distances = measured if refit is None else refit.distances
-        if accelerator.is_main_process:
-            say_once(f"train: {place(str(accelerator.device), model)}")
         with threads_for(model):
+            # Here, since it notes in how many threads the run is made.
+            if accelerator.is_main_process:
+                open_run(folder, inputs, config)
+                say_once(f"train: {place(str(accelerator.device), model)}")
+            accelerator.wait_for_everyone()
+            read = split.standardized(model, among=corpus.dialogues)
+            # No step of training changes them.
+            measured = cast(dict[str, Any], to_json(measure_distances(model, read.dev)))
+            model.config.distances = measured if refit is None else refit.distances
             Trainer(config, read, folder, accelerator, model, measure).fit()
         if accelerator.is_main_process:
             end_run(folder, inputs, config)

@@ -129,14 +129,15 @@ def tune_encoder(
         # First, since it refuses what cannot be tuned: another tuning in the folder is then left where it is.
         material = Material.of(config, corpus, split)
         model = make_tuning_model(config, corpus, split, material, accelerator)
-        if accelerator.is_main_process:
-            _open(folder, inputs, config)
-        accelerator.wait_for_everyone()
-        tuner = Tuner(config, material, folder, accelerator, model, measure)
-        if not is_done(folder, inputs):
+        with threads_for(model):
+            # Here, since it notes in how many threads the run is made.
             if accelerator.is_main_process:
-                say_once(f"tune: {place(str(accelerator.device), model)}")
-            with threads_for(model):
+                _open(folder, inputs, config)
+            accelerator.wait_for_everyone()
+            tuner = Tuner(config, material, folder, accelerator, model, measure)
+            if not is_done(folder, inputs):
+                if accelerator.is_main_process:
+                    say_once(f"tune: {place(str(accelerator.device), model)}")
                 tuner.fit()
         tuner.publish(corpus.name)
         if accelerator.is_main_process:

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,10 @@ import pytest
 from lpgnet.pipeline import cli
 from lpgnet.pipeline.cli import STAGES
 from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.described import describe_corpus
 from lpgnet.pipeline.training.folds import fold_name
-from lpgnet.pipeline.training.freshness import BEST_FOLDER, PLOT_FILE, run_inputs
+from lpgnet.pipeline.training.freshness import BEST_FOLDER, CHECKPOINT_FOLDER, PLOT_FILE, is_trained, run_inputs
 from lpgnet.pipeline.training.labels import labelled_turns
 from lpgnet.pipeline.training.runs import load_corpus
 from lpgnet.pipeline.training.splits import make_split
@@ -159,3 +160,34 @@ def test_a_plot_that_went_away_is_drawn_again(place: Path, capsys: pytest.Captur
         assert cli.main(["train", "--config", str(place / "x.yaml"), "--run", "trained"]) == 0
         assert "up to date" in capsys.readouterr().err
         assert plot.exists() and weights.stat().st_mtime_ns == written
+
+
+def test_a_run_that_is_done_is_so_beside_what_was_set_aside(place: Path) -> None:
+    """Whose folder outlives the run; a checkpoint to resume from is still to be deleted."""
+    config = parse_config("train", ["--config", str(place / "x.yaml"), "--run", "trained"], Config)
+    described, folder = describe_corpus(config), config.run_folder / CHECKPOINT_FOLDER
+    folder.mkdir()
+    try:
+        (folder / "epoch-00001.safetensors~1").write_bytes(b"damaged")
+        assert is_trained(config, described)
+        (folder / "epoch-00002.safetensors").write_bytes(b"whole")
+        assert not is_trained(config, described)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_what_is_wrong_with_a_split_is_said_alike_before_and_after_loading(place: Path) -> None:
+    given = ["--config", str(place / "x.yaml"), "--run", "trained", "--splits.scheme", "session"]
+    config = parse_config("train", given, Config)
+    described, loaded = describe_corpus(config), load_corpus(config)
+    placeless = tuple(replace(one, session=None) for one in described.manifest.utterances)
+    described = replace(described, manifest=replace(described.manifest, utterances=placeless))
+    dialogues = [
+        replace(one, utterances=tuple(replace(turn, session=None) for turn in one.utterances))
+        for one in loaded.dialogues
+    ]
+    with pytest.raises(PipelineError) as after:
+        make_split(dialogues, config.splits)
+    with pytest.raises(PipelineError) as before:
+        is_trained(config, described)
+    assert str(before.value) == str(after.value)

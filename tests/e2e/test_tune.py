@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from lpgnet.pipeline import cli
+from lpgnet.pipeline.common import threads
 from tests.e2e.workplace import RECORDING, Run, Workplace, fails, read_table, write_config, write_table
 
 EPOCHS = ("--tune.epochs", "2")
@@ -58,6 +59,19 @@ def test_it_is_an_adapter_with_a_record_and_nothing_pickled(made: Workplace, run
     code, out, err = run(made.arguments("tune", *EPOCHS, "--tune.micro_batches", "2", "--tune.checkpointing", "true"))
     assert code == 0 and "tune: up to date" in err
     assert "50 / 10" in out and f"hf:{folder}" in out
+
+
+def test_it_notes_in_how_many_threads_it_was_made(
+    workplace: Workplace, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "COUNT_IS_SET", False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        assert run(workplace.arguments("tune", "--tune.epochs", "1"))[0] == 0
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads((folder_of(workplace) / "environment.json").read_text())["threads"] == 1
 
 
 def test_train_evaluate_predict_and_export_take_it(

@@ -4,12 +4,16 @@ What OpenMP was told is read from OpenMP itself, which prints it when torch load
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ import torch
 from torch import nn
 
 from lpgnet.feature_extractors import load_encoder
+from lpgnet.pipeline import crossval
 from lpgnet.pipeline.cli import STAGES
 from lpgnet.pipeline.common import threads
 from lpgnet.pipeline.common.console import say_once
@@ -25,12 +30,13 @@ from lpgnet.pipeline.common.threads import one_thread, place, settle_threads, th
 from lpgnet.pipeline.corpora import voice_activity
 from lpgnet.pipeline.embeddings.extraction import Extraction, embed
 from lpgnet.pipeline.embeddings.plan import Request, Words
+from lpgnet.pipeline.evaluation.tables import Job
 from lpgnet.pipeline.training import trainer
 from tests.pipeline.tensors import make_config, make_corpus, train_and_test
 from tests.pipeline.work import write_environment
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+NAMES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY", threads.OURS)
 CHECK = ["encoders", "check", "hf:examples/demo/encoders/text", "--device", "cpu"]
 WAYS = {
     "lpgnet": ["-m", "lpgnet", *CHECK],
@@ -70,10 +76,13 @@ def test_no_stage_imports_torch_before_threads_are_settled() -> None:
     before = set()
     for stage in STAGES:
         body = ast.parse((ROOT / "pipeline" / f"{stage}.py").read_text(encoding="utf-8")).body
-        modules = [str(node.module) for node in body if isinstance(node, ast.ImportFrom)]
-        modules += [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
-        before |= {module for module in modules if module < "lpgnet.pipeline.cli"} - {"__future__"}
-        assert "lpgnet.pipeline.cli" in modules and not any(module == "torch" for module in modules)
+        modules = []
+        for node in body:
+            if isinstance(node, ast.Import):
+                modules += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules.append(str(node.module))
+        before |= {*modules[: modules.index("lpgnet.pipeline.cli")]} - {"__future__"}
     code = f"import sys, {', '.join(sorted(before))}; sys.exit('torch' in sys.modules)"
     assert run(["-c", code]).returncode == 0
 
@@ -176,11 +185,107 @@ def test_a_network_gets_no_more_threads_than_it_can_use(
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("first_leaves_first", [True, False])
+def test_threads_of_a_program_that_overlap_leave_what_they_found(first_leaves_first: bool) -> None:
+    """Each finds its own count afterwards, and so does a thread that starts later."""
+    before, counts = torch.get_num_threads(), {}
+    inside, leave, left = Event(), Event(), Event()
+
+    def second() -> None:
+        with one_thread():
+            inside.set()
+            assert leave.wait(60)
+            counts["meanwhile"] = torch.get_num_threads()
+        counts["second"] = torch.get_num_threads()
+        left.set()
+
+    torch.set_num_threads(8)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with one_thread():
+                done = pool.submit(second)
+                assert inside.wait(60)
+                if not first_leaves_first:
+                    leave.set()
+                    assert left.wait(60)
+                    assert torch.get_num_threads() == 1
+            leave.set()
+            done.result()
+        with ThreadPoolExecutor(1) as pool:
+            counts["later"] = pool.submit(torch.get_num_threads).result()
+        assert counts == {"meanwhile": 1, "second": 8, "later": 8} and torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_network_is_not_kept_to_the_threads_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "COUNT_IS_SET", False)
+    large = nn.Module()
+    large.weight = nn.Parameter(torch.empty(20_000_000, device="meta"))
+
+    def compute() -> int:
+        with threads_for(large):
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        with one_thread(), ThreadPoolExecutor(1) as pool:
+            assert pool.submit(compute).result() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_between_the_runs_of_a_table_the_threads_are_those_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(crossval, "run_job", lambda job: found.append(torch.get_num_threads()))
+    config = make_config()
+    jobs = [Job("row", "fold", config, Path(str(seed))) for seed in (1, 2)]
+    config = replace(config, crossval=replace(config.crossval, workers=1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        between = [torch.get_num_threads() for _ in crossval.run_jobs(jobs, config)]
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1, 1] and between == [8, 8]
+
+
+@pytest.mark.parametrize(("kind", "said"), [("cpu", "1 process of one thread\n"), ("cuda", "1 process\n")])
+def test_only_on_a_cpu_a_table_tells_of_threads(
+    kind: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(crossval, "run_job", lambda _: None)
+    monkeypatch.setattr(crossval, "device_kind", lambda _: kind, raising=False)
+    config = make_config()
+    config = replace(config, crossval=replace(config.crossval, workers=1))
+    list(crossval.run_jobs([Job("row", "fold", config, Path("nowhere"))], config))
+    assert capsys.readouterr().err == f"crossval: runs in {said}"
+
+
 def test_how_many_threads_is_known_to_be_set() -> None:
     """Also where this process sets it itself, because it may use a share of the machine only."""
     code = "from lpgnet.pipeline.common.threads import COUNT_IS_SET; print(COUNT_IS_SET)"
     assert run(["-c", code]).stdout == "False\n"
     assert run(["-c", code], OMP_NUM_THREADS="2").stdout == "True\n"
+
+
+def test_a_child_does_not_take_the_number_of_its_parent_for_that_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "cpu.max"
+    limit.write_text("200000 100000")
+    monkeypatch.setattr(threads, "CPU_LIMIT", limit)
+    monkeypatch.setattr(threads, "_permitted_cores", lambda: 64)
+    _nothing_set(monkeypatch)
+    settle_threads()
+    code = "from lpgnet.pipeline.common.threads import COUNT_IS_SET; print(COUNT_IS_SET)"
+    assert run(["-c", code], **_set()).stdout == "False\n"
+    assert run(["-c", code], **_set() | {"OMP_NUM_THREADS": "3"}).stdout == "True\n", "set for the child alone"
+    _nothing_set(monkeypatch)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    settle_threads()
+    assert run(["-c", code], **_set()).stdout == "True\n", "the user's, though it is the same"
 
 
 def test_people_read_in_how_many_threads_and_how_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +327,8 @@ def test_a_small_network_learns_and_predicts_the_same_whatever_the_machine(
             torch.set_num_threads(before)
         weights = (tmp_path / str(count) / "best" / "model.safetensors").read_bytes()
         found.append((weights, results.fused, results.calibration))
+        noted = json.loads((tmp_path / str(count) / "environment.json").read_text())
+        assert noted["threads"] == 1, "not what torch has outside"
     assert repr(found[0]) == repr(found[1])
     assert capsys.readouterr().err.count("train: on cpu in 1 thread\n") == 1
 
