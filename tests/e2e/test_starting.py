@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def place(trained: Path, extracted: Workplace, tiny_encoders: Path, tmp_path_fac
     write_config(config, folder / "corpus", tiny_encoders, folder / "work")
     run = folder / "work" / "small" / "runs" / trained.name
     predict = ["predict", str(RECORDING), "--model", str(run), "--out", str(folder / "labelled")]
-    # The copied recordings are looked at once.
+    # The copied recordings are looked at once, when they have not changed for so long that this is remembered.
+    time.sleep(2.1)
     for command in (["prepare", "--config", str(config)], ["features", "--config", str(config)], predict):
         assert cli.main(command) == 0
     return folder
