@@ -68,9 +68,10 @@ def test_it_notes_in_how_many_threads_it_was_made(
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        assert run(workplace.arguments("tune", "--tune.epochs", "1"))[0] == 0
+        code, _, err = run(workplace.arguments("tune", *EPOCHS))
     finally:
         torch.set_num_threads(before)
+    assert code == 0, err
     assert json.loads((folder_of(workplace) / "environment.json").read_text())["threads"] == 1
 
 
