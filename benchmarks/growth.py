@@ -108,7 +108,7 @@ def measure_training(name: str, turns: int) -> Point:
 def random_corpus(turns: int) -> "LoadedCorpus":
     """Make 4 dialogues of random embeddings."""
     import numpy as np
-    from models import SIZES
+    from training_run import SIZES
 
     from lpgnet.feature_extractors import EncoderSpec
     from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance
