@@ -76,21 +76,27 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    import torch
-
     thread = get_ident()
     with _LOCK:
         before, outermost = _available(), thread not in _OUTSIDE
         _OUTSIDE.setdefault(thread, before)
-        torch.set_num_threads(count)
+        _set(count)
     try:
         yield
     finally:
         with _LOCK:
             # OpenMP keeps a count for each thread of Python, so each puts back its own.
-            torch.set_num_threads(before)
+            _set(before)
             if outermost:
                 del _OUTSIDE[thread]
+
+
+def _set(count: int) -> None:
+    import torch
+
+    # To set what is set already would make oneDNN forget the kernels that it has made for these lengths.
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
 
 
 def _available() -> int:

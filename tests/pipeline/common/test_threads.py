@@ -383,3 +383,11 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def _set() -> dict[str, str]:
     return {name: os.environ[name] for name in NAMES if name in os.environ}
+
+
+def test_what_is_set_already_is_not_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    with one_thread() if torch.get_num_threads() == 1 else threads_for(None):
+        pass
+    assert not counts
