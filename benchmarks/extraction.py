@@ -38,6 +38,7 @@ from page import ROOT, make_parser, publish
 # isort: split
 import torch
 from peers import PEERS, Peer
+from processes import memory, peak_memory
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -81,7 +82,7 @@ class Result:
 
 @dataclass
 class Way:
-    """One way to embed, and what its rounds measured: seconds, processor seconds and bytes of memory.
+    """One way to embed, and what its rounds measured: seconds, processor seconds and MB of memory.
 
     Attributes:
         run: embeds all utterances; None where that cannot be done here, and `why` says why.
@@ -309,22 +310,17 @@ def progress(what: str) -> None:
 
 
 def reset_memory_peak(device: str) -> float:
-    """Return the bytes in use, and start counting the highest use anew."""
+    """Return the MB in use, and start counting the highest use anew."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
+        return torch.cuda.memory_allocated() / 1e6
     Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return memory()
 
 
 def highest_memory(device: str) -> float:
-    """Return the most bytes in use since `reset_memory_peak`."""
-    return torch.cuda.max_memory_allocated() if device != "cpu" else _status("VmHWM")
-
-
-def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
+    """Return the most MB in use since `reset_memory_peak`."""
+    return torch.cuda.max_memory_allocated() / 1e6 if device != "cpu" else peak_memory()
 
 
 def table(ways: Sequence[Way], amount: float, unit: str) -> Iterator[str]:
@@ -344,7 +340,7 @@ def cells(way: Way, first: Way, amount: float) -> tuple[str, ...]:
         faster(way, first),
         faster(way, way.limit) if way.limit else "",
         f"{way.result.padding:.2f}" if way.result.padding else "",
-        f"{median(way.memory) / 1e6:.0f}",
+        f"{median(way.memory):.0f}",
         *differences(way.result, first.result),
     )
 

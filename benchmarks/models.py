@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 import yaml
 from page import ROOT, make_parser, publish
-from processes import in_a_process
+from processes import in_a_process, memory, peak_memory
 
 # isort: split
 import torch
@@ -203,25 +203,19 @@ def _infer(model: EmotionModel, batches: list[list[Dialogue]]) -> None:
         model(batch.inputs, batch.masks, batch.mask, speakers=batch.speakers).logits.cpu()
 
 
-def training_memory(name: str, device: Device, precision: Precision) -> int:
-    """Measure bytes that two training steps need beyond the loaded corpus; call it in a fresh process.
+def training_memory(name: str, device: Device, precision: Precision) -> float:
+    """Measure the MB that two training steps need beyond the loaded corpus; call it in a fresh process.
 
     They are those of the GPU where one is used.
     """
     corpus = make_corpus()
     with tempfile.TemporaryDirectory() as folder:
-        before = psutil.Process().memory_info().rss
+        before = memory()
         trainer = make_trainer(MODELS[name], corpus, Path(folder), device, precision)
         trainer.raw_model.train()
         for dialogues in list(trainer.steps(1))[:2]:
             trainer.step(dialogues)
-        return torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory() - before
-
-
-def peak_memory() -> int:
-    """Return the most memory of this process (bytes); `getrusage` would give its parent's if that is more."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+        return torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else peak_memory() - before
 
 
 def models_table(
@@ -237,7 +231,7 @@ def models_table(
         speed = Seconds(*(1 / seconds for seconds in middle(cost.inference)))
         yield (
             f"| {name} | {cost.parameters:,} | {cost.flops / 1e6:.2f} | {both(middle(cost.step), 3)} "
-            f"| {both(speed, 0)} | {memory[name] / 1e6:,.0f} |"
+            f"| {both(speed, 0)} | {memory[name]:,.0f} |"
         )
     ours, parent = costs[FULL], costs[PARENT]
     ratios = [

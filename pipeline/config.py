@@ -446,6 +446,11 @@ class ExportConfig:
     bundle_encoders: bool = False
 
 
+def class_names(labels: Mapping[str, str | None]) -> list[str]:
+    """Return the classes that a label map names, in order of their index."""
+    return list(dict.fromkeys(name for name in labels.values() if name is not None))
+
+
 @dataclass
 class Config:
     """One experiment.
@@ -497,7 +502,7 @@ class Config:
     @property
     def classes(self) -> list[str]:
         """The classes that the labels map to, in the order of their first mention."""
-        return list(dict.fromkeys(name for name in self.labels.values() if name is not None))
+        return class_names(self.labels)
 
     @property
     def dimensions(self) -> list[str]:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lpgnet.pipeline.config import class_names
 from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.embeddings.plan import Embeddings, StoredEmbeddings
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
-from lpgnet.pipeline.training.labels import NO_LABEL, class_names, labelled_turns
+from lpgnet.pipeline.training.labels import NO_LABEL, labelled_turns
 from lpgnet.pipeline.training.standardization import Standards
 
 # The speaker of a turn whose speaker nobody knows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from lpgnet.pipeline.config import class_names
 from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
 from lpgnet.pipeline.errors import PipelineError, did_you_mean
 
@@ -59,8 +60,3 @@ def class_indices(utterances: Sequence[Utterance], labels: Mapping[str, str | No
         )
     names = [labels[u.label] if u.label is not None else None for u in utterances]
     return [NO_LABEL if name is None else classes.index(name) for name in names]
-
-
-def class_names(labels: Mapping[str, str | None]) -> list[str]:
-    """Return the classes that a label map names, in order of their index."""
-    return list(dict.fromkeys(name for name in labels.values() if name is not None))
