@@ -124,12 +124,34 @@ class EncodersConfig:
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
 
 
+Engine: TypeAlias = Literal["local", "ray"]
+
+
+@dataclass
+class RayConfig:
+    """Where Ray is, for the stages whose engine it is.
+
+    Attributes:
+        address: auto (a cluster that runs here, or else this machine alone), local (this machine alone), or the address
+            of a cluster, such as ray://head:10001
+        encoders: processes that hold the encoders; null takes one for each GPU, or where there are none one for all
+            but one of the processors (processes)
+        gpus: of each of these processes, a fraction where several share one; null takes one where there are GPUs
+    """
+
+    address: str = "auto"
+    encoders: Count | None = None
+    gpus: NonNegativeFloat | None = None
+
+
 @dataclass
 class FeaturesConfig:
     """How embeddings are computed and where they are kept.
 
     Attributes:
-        store: folder of the feature store, which corpora and experiments share
+        store: folder or fsspec address (s3://bucket/prefix) of the feature store, which corpora and experiments share
+        cache_folder: folder for copies of what is read of a store at an address; null takes one in the user's cache
+        cache_gigabytes: the most that these copies take, those that were not read for longest go first (gigabytes)
         on_error: stop (exit with code 1 once the good utterances are cached) or skip (continue without the bad ones)
         device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
         workers: processes that decode and resample audio for the encoder; 0 uses the main process
@@ -138,6 +160,8 @@ class FeaturesConfig:
     """
 
     store: str = "work/store"
+    cache_folder: str | None = None
+    cache_gigabytes: PositiveFloat = 20.0
     on_error: Literal["stop", "skip"] = "stop"
     device: str = "auto"
     workers: NonNegativeInt = 1
@@ -377,6 +401,8 @@ class PredictionConfig:
         trust_remote_code: allow the model's encoders to run code that they come with
         device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
         workers: processes that decode and resample audio for the encoder; 0 uses the main process
+        engine: what labels: local (this process) or ray (a cluster of machines)
+        ray: where Ray is
     """
 
     recordings: list[str] = field(default_factory=list)
@@ -406,6 +432,8 @@ class PredictionConfig:
     trust_remote_code: bool = False
     device: str = "auto"
     workers: NonNegativeInt = 0
+    engine: Engine = "local"
+    ray: RayConfig = field(default_factory=RayConfig)
 
 
 @dataclass
@@ -460,6 +488,8 @@ class Config:
         work: folder that all experiments write to
         run: name of this training run; its folder is work/NAME/runs/RUN
         preset: name of a preset, such as lpgnet-plus, whose values hold wherever none is given here
+        engine: what computes the features: local (the processes of this command) or ray (a cluster of machines)
+        ray: where Ray is
         labels: the class that each of the corpus's codes stands for, or null to ignore the code
         corpus: what to read
         encoders: the encoder of each modality
@@ -477,6 +507,8 @@ class Config:
     work: str = "work"
     run: str = "default"
     preset: str | None = None
+    engine: Engine = "local"
+    ray: RayConfig = field(default_factory=RayConfig)
     labels: dict[str, str | None] = field(default_factory=dict)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
