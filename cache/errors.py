@@ -17,5 +17,9 @@ class OutdatedShardError(StoreError):
     """A shard is in the format of an earlier version, which a repair converts and nothing else reads."""
 
 
+class ShardGoneError(StoreError):
+    """A shard at an address was merged into another, or dropped, after it was listed."""
+
+
 class DamagedRowError(StoreError):
     """A row's bytes are not those that were written."""

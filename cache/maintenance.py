@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lpgnet.cache.errors import DamagedRowError, OutdatedShardError, StoreError
 from lpgnet.cache.layout import Layout
+from lpgnet.cache.places import as_root, list_folders
 from lpgnet.cache.shards import SHARD_BYTES, Shard, ShardBuilder, ShardName
 from lpgnet.cache.store import FINGERPRINT, Damage, FeatureStore
 
@@ -100,14 +101,12 @@ class CompactReport:
 
 
 def list_stores(root: Path | str) -> list[str]:
-    """List the fingerprints of the stores in a folder, sorted; none if it does not exist.
+    """List the fingerprints of the stores in a folder or at an address, sorted; none if it does not exist.
 
     Args:
-        root: the folder of all stores.
+        root: of all stores.
     """
-    folder = Path(root)
-    entries = folder.iterdir() if folder.is_dir() else ()
-    return sorted(e.name for e in entries if FINGERPRINT.fullmatch(e.name) and e.is_dir() and not e.is_symlink())
+    return sorted(name for name in list_folders(as_root(root)) if FINGERPRINT.fullmatch(name))
 
 
 def info(store: FeatureStore) -> StoreInfo:
@@ -256,7 +255,7 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
 
 def _reopen(store: FeatureStore) -> FeatureStore:
     """Map the store anew: a file that was damaged since is not read through a mapping of its old size."""
-    return FeatureStore(store.root, store.fingerprint)
+    return FeatureStore(store.root, store.fingerprint, store.cache)
 
 
 def _check_shard(store: FeatureStore, name: str, outdated: Damage | None = None) -> Damage | None:

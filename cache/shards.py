@@ -35,6 +35,8 @@ _MARK = b"\xff\xff\xff\xff"
 _END = _MARK + bytes(4)
 # Those of a schema take less than one kilobyte.
 _METADATA_BYTES = 2**16
+# More than the metadata of shards take that this writes, and bytes of a row's columns before the values.
+_USUAL_METADATA_BYTES, _HEAD_BYTES = 2**13, KEY_BYTES + 8 + 4 + 8 + 8
 # Version 2 says which encoder the rows are of, in the metadata and in every row's digest. A repair rewrites version 1.
 _VERSION, _PREVIOUS = 2, 1
 # What bytes that are no shard can raise on the way through Arrow, JSON and numpy.
@@ -105,7 +107,7 @@ class Shard:
         """
         self.path, self.where = path, where or str(path)
         self.name = where.rpartition("/")[2] if where else path.name
-        with _shard_errors(self.where):
+        with shard_errors(self.where):
             with pa.memory_map(str(path)) as file:
                 buffer = file.read_buffer()
             self._read(buffer, buffer.size, fingerprint)
@@ -196,6 +198,8 @@ class Shard:
         for size in columns:
             parts.append(self._buffer[start : start + size])
             start += _round_to_8(size)
+        if start - _round_to_8(columns[-1]) > self._buffer.size:
+            raise ValueError("its head is longer than that of any shard")
         keys, n_frames, flags, digests, *offsets, values = parts
         self._key_bytes = memoryview(keys)
         self.keys = np.frombuffer(keys, f"S{KEY_BYTES}")
@@ -338,7 +342,7 @@ class _DigestingSink:
 
 
 @contextlib.contextmanager
-def _shard_errors(where: str) -> Iterator[None]:
+def shard_errors(where: str) -> Iterator[None]:
     """Say of bytes that are no shard which and why."""
     try:
         yield
@@ -412,6 +416,12 @@ def _column_bytes(layout: Layout, rows: int, frames: int) -> list[int]:
     offsets = [8 * (rows + 1)] if layout.frames else []
     values = (frames if layout.frames else rows) * layout.layers * layout.width * layout.stored.itemsize
     return [KEY_BYTES * rows, 8 * rows, 4 * rows, 8 * rows, *offsets, values]
+
+
+def head_bytes(name: str) -> int:
+    """Return how many of the first bytes of a shard hold all its columns but the values, by what its name says."""
+    parsed = ShardName.parse(name)
+    return _USUAL_METADATA_BYTES + (parsed.rows if parsed else 0) * _HEAD_BYTES
 
 
 def _round_to_8(size: int) -> int:

@@ -12,12 +12,12 @@ from types import TracebackType
 
 import numpy as np
 
-from lpgnet.cache.errors import MissingRowError, OutdatedShardError, StoreError
+from lpgnet.cache.copies import ShardCache
+from lpgnet.cache.errors import MissingRowError, OutdatedShardError, ShardGoneError, StoreError
 from lpgnet.cache.index import Index, key_array
 from lpgnet.cache.keys import KEY_BYTES, check_key
 from lpgnet.cache.layout import FLAGS, Layout
-from lpgnet.cache.local import Folder
-from lpgnet.cache.place import Place
+from lpgnet.cache.places import as_root, open_place
 from lpgnet.cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
 
 FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
@@ -64,25 +64,27 @@ class FeatureStore:
     say so raises a `StoreError` that advises the repair which converts them.
     """
 
-    def __init__(self, root: Path | str, fingerprint: str) -> None:
+    def __init__(self, root: Path | str, fingerprint: str, cache: ShardCache | None = None) -> None:
         """Open the store.
 
         Args:
-            root: the folder of all stores.
+            root: the folder of all stores, or their address, such as s3://bucket/prefix.
             fingerprint: the encoder's.
+            cache: where copies of shards at an address are kept on this machine.
 
         Raises:
-            StoreError: the fingerprint is not lowercase hexadecimal, or its folder is a link.
+            StoreError: the fingerprint is not lowercase hexadecimal, its folder is a link, or the address does not
+                answer.
         """
         if not FINGERPRINT.fullmatch(fingerprint):
             raise StoreError(f"a fingerprint is 8 to 128 lowercase hexadecimal digits, not {fingerprint!r}")
-        self.root, self.fingerprint = Path(root), fingerprint
-        self.place: Place = Folder(self.root, fingerprint)
+        self.root, self.fingerprint, self.cache = as_root(root), fingerprint, cache
+        self.place = open_place(self.root, fingerprint, cache or ShardCache())
         self._view = _View((), Index.build([]), ())
         self.refresh()
 
-    def __reduce__(self) -> tuple[Callable[..., "FeatureStore"], tuple[Path, str]]:
-        return FeatureStore, (self.root, self.fingerprint)
+    def __reduce__(self) -> tuple[Callable[..., "FeatureStore"], tuple[Path | str, str, ShardCache | None]]:
+        return FeatureStore, (self.root, self.fingerprint, self.cache)
 
     def __len__(self) -> int:
         return len(self._view.index)
@@ -107,7 +109,10 @@ class FeatureStore:
         location = view.index.locate(check_key(key))
         if location is None:
             raise self._missing_row(key)
-        return view.shards[location[0]].row(location[1], key)
+        try:
+            return view.shards[location[0]].row(location[1], key)
+        except ShardGoneError:
+            return self._find_again(key)
 
     def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
         """Read many rows.
@@ -128,7 +133,11 @@ class FeatureStore:
         for key, shard, row in zip(wanted, shards.tolist(), rows.tolist(), strict=True):
             if shard < 0:
                 raise self._missing_row(key)
-            yield view.shards[shard].row(row, key)
+            try:
+                found = view.shards[shard].row(row, key)
+            except ShardGoneError:
+                found = self._find_again(key)
+            yield found
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Return those of the keys that have no row: every one once, in their order.
@@ -244,6 +253,14 @@ class FeatureStore:
             StoreError: the folder cannot be created or written to.
         """
         return StoreWriter(self, description, dtype=dtype, shard_bytes=shard_bytes)
+
+    def _find_again(self, key: bytes) -> Row:
+        """Read a row whose shard went away after it was listed: by now another has it, unless it was dropped."""
+        self.refresh()
+        location = self.index.locate(key)
+        if location is None:
+            raise self._missing_row(key)
+        return self.shards[location[0]].row(location[1], key)
 
     def _missing_row(self, key: bytes) -> MissingRowError:
         self.require_converted()
