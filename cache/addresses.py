@@ -44,11 +44,12 @@ def check_address(address: str) -> str:
         AddressError: it has a login or a question mark; it is not repeated.
     """
     scheme, _, rest = address.partition("://")
-    # The @ may stand anywhere: secret keys have slashes in them.
-    if "@" in rest or "?" in rest:
+    before, at, _ = rest.rpartition("@")
+    # A secret key may have slashes in it, so that no part of the address is certain to be the login.
+    if "?" in rest or (at and ("/" not in before or ":" in before)):
         raise AddressError(
-            f"an address of {scheme}:// has an @ or a ? in it, as those with a login have, which would get into reports "
-            "and logs; give credentials by the environment (AWS_ACCESS_KEY_ID, ...) or the usual files (~/.aws)"
+            f"an address of {scheme}:// has a login or a ? in it, which would get into reports and logs; give "
+            "credentials by the environment (AWS_ACCESS_KEY_ID, ...) or the usual files (~/.aws)"
         )
     return address
 
@@ -57,8 +58,8 @@ def filesystem(address: str) -> "AbstractFileSystem":
     """Return what reads and writes files at addresses of this kind; fsspec keeps one for each process.
 
     Raises:
-        AddressError: nothing knows such addresses, or the address may hold a secret.
-        MissingDriverError: it is not installed; says what to install.
+        AddressError: the address may hold a secret.
+        MissingDriverError: it is not installed, or not known; says what to install.
     """
     import fsspec
 
@@ -71,7 +72,7 @@ def filesystem(address: str) -> "AbstractFileSystem":
         advice = f"pip install 'lpgnet[{extra}]'" if extra else str(error)
         raise MissingDriverError(f"nothing here reads addresses of {protocol}://: {advice}") from None
     except ValueError:
-        raise AddressError(f"nothing reads addresses of {protocol}://: such a protocol is not known") from None
+        raise MissingDriverError(f"nothing reads addresses of {protocol}://: no such protocol is known") from None
 
 
 @contextlib.contextmanager

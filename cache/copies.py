@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from lpgnet.cache.errors import DamagedRowError, StoreError
+from lpgnet.cache.errors import DamagedRowError, NotAShardError, StoreError
 from lpgnet.cache.files import (
     PART_SUFFIX,
     lock,
@@ -151,7 +151,7 @@ class Copies:
                 return Shard(path, self._fingerprint, where=f"{self._where}/{name}")
             except FileNotFoundError:
                 pass
-            except StoreError:
+            except NotAShardError:
                 self.drop(name)
             # Of several processes that want it one fetches it.
             with self._lock(str(xxhash.xxh32_intdigest(name.encode()) % _LOCKS)):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lpgnet.cache.errors import StoreError
+from lpgnet.cache.errors import NotAShardError, StoreError, shard_gone
 from lpgnet.cache.files import (
     make_folder,
     part_file,
@@ -57,17 +57,19 @@ class Folder:
             elif os.path.lexists(path):
                 yield path.name, "a link or folder where a shard should be; nobody reads it"
 
-    def open(self, names: Collection[str]) -> Iterator[tuple[str, Shard | Exception]]:
+    def open(self, names: Collection[str]) -> Iterator[tuple[str, Shard | StoreError]]:
         """Map shards into memory."""
         for name in names:
             try:
                 yield name, Shard(self.folder / name, self._fingerprint)
-            except (FileNotFoundError, StoreError) as error:
+            except FileNotFoundError:
+                yield name, shard_gone(self.folder / name)
+            except NotAShardError as error:
                 yield name, error
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Read a file."""
-        with self.file(name) as path, open(path, "rb") as file:
+        with self.file(name) as path, readable_errors(self.folder, "read"), open(path, "rb") as file:
             while block := file.read(_BLOCK_BYTES):
                 yield block
 
@@ -76,7 +78,9 @@ class Folder:
         """Give the file itself."""
         path = self.folder / name
         if path.is_symlink():
-            raise StoreError(f"{path} is a link")
+            raise NotAShardError(f"{path} is a link")
+        if not path.exists():
+            raise shard_gone(path)
         yield path
 
     def size(self, name: str) -> int:

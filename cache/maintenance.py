@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpgnet.cache.errors import DamagedRowError, OutdatedShardError, StoreError
+from lpgnet.cache.errors import DamagedRowError, NotAShardError, OutdatedShardError, ShardGoneError, shard_gone
 from lpgnet.cache.layout import Layout
 from lpgnet.cache.places import as_root, list_folders
 from lpgnet.cache.shards import SHARD_BYTES, Shard, ShardBuilder, ShardName
@@ -269,9 +269,9 @@ def _check_shard(store: FeatureStore, name: str, outdated: Damage | None = None)
     parsed = ShardName.parse(name)
     try:
         shard = _map(store, name, outdated=outdated is not None)
-    except FileNotFoundError:
+    except ShardGoneError:
         return None
-    except StoreError as error:
+    except NotAShardError as error:
         return Damage(name, str(error), parsed.rows if parsed else 0)
     rows = len(shard.damaged_rows())
     if rows:
@@ -283,8 +283,9 @@ def _check_shard(store: FeatureStore, name: str, outdated: Damage | None = None)
 
 def _map(store: FeatureStore, name: str, *, outdated: bool = False) -> Shard:
     """Open a shard, of the present or of an earlier version, as it is now: no copy from before is taken."""
-    with store.place.file(name) as path:
+    with store.place.file(name) as path, contextlib.suppress(FileNotFoundError):
         return Shard(path, None if outdated else store.fingerprint, where=f"{store.where}/{name}")
+    raise shard_gone(f"{store.where}/{name}")
 
 
 def _map_any(store: FeatureStore, name: str) -> Shard:
@@ -303,7 +304,7 @@ def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
 def _convert(store: FeatureStore, name: str) -> None:
     """Write a sound shard of an earlier version anew in the present format."""
     # Another repair may have converted it first.
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(ShardGoneError):
         shard = _map(store, name, outdated=True)
         _copy(store, shard.layout, [(shard, range(len(shard)))], SHARD_BYTES)
         store.place.remove([name])
@@ -313,7 +314,7 @@ def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | N
     """Copy a damaged shard's sound rows; return how many, and the keys of the others, as far as known."""
     try:
         shard = _map_any(store, damage.shard)
-    except (StoreError, FileNotFoundError):
+    except (NotAShardError, ShardGoneError):
         return 0, [None] * damage.rows
     bad = set(shard.damaged_rows())
     sound = [index for index in range(len(shard)) if index not in bad]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
+    from lpgnet.cache.errors import StoreError
     from lpgnet.cache.shards import Shard
 
 DESCRIPTION_NAME = "encoder.json"
@@ -35,8 +36,8 @@ class Place(Protocol):
         """Yield what nobody reads although its name ends as that of a shard, and why."""
         ...
 
-    def open(self, names: Collection[str]) -> Iterator[tuple[str, "Shard | Exception"]]:
-        """Yield shards by their names, or what is wrong with them: FileNotFoundError or StoreError.
+    def open(self, names: Collection[str]) -> Iterator[tuple[str, "Shard | StoreError"]]:
+        """Yield shards by their names, or what is wrong with them; ShardGoneError of those that are gone.
 
         Raises:
             StoreError: the place itself cannot be read.
@@ -47,7 +48,7 @@ class Place(Protocol):
         """Read a file as it is now.
 
         Raises:
-            FileNotFoundError: it is gone.
+            ShardGoneError: it is gone.
             StoreError: it cannot be read.
         """
         ...
@@ -56,7 +57,7 @@ class Place(Protocol):
         """Have a file of this machine, for the time of a block, that holds what the named one holds now.
 
         Raises:
-            FileNotFoundError: it is gone.
+            ShardGoneError: it is gone.
             StoreError: it cannot be read.
         """
         ...

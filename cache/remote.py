@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lpgnet.cache.addresses import address_errors, check_address, filesystem
 from lpgnet.cache.copies import Copies, ShardCache
-from lpgnet.cache.errors import DamagedRowError, ShardGoneError, StoreError
+from lpgnet.cache.errors import DamagedRowError, NotAShardError, StoreError, shard_gone
 from lpgnet.cache.files import ABANDONED_SECONDS, make_folder
 from lpgnet.cache.place import DAMAGED_FOLDER, DESCRIPTION_NAME
 from lpgnet.cache.shards import Shard, ShardName, head_bytes, shard_errors
@@ -38,7 +38,7 @@ class RemoteShard(Shard):
             fingerprint: the encoder that its rows must be of.
 
         Raises:
-            StoreError: as those of `Shard`.
+            NotAShardError: as `Shard` does.
         """
         self.name, self.where, self._place = name, f"{place.where}/{name}", place
         self._damage: DamagedRowError | None = None
@@ -100,10 +100,10 @@ class Address:
             if name.endswith(_SUFFIX) and not ShardName.parse(name):
                 yield name, "not a shard's name; nobody reads it"
 
-    def open(self, names: Collection[str]) -> Iterator[tuple[str, Shard | Exception]]:
+    def open(self, names: Collection[str]) -> Iterator[tuple[str, Shard | StoreError]]:
         """Read the heads of shards, many at a time."""
         wanted = sorted(name for name in names if self._sizes[name])
-        yield from ((name, StoreError(f"{self.where}/{name} is empty")) for name in names if not self._sizes[name])
+        yield from ((name, NotAShardError(f"{self.where}/{name} is empty")) for name in names if not self._sizes[name])
         ends = [min(self._sizes[name], head_bytes(name)) for name in wanted]
         with address_errors(self.where, "read"):
             paths = [self._path(name) for name in wanted]
@@ -111,17 +111,16 @@ class Address:
         for name, head in zip(wanted, heads, strict=True):
             yield name, self._opened(name, head)
 
-    def _opened(self, name: str, head: bytes | Exception) -> Shard | Exception:
+    def _opened(self, name: str, head: bytes | Exception) -> Shard | StoreError:
         """Return a shard or what is wrong with it; that the address does not answer is no damage."""
-        try:
-            with address_errors(f"{self.where}/{name}", "read"):
-                if isinstance(head, Exception):
-                    raise head
-        except FileNotFoundError as error:
-            return error
+        if isinstance(head, FileNotFoundError):
+            return shard_gone(f"{self.where}/{name}")
+        with address_errors(f"{self.where}/{name}", "read"):
+            if isinstance(head, Exception):
+                raise head
         try:
             return RemoteShard(self, name, bytes(head), self._sizes[name], self._fingerprint)
-        except StoreError as error:
+        except NotAShardError as error:
             return error
 
     def blocks(self, name: str) -> Iterator[bytes]:
@@ -130,7 +129,7 @@ class Address:
         for first in range(0, size, _PIECES * _PIECE_BYTES):
             starts = list(range(first, min(size, first + _PIECES * _PIECE_BYTES), _PIECE_BYTES))
             ends = [min(size, start + _PIECE_BYTES) for start in starts]
-            with address_errors(f"{self.where}/{name}", "read"):
+            with self._reading(name):
                 yield from self._files.cat_ranges([path] * len(starts), starts, ends, on_error="raise")
 
     @contextlib.contextmanager
@@ -144,7 +143,7 @@ class Address:
 
     def size(self, name: str) -> int:
         """Ask for the bytes of an object."""
-        with address_errors(f"{self.where}/{name}", "read"):
+        with self._reading(name):
             return int(self._files.info(self._path(name))["size"])
 
     def copy(self, shard: Shard) -> Shard:
@@ -154,10 +153,7 @@ class Address:
             DamagedRowError: the object does not hold what its name promises.
             ShardGoneError: it is not there any more.
         """
-        try:
-            return self._copies.open(shard.name, shard.nbytes, lambda: self.blocks(shard.name))
-        except FileNotFoundError:
-            raise ShardGoneError(f"{shard.where} is not there any more: it was merged or dropped") from None
+        return self._copies.open(shard.name, shard.nbytes, lambda: self.blocks(shard.name))
 
     def is_sound_copy(self, shard: Shard) -> bool:
         """Say whether a shard's copy holds what the shard's name promises."""
@@ -232,6 +228,15 @@ class Address:
 
     def _path(self, name: str) -> str:
         return f"{self.where.partition('://')[2]}/{name}"
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        where = f"{self.where}/{name}"
+        try:
+            with address_errors(where, "read"):
+                yield
+        except FileNotFoundError:
+            raise shard_gone(where) from None
 
     def _list(self) -> list[tuple[str, int]]:
         """List the names and sizes of the objects."""

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from lpgnet.cache.errors import DamagedRowError, OutdatedShardError, StoreError
+from lpgnet.cache.errors import DamagedRowError, NotAShardError, OutdatedShardError, StoreError
 from lpgnet.cache.keys import KEY_BYTES
 from lpgnet.cache.layout import Layout, row_digest
 
@@ -103,7 +103,7 @@ class Shard:
         Raises:
             FileNotFoundError: it is gone.
             OutdatedShardError: it is in the previous format.
-            StoreError: it is not a shard, too damaged to find the rows in it, or another encoder's.
+            NotAShardError: it is too damaged to find the rows in it, no shard at all, or another encoder's.
         """
         self.path, self.where = path, where or str(path)
         self.name = where.rpartition("/")[2] if where else path.name
@@ -353,7 +353,7 @@ def shard_errors(where: str) -> Iterator[None]:
         raise OutdatedShardError(message) from None
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(f"{where} is damaged or not a shard: {reason}") from error
+        raise NotAShardError(f"{where} is damaged or not a shard: {reason}") from error
 
 
 def _open(buffer: pa.Buffer, fingerprint: str | None) -> tuple[Layout, int, int, int]:

@@ -274,8 +274,8 @@ class FeatureStore:
         }
 
 
-def _damage(name: str, error: Exception) -> Damage | None:
-    if isinstance(error, FileNotFoundError):
+def _damage(name: str, error: StoreError) -> Damage | None:
+    if isinstance(error, ShardGoneError):
         return None
     outdated = isinstance(error, OutdatedShardError)
     if not outdated:

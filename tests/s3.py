@@ -1,4 +1,4 @@
-"""An S3 server on this machine (moto's), in a process of its own, whose answers can be spoiled and whose requests are kept.
+"""A server of the S3 protocol (moto's) in a process of its own; answers can be spoiled, and requests are kept.
 
 Run as a script it prints its port and serves until its standard input ends.
 """
