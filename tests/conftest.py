@@ -29,6 +29,8 @@ def s3(s3_server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
     for name, value in s3_server.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
+    # Errors that a test orders are to be seen at once.
+    monkeypatch.setattr(S3FileSystem, "retries", 1)
     S3FileSystem.clear_instance_cache()
     s3_server.bucket = f"bucket{next(_numbers)}"
     s3_server.files.mkdir(s3_server.bucket)

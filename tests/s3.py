@@ -4,8 +4,10 @@ Run as a script it prints its port and serves until its standard input ends.
 """
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -104,10 +106,11 @@ class _Spoiling:
         entry = [method, path, environ.get("HTTP_RANGE", ""), ""]
         self.seen.append(entry)
         if how == "hang up":
-            environ["werkzeug.socket"].shutdown(2)
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionError
         if how:
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) if how != "hang up" else None
-            start_response(f"{how[:3]} Spoiled", [("Content-Length", "0")])
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response(f"{how} Spoiled", [("Content-Length", "0")])
             return []
 
         def counted(status: str, headers: list[tuple[str, str]], *rest: object) -> object:
@@ -151,8 +154,6 @@ def main() -> None:
     app = _Spoiling(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     server.daemon_threads = True
-    import threading
-
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()
