@@ -193,7 +193,7 @@ class Copies:
             if excess > 0 and path.name != wanted and path.suffix == _SHARD_SUFFIX:
                 path.unlink(missing_ok=True)
                 excess -= size
-        self._held = {name: copy for name, copy in self._held.items() if copy.shard.path.exists()}
+        self._held = {name: copy for name, copy in list(self._held.items()) if copy.shard.path.exists()}
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:

@@ -302,7 +302,7 @@ class Forked:
 
 
 def test_two_writers_of_the_same_rows_and_a_reader(s3: S3, elsewhere: Fill) -> None:
-    rows = 40
+    rows = 24
     with Forked() as processes:
         started = [processes.start("read_until_complete", s3.root, rows)]
         started += [processes.start("write_overlapping", s3.root, rows, seed) for seed in range(2)]
@@ -450,6 +450,7 @@ def test_push_and_pull_copy_what_is_missing(s3: S3, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot read s3://"):
         list(copy_shards(there, back, lacking(there, back)))
     s3.heal()
+    back.refresh()
     assert right(back, range(5)) and not [one for one in back.folder.iterdir() if one.suffix == ".part"]
     list(copy_shards(there, back, lacking(there, back)))
     assert right(back, range(20)) and not verify(back).bad
