@@ -256,8 +256,8 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
         raise UsageError(f"features.device {device}: no machine of the Ray cluster offers a GPU")
     pool = _gpu_pool(config, nodes) if with_gpus else _cpu_pool(config, nodes)
     if config.encoders and config.encoders > pool.count:
-        reason = "its GPUs have room for" if with_gpus else "one processor is left for decoding:"
-        say(f"ray.encoders {config.encoders}: {reason} {pool.count}")
+        reason = " on the GPUs" if with_gpus else ", as one processor is left for decoding"
+        say(f"ray.encoders {config.encoders}: there is room for {pool.count}{reason}")
     return pool
 
 
