@@ -1,8 +1,9 @@
-"""What all tests share: no example of a property fails because the machine is busy, and a server of the S3 protocol."""
+"""What all tests share: no example of a property fails because the machine is busy, a server of the S3 protocol, a Ray cluster."""
 
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,3 +39,12 @@ def s3(s3_server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     yield s3_server
     s3_server.heal()
     S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """Three Ray nodes with a processor each; the `address` is for `--ray.address`, and no test breaks the cluster."""
+    from tests.ray_cluster import started
+
+    with started() as cluster:
+        yield cluster
