@@ -11,7 +11,7 @@ from pathlib import Path
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
-from lpgnet.pipeline.recordings.transcripts import find_transcript, is_shared, recordings_of
+from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript, is_shared, recordings_of
 
 # Suffixes that make a file of a folder a recording; a file that is named itself may have any.
 _DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
@@ -25,17 +25,17 @@ class RecordingSource:
 
     Attributes:
         name: of its outputs, without a suffix and below the output folder; with the folders of a tree of recordings.
-        transcript: the one that was given, or that stands beside it; None where there is none.
+        transcript: the one that was given, or that stands beside it; None looks beside it when it is labelled.
     """
 
     name: str
     recording: Path
-    transcript: Path | None
+    transcript: Path | Transcript | None = None
 
     @property
     def files(self) -> list[Path]:
         """What its timeline is made from."""
-        return [self.recording, *([self.transcript] if self.transcript else [])]
+        return [self.recording, *([self.transcript] if isinstance(self.transcript, Path) else [])]
 
     @property
     def folder(self) -> Path:
@@ -92,6 +92,11 @@ def find_sources(paths: Sequence[str], transcript: str | None) -> list[Source]:
             found.setdefault(_identity(source), source)
     sources = list(found.values())
     return _told_apart(_with_transcript(sources, Path(transcript)) if transcript else sources)
+
+
+def source_of(recording: Source | str | Path) -> Source:
+    """Give what is to be labelled of a recording that is named by its path."""
+    return RecordingSource(Path(recording).stem, Path(recording)) if isinstance(recording, str | Path) else recording
 
 
 def check_exists(recording: Path) -> None:
