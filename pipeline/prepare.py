@@ -11,7 +11,7 @@ from lpgnet.cache import StatCache
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show, show_table
 from lpgnet.pipeline.common.files import read_json
-from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE, Digest, digests_of, is_fresh, write_stamp
+from lpgnet.pipeline.common.stamps import Digest, digests_of, is_fresh, write_stamp
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.corpora import (
     CLIPS,
@@ -35,6 +35,7 @@ from lpgnet.pipeline.corpora.manifest import (
     write_manifest,
 )
 from lpgnet.pipeline.embeddings.equal_clips import equal_clips
+from lpgnet.pipeline.embeddings.stores import stat_cache_file
 from lpgnet.pipeline.errors import PipelineError, shorten
 
 STAMP_FILE = "prepare.json"
@@ -92,7 +93,7 @@ def _clips(path: Path, root: str) -> list[Path]:
 
 
 def _digests(config: Config, files: Sequence[Path]) -> dict[str, Digest]:
-    return digests_of(files, stat_cache=Path(config.features.store) / STAT_CACHE_FILE)
+    return digests_of(files, stat_cache=stat_cache_file(config.features))
 
 
 def _read(config: Config, fetched: Path | None) -> Manifest:
@@ -189,7 +190,7 @@ def _class_of(code: str, labels: Mapping[str, str | None]) -> str:
 
 def _equal_clips(config: Config, manifest: Manifest) -> str | None:
     """Say which utterances have the same sound; None if all differ."""
-    stat_cache, links = StatCache(Path(config.features.store) / STAT_CACHE_FILE), config.corpus.follow_links
+    stat_cache, links = StatCache(stat_cache_file(config.features)), config.corpus.follow_links
     groups = equal_clips(manifest.corpus, manifest.utterances, stat_cache, follow_links=links)
     if not groups:
         return None

@@ -4,18 +4,54 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any
 
-from lpgnet.pipeline.errors import MissingExtraError, PipelineError
+from lpgnet.pipeline.common.console import say
+from lpgnet.pipeline.common.stops import WORDS
+from lpgnet.pipeline.common.streams import MESSAGES
+from lpgnet.pipeline.common.threads import settle_worker, usable_cores
+from lpgnet.pipeline.errors import MissingExtraError, PipelineError, UsageError, counted, shorten
 
 if TYPE_CHECKING:
     from lpgnet.pipeline.config import RayConfig
 
 EXTRA = "ray"
-# Ray sends counts of its use to its makers unless it is told not to.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+# Ray sends counts of its use to its makers unless it is told not to; started by `uv run` it uploads the current
+# folder; and its daemons' and its C++ parts' messages are about Ray, not about the work.
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS": "0",
+}
+# Of a cluster that we start: what is decoded ahead, and no share of memory that the encoders need (bytes).
+OBJECT_BYTES = 2**30
+# How often work is begun again whose process or machine is lost. What ends every process that takes it, such as a
+# file that crashes its decoder, must not be tried for ever.
+TRIES = 20
+
+
+def import_ray() -> Any:
+    """Import Ray with its data library, or say how it is installed.
+
+    Raises:
+        MissingExtraError: it is not there.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError(f"--engine ray needs the extra '{EXTRA}': pip install 'lpgnet[{EXTRA}]'") from None
+    return ray
 
 
 @contextmanager
@@ -33,37 +69,53 @@ def connected(config: RayConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect(config.address)
+    with _signals_kept(), _standard_error_dropped():
+        _connect(config.address)
     try:
+        _be_quiet()
         yield
     finally:
         ray.shutdown()
 
 
-def import_ray():  # type: ignore[no-untyped-def]
-    """Import Ray, or say how it is installed.
-
-    Raises:
-        MissingExtraError: it is not there.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Put back what answers Ctrl-C and SIGTERM: Ray sets an answer of its own when it connects."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in WORDS}
     try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise MissingExtraError(f"--engine ray needs the extra '{EXTRA}': pip install 'lpgnet[{EXTRA}]'") from None
-    return ray
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _standard_error_dropped() -> Iterator[None]:
+    """Drop what is written to standard error by any language: Ray says there that it was told to say nothing."""
+    MESSAGES.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _connect(address: str) -> None:
     """Connect to a cluster: to one that runs here if there is one (auto), else to one that this process starts."""
     import ray
 
-    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    for name in ("ray", "ray.data", "ray._private"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address != "local":
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address, **quiet)
             return
         except (ConnectionError, RuntimeError, ValueError) as error:
             if address != "auto":
@@ -71,4 +123,240 @@ def _connect(address: str) -> None:
                     f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]}); "
                     "check --ray.address, or use --ray.address local for this machine alone"
                 ) from None
-    ray.init(address="local", **options)
+    # Where there is one processor only, encoding and decoding share it.
+    cores = max(2, usable_cores())
+    ray.init(address="local", include_dashboard=False, num_cpus=cores, object_store_memory=OBJECT_BYTES, **quiet)
+
+
+def _be_quiet() -> None:
+    """Let Ray Data show nothing: our own progress is shown, and what goes wrong is told by whoever runs the work."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster, and what it offers.
+
+    Attributes:
+        host: its name, for people.
+    """
+
+    id: str
+    host: str
+    cpus: int
+    gpus: float
+
+
+def find_nodes() -> list[Node]:
+    """Return the machines of the cluster that are there and compute.
+
+    Raises:
+        PipelineError: there are none.
+    """
+    import ray
+
+    alive = [one for one in ray.nodes() if one["Alive"]]
+    nodes = [_node(one) for one in alive]
+    computing = [node for node in nodes if node.cpus or node.gpus]
+    if not computing:
+        raise PipelineError("the Ray cluster has no machine that computes; start some, or use --ray.address local")
+    return computing
+
+
+def _node(found: Mapping[str, Any]) -> Node:
+    resources = found["Resources"]
+    return Node(
+        found["NodeID"], found["NodeManagerHostname"], int(resources.get("CPU", 0)), float(resources.get("GPU", 0))
+    )
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Processes that hold encoders on a cluster.
+
+    Attributes:
+        count: how many there are.
+        cpus: processors that Ray reserves for each.
+        gpus: GPUs that Ray reserves for each.
+        nodes: how many of them fit on each machine, by the machine's id.
+    """
+
+    count: int
+    cpus: int
+    gpus: float
+    nodes: Mapping[str, int]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `map_batches` is told of them: they are started again, and given their work again, when they are lost."""
+        import ray.data
+
+        strategy = ray.data.ActorPoolStrategy(size=self.count)
+        lost = {"max_restarts": -1, "max_task_retries": TRIES}
+        return {"compute": strategy, "num_cpus": self.cpus, "num_gpus": self.gpus, **lost}
+
+    def __str__(self) -> str:
+        each = f"{self.gpus:g} of a GPU each" if self.gpus else f"{counted(self.cpus, 'processor')} each"
+        return f"{counted(self.count, 'process', 'processes')} on {counted(len(self.nodes), 'machine')} of Ray, {each}"
+
+
+def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
+    """Decide how many processes hold encoders, and what each reserves, so that a processor is left for decoding.
+
+    Args:
+        config: how many there should be.
+        nodes: the machines of the cluster.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UsageError: there is no GPU, or no room for any.
+    """
+    kind = device.partition(":")[0]
+    with_gpus = kind in ("auto", "cuda") and any(node.gpus for node in nodes) and config.gpus != 0
+    if kind == "cuda" and not with_gpus:
+        raise UsageError(f"features.device {device}: no machine of the Ray cluster offers a GPU")
+    if sum(node.cpus for node in nodes) < 2 - with_gpus:
+        raise UsageError("the Ray cluster has one processor, and encoding and decoding need one each: start more")
+    pool = _gpu_pool(config, nodes) if with_gpus else _cpu_pool(config, nodes)
+    if config.encoders and config.encoders > pool.count:
+        reason = "its GPUs have room for" if with_gpus else "one processor is left for decoding:"
+        say(f"ray.encoders {config.encoders}: {reason} {pool.count}")
+    return pool
+
+
+def _gpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
+    # No processor is reserved: they all decode, and what feeds a GPU takes little of one.
+    gpus = config.gpus or 1.0
+    room = {node.id: int(node.gpus / gpus + 1e-6) for node in nodes}
+    if not sum(room.values()):
+        raise UsageError(f"ray.gpus {gpus:g}: no machine of the Ray cluster has so many GPUs")
+    count = min(config.encoders or sum(room.values()), sum(room.values()))
+    return Pool(count, 0, gpus, _taken(room, count))
+
+
+def _cpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
+    """Give each encoder as many processors as there are for all of them, less one that decodes."""
+    total = sum(node.cpus for node in nodes)
+    count = min(config.encoders or total, total - 1)
+    fits = [
+        cpus
+        for cpus in range(1, max(node.cpus for node in nodes) + 1)
+        if sum(node.cpus // cpus for node in nodes) >= count and count * cpus < total
+    ]
+    cpus = fits[-1]
+    return Pool(count, cpus, 0.0, _taken({node.id: node.cpus // cpus for node in nodes}, count))
+
+
+def _taken(room: Mapping[str, int], count: int) -> dict[str, int]:
+    return {node: min(places, count) for node, places in room.items() if places}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the work was started from, for the processes that do it.
+
+    Attributes:
+        folder: that relative paths begin in.
+        threads: that the user has said, by OMP_NUM_THREADS; None where nothing was said.
+    """
+
+    folder: str
+    threads: int | None
+
+    @classmethod
+    def here(cls) -> Place:
+        """Return this process's own."""
+        from lpgnet.pipeline.common.threads import COUNT, COUNT_IS_SET
+
+        said = os.environ[COUNT] if COUNT_IS_SET else ""
+        return cls(os.getcwd(), int(said) if said.isdigit() else None)
+
+    def enter(self, pool: Pool | None = None) -> None:
+        """Let relative paths mean here what they mean where the work was started, and settle this process's threads.
+
+        Args:
+            pool: the processes that share this machine with this one, where it is one of them.
+        """
+        if Path(self.folder).is_dir():
+            os.chdir(self.folder)
+        if pool is not None:
+            import ray
+
+            others = pool.nodes.get(ray.get_runtime_context().get_node_id(), 1)
+            settle_worker(self.threads or max(1, usable_cores() // others), said=self.threads is not None)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a machine has of what the work needs."""
+
+    python: str
+    version: str
+    absent: tuple[str, ...]
+
+
+def check_nodes(nodes: Sequence[Node], paths: Sequence[Path], place: Place) -> None:
+    """Make sure that every machine has this version of the package, and the files that the work needs.
+
+    Args:
+        nodes: the machines.
+        paths: local files and folders, as this process names them.
+        place: where the work was started from.
+
+    Raises:
+        PipelineError: one has not; names the machine, and what it lacks.
+    """
+    from lpgnet import __version__
+
+    for node, found in zip(nodes, _ask(nodes, [str(path) for path in paths], place), strict=True):
+        if isinstance(found, str):
+            raise PipelineError(f"{node.host}: cannot run lpgnet ({found}); install lpgnet {__version__} there")
+        if found.version != __version__:
+            raise PipelineError(
+                f"{node.host}: has lpgnet {found.version}, and this machine {__version__}; "
+                "install the same on every machine of the Ray cluster"
+            )
+        if found.absent:
+            raise PipelineError(
+                f"{node.host}: has no {shorten(found.absent, most=2)}, or not the one that this machine has; every "
+                "machine of the Ray cluster needs it under this name: use a shared file system, or addresses"
+            )
+
+
+def _ask(nodes: Sequence[Node], paths: Sequence[str], place: Place) -> list[_Found | str]:
+    """Return what each machine has, or why it cannot say."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(_find)
+    asked = [
+        ask.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
+            paths, place
+        )
+        for node in nodes
+    ]
+    return [_answer(one) for one in asked]
+
+
+def _answer(asked: Any) -> _Found | str:
+    import ray
+
+    try:
+        found: _Found = ray.get(asked)
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines()
+        return lines[-1].strip()[:300] if lines else type(error).__name__
+    return found
+
+
+def _find(paths: Sequence[str], place: Place) -> _Found:
+    from lpgnet import __version__
+
+    place.enter()
+    return _Found(sys.version.split()[0], __version__, tuple(path for path in paths if not Path(path).exists()))

@@ -7,6 +7,7 @@ processor that other work has, most of the time goes into asking. `benchmarks/th
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import ceil
@@ -41,6 +42,21 @@ def settle_threads() -> None:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if COUNT not in os.environ and (cores := usable_cores()) < _permitted_cores():
         os.environ[COUNT] = os.environ[OURS] = str(cores)
+
+
+def settle_worker(count: int, *, said: bool) -> None:
+    """Settle the threads of a process that another library started, which may have set a count of its own.
+
+    Args:
+        count: threads that the process may compute in.
+        said: whether the user has said so; else a small network takes fewer.
+    """
+    global COUNT_IS_SET
+    COUNT_IS_SET = said
+    os.environ[COUNT] = os.environ[OURS] = str(count)
+    settle_threads()
+    if "torch" in sys.modules:
+        _set(count)
 
 
 def usable_cores() -> int:

@@ -9,13 +9,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpgnet.cache import FeatureStore, StatCache, StoredRows, find_ids
+from lpgnet.cache import StatCache, StoredRows, find_ids
 from lpgnet.pipeline.common.processes import resolve_device
-from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
-from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, TextEncoderConfig
+from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, FeaturesConfig, TextEncoderConfig
 from lpgnet.pipeline.corpora.manifest import Manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
 from lpgnet.pipeline.embeddings.silence import Speech, read_speech, trim
+from lpgnet.pipeline.embeddings.stores import open_store, stat_cache_file
 from lpgnet.pipeline.embeddings.summaries import Served, read_summaries
 from lpgnet.pipeline.errors import PipelineError, UsageError
 
@@ -80,8 +80,7 @@ def prepare_modality(
         PipelineError: imported embeddings are not in the store.
         UsageError: imported embeddings are to be trimmed.
     """
-    root = Path(config.features.store)
-    stat_cache = StatCache(root / STAT_CACHE_FILE)
+    stat_cache = StatCache(stat_cache_file(config.features))
     name = str(encoder_config(config.encoders, modality).name)
     if name.startswith(IMPORTED):
         if modality == "audio" and config.encoders.audio.trim != "none":
@@ -99,26 +98,27 @@ def prepare_modality(
     speech = (find(plan) if find else read_speech(config.folder)) if modality == "audio" else {}
     if modality == "audio" and config.encoders.audio.trim == "speech":
         plan = trim(plan, speech)
-    return Prepared(spec, plan, _find_stored(spec, FeatureStore(root, spec.fingerprint), plan, stat_cache), speech)
+    return Prepared(spec, plan, _find_stored(config.features, spec, plan, stat_cache), speech)
 
 
-def _find_stored(spec: EncoderSpec, own: FeatureStore, plan: Plan, stat_cache: StatCache) -> StoredRows:
+def _find_stored(features: FeaturesConfig, spec: EncoderSpec, plan: Plan, stat_cache: StatCache) -> StoredRows:
     """Find what is stored of a plan: also among the embeddings of all layers, where the encoder's own lack some."""
     from lpgnet.feature_extractors import resolve_all_layers
 
+    own = open_store(features, spec.fingerprint)
     if not own.missing(request.key for request in plan.requests):
         return StoredRows(own)
     found = resolve_all_layers(spec, digest_file=remembered(stat_cache))
     if found is None:
         return StoredRows(own)
     whole, layers = found
-    return StoredRows(own, FeatureStore(own.root, whole.fingerprint), layers)
+    return StoredRows(own, open_store(features, whole.fingerprint), layers)
 
 
 def _prepare_imported(config: Config, manifest: Manifest, modality: str) -> Prepared:
     name = str(encoder_config(config.encoders, modality).name)
     spec = imported_spec(name, modality)
-    store = FeatureStore(config.features.store, spec.fingerprint)
+    store = open_store(config.features, spec.fingerprint)
     plan = plan_imported(manifest.utterances, store)
     if not plan.requests:
         options = {"--store": config.features.store, "--manifest": str(config.folder), "--modality": modality}

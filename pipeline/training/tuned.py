@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from lpgnet.cache import StatCache, text_key
 from lpgnet.feature_extractors.adapters import RECORD_FILE, is_tuned
 from lpgnet.pipeline.common.files import read_json
-from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import Config
 from lpgnet.pipeline.corpora.manifest import Manifest, Utterance
 from lpgnet.pipeline.embeddings.plan import plan_audio
+from lpgnet.pipeline.embeddings.stores import stat_cache_file
 from lpgnet.pipeline.errors import PipelineError, counted, shorten
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def find_tuned(config: Config, manifest: Manifest, specs: Mapping[str, EncoderSp
 
 def contents_of(config: Config, manifest: Manifest) -> dict[str, Content]:
     """Say what each utterance of a manifest is, by id: the same whatever is trimmed, and read as context."""
-    stat_cache = StatCache(Path(config.features.store) / STAT_CACHE_FILE)
+    stat_cache = StatCache(stat_cache_file(config.features))
     follow_links = config.corpus.follow_links
     plan = plan_audio(manifest.utterances, manifest.corpus.root, stat_cache, follow_links=follow_links)
     audio = {request.utterance_id: request.key.hex() for request in plan.requests}
