@@ -31,7 +31,15 @@ from lpgnet.pipeline.labelling.hearing import Heard, hear
 from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
 from lpgnet.pipeline.recordings.diarizers import AUTO, Diarizer, SpeakerCount, load_diarizer, resolve_diarizer
 from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
-from lpgnet.pipeline.recordings.sources import DialogueSource, RecordingSource, Source, check_exists, source_of
+from lpgnet.pipeline.recordings.remote_files import fetch
+from lpgnet.pipeline.recordings.sources import (
+    DialogueSource,
+    RecordingSource,
+    RemoteSource,
+    Source,
+    check_exists,
+    source_of,
+)
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
 from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
@@ -74,7 +82,7 @@ class Seconds:
 class Failed:
     """A recording or dialogue that could not be labelled, and why."""
 
-    source: Source
+    source: Source | str | Path
     error: Exception
 
 
@@ -271,7 +279,7 @@ class EmotionPipeline:
             For each source, in their order, its timeline, or what is wrong with it: the others do not suffer for it.
             What a timeline is made from is there until the next one is asked for.
         """
-        waiting = map(source_of, sources)
+        waiting = iter(sources)
         while True:
             with ExitStack() as files:
                 group = self._take(waiting, files)
@@ -279,7 +287,7 @@ class EmotionPipeline:
                 if not group:
                     return
 
-    def _take(self, waiting: Iterator[Source], files: ExitStack) -> list[Prepared | Failed]:
+    def _take(self, waiting: Iterator[Source | str | Path], files: ExitStack) -> list[Prepared | Failed]:
         """Prepare the next sources, as many as are embedded together; temporary files stay until `files` ends."""
         factor = 1 if self.device == "cpu" else GPU_FACTOR
         costs: Counter[str] = Counter()
@@ -291,9 +299,10 @@ class EmotionPipeline:
                 break
         return group
 
-    def _prepare(self, source: Source, files: ExitStack) -> Prepared | Failed:
+    def _prepare(self, given: Source | str | Path, files: ExitStack) -> Prepared | Failed:
         """Find the turns of a source and what is to be embedded of them."""
         try:
+            source = source_of(given)
             with ExitStack() as own:
                 prepared = (
                     self._prepare_dialogue(source)
@@ -303,27 +312,30 @@ class EmotionPipeline:
                 files.enter_context(own.pop_all())
                 return prepared
         except Exception as error:
-            return Failed(source, error)
+            return Failed(given, error)
 
-    def _prepare_recording(self, source: RecordingSource, files: ExitStack) -> Prepared:
-        recording = source.recording
-        check_exists(recording)
-        decoded = files.enter_context(decodable(recording))
-        audio, is_part = files.enter_context(as_far_as_it_goes(decoded))
-        names = {str(audio): str(recording)}
+    def _prepare_recording(self, source: RecordingSource | RemoteSource, files: ExitStack) -> Prepared:
+        local, names = (source, {}) if isinstance(source, RecordingSource) else _fetched(source, files)
+        with _told_of(names):
+            check_exists(local.recording)
+            decoded = files.enter_context(decodable(local.recording))
+            audio, is_part = files.enter_context(as_far_as_it_goes(decoded))
+        names |= {str(audio): str(source.recording)}
         with _told_of(names):
             info = describe(str(audio))
             with self.seconds.of("turns"):
-                given = source.transcript or find_transcript(recording)
+                given = local.transcript or find_transcript(local.recording)
                 turns = self._finder.find(audio, info, given, is_part=is_part)
             utterances = _utterances(audio, turns)
             heard = self._heard(utterances, str(audio.parent), pads=True)
+        # What is at an address is nowhere that a report could play it from.
+        playable = local.recording if isinstance(source, RecordingSource) else None
+        choices = tuple(_in_place_of(names, line) for line in (*turns.choices, *heard.choices))
 
         def finish(rows: Sequence[TimelineRow], warnings: Sequence[str]) -> Timeline:
-            choices = (*turns.choices, *heard.choices, *warnings)
-            return self._timeline(source.name, rows, recording, info.seconds, choices)
+            return self._timeline(source.name, rows, playable, info.seconds, (*choices, *warnings))
 
-        return Prepared(source, tuple(utterances), self._plans(utterances, heard), str(recording), names, finish)
+        return Prepared(source, tuple(utterances), self._plans(utterances, heard), str(source.recording), names, finish)
 
     def _label_choices(self) -> list[str]:
         """What people should know about how labels and numbers came about."""
@@ -533,16 +545,29 @@ def _costs(one: Prepared | Failed) -> dict[str, float]:
     return {name: sum(map(cost, plan.requests)) for name, plan in plans.items()}
 
 
+def _fetched(source: RemoteSource, files: ExitStack) -> tuple[RecordingSource, dict[str, str]]:
+    """Copy what is at an address to temporary files, which stay until `files` ends; give what each stands for too."""
+    folder = Path(files.enter_context(TemporaryDirectory(prefix="lpgnet-")))
+    given = {file: fetch(file, folder) for file in source.versions}
+    names = {str(copy): file for file, copy in given.items()}
+    recording = given.get(source.recording, Path(source.recording))
+    transcript = given.get(source.transcript, Path(source.transcript)) if source.transcript else None
+    return RecordingSource(source.name, recording, transcript), names
+
+
 @contextmanager
 def _told_of(names: Mapping[str, str]) -> Iterator[None]:
     """Let errors of temporary files be about the recordings that they are made from."""
     try:
         yield
     except PipelineError as error:
-        message = str(error)
-        for temporary, name in names.items():
-            message = message.replace(temporary, name)
-        raise type(error)(message) from error
+        raise type(error)(_in_place_of(names, str(error))) from error
+
+
+def _in_place_of(names: Mapping[str, str], line: str) -> str:
+    for temporary, name in names.items():
+        line = line.replace(temporary, name)
+    return line
 
 
 def _utterances(recording: Path, turns: Turns) -> list[Utterance]:

@@ -1,0 +1,103 @@
+"""Lists of recordings: Parquet or JSON Lines with a column `recording`, and perhaps one `transcript`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from lpgnet.pipeline.common.files import MAX_TEXT_BYTES, open_binary, parse_object
+from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE
+from lpgnet.pipeline.errors import PipelineError, failed_file, kind_and_words
+
+RECORDING, TRANSCRIPT = "recording", "transcript"
+# Rows of a Parquet file that are in memory at once.
+_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class ListedRecording:
+    """A row of a list: paths as they are written there, or addresses."""
+
+    recording: str
+    transcript: str | None
+
+
+def is_list(file: str) -> bool:
+    """Tell whether a file or address is a list of recordings, by its suffix; a manifest is none."""
+    path = PurePosixPath(file)
+    return path.suffix.lower() in (".parquet", ".jsonl") and path.name != MANIFEST_FILE
+
+
+def read_list(file: str) -> Iterator[ListedRecording]:
+    """Read a list, row by row; columns that it has beside are ignored.
+
+    Args:
+        file: a local file or an address.
+
+    Raises:
+        PipelineError: it cannot be read, or a row names no recording; names the file and the row.
+    """
+    rows = _parquet_rows(file) if file.lower().endswith(".parquet") else _json_rows(file)
+    for where, values in rows:
+        yield ListedRecording(_path(values, RECORDING, where) or "", _path(values, TRANSCRIPT, where))
+
+
+def _path(values: dict[str, Any], column: str, where: str) -> str | None:
+    value = values.get(column)
+    if value is None and column == TRANSCRIPT:
+        return None
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise PipelineError(f"{where}: has no path or address in the column '{column}'; write one")
+    return value
+
+
+def _json_rows(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(_text(file).split("\n"), start=1):
+        if line.strip():
+            where = f"{file}, line {number}"
+            yield where, parse_object(line, where=where)
+
+
+def _text(file: str) -> str:
+    try:
+        with open_binary(file) as stream:
+            content = stream.read(MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        raise failed_file(error, file) from None
+    if len(content) > MAX_TEXT_BYTES:
+        raise PipelineError(f"{file}: has more than {MAX_TEXT_BYTES:,} bytes; split it, or write it as Parquet")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def _parquet_rows(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_binary(file) as stream, pq.ParquetFile(stream) as parquet:
+            columns = [name for name in (RECORDING, TRANSCRIPT) if name in parquet.schema_arrow.names]
+            if RECORDING not in columns:
+                raise PipelineError(f"{file}: has no column '{RECORDING}'; name the column of paths so")
+            number = 0
+            for batch in parquet.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield f"{file}, row {number}", values
+    except PipelineError:
+        raise
+    except OSError as error:
+        # What Arrow cannot parse is an error of the operating system to it, without a number.
+        if error.errno is not None:
+            raise failed_file(error, file) from None
+        raise _no_parquet(file, error) from None
+    except (ValueError, pa.ArrowException) as error:
+        raise _no_parquet(file, error) from None
+
+
+def _no_parquet(file: str, error: Exception) -> PipelineError:
+    return PipelineError(f"{file}: cannot be read as Parquet ({kind_and_words(error)}); write it again")
