@@ -103,12 +103,15 @@ class TimelineDataset:
         Raises:
             PipelineError: a part cannot be read or written.
         """
-        seen = set(leave_out)
-        for part in self._parts():
+        seen, parts = set(leave_out), self._parts()
+        right = set()
+        for part in parts:
             names = set(_contents(part))
-            if names & seen:
-                self._reduce(part, names - seen)
+            if kept := names - seen:
+                right.add(part if kept == names else self._reduced(part, kept))
             seen |= names
+        for part in set(parts) - right:
+            part.unlink()
         self._remove_abandoned()
 
     def write_failures(self, failures: Iterable[Failure]) -> None:
@@ -129,15 +132,15 @@ class TimelineDataset:
         found = [(part.stat().st_mtime_ns, part.name) for part in self.folder.glob("part-*.parquet")]
         return [self.folder / name for _, name in sorted(found, reverse=True)]
 
-    def _reduce(self, part: Path, kept: Collection[str]) -> None:
-        """Leave the rows of some timelines in a part, of none by removing it."""
+    def _reduced(self, part: Path, kept: Collection[str]) -> Path:
+        """Write a part of some of the timelines of another, in whose place it comes."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if kept:
-            table = _read(part)
-            self._write_part(table.filter(pc.is_in(table["timeline"], value_set=pa.array(sorted(kept), pa.string()))))
-        part.unlink()
+        table = _read(part)
+        return self._write_part(
+            table.filter(pc.is_in(table["timeline"], value_set=pa.array(sorted(kept), pa.string())))
+        )
 
     def _write_part(self, table: pa.Table) -> Path:
         made = sorted(_pairs(table).items())
