@@ -56,14 +56,19 @@ class Outcome:
         return f"failed: {message if message.startswith(self.about) else f'{self.about}: {message}'}"
 
 
-def cut(sources: Sequence[Source], *, processes: int = 1) -> Iterator[list[Source]]:
-    """Cut sources into groups; where several processes take them, ever smaller ones, so that none works alone at last.
+def cut(sources: Sequence[Source], *, processes: int | None = None) -> Iterator[list[Source]]:
+    """Cut sources into groups.
 
-    Guided self-scheduling (Polychronopoulos and Kuck, 1987): a group has at most half of its share of what is left.
+    For processes that take one after another the groups are ever smaller, so that none works alone at last: a group has
+    at most half of a process's share of what is left (guided self-scheduling, Polychronopoulos and Kuck 1987).
+
+    Args:
+        sources: in this order.
+        processes: how many take groups; None where this one takes them all.
     """
     waiting = deque(sources)
     while waiting:
-        share = len(waiting) // (2 * processes) if processes > 1 else GROUP_SOURCES
+        share = len(waiting) // (2 * processes) if processes else GROUP_SOURCES
         yield _taken(waiting, max(1, min(GROUP_SOURCES, share)))
 
 
