@@ -1,7 +1,9 @@
 """Many recordings at once: the same timelines as one by one, and one that is bad spoils no other."""
 
+import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,11 @@ import soundfile
 
 from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
 from lpgnet.pipeline.errors import PipelineError
-from lpgnet.pipeline.labelling import emotion_pipeline
+from lpgnet.pipeline.labelling import batch, emotion_pipeline
 from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline, Failed
 from lpgnet.pipeline.recordings.sources import find_sources
 from lpgnet.pipeline.reports.rows import Timeline
-from tests.e2e.workplace import RECORDING
+from tests.e2e.workplace import RECORDING, Run
 
 SRT = "1\n00:00:00,290 --> 00:00:02,070\nAnn: yes\n\n2\n00:00:02,370 --> 00:00:04,420\nBob: oh that dog\n"
 
@@ -139,3 +141,158 @@ def test_memory_follows_what_is_taken(pipeline: EmotionPipeline, folder: Path) -
     assert len(asked) < 60
     timelines.close()  # type: ignore[attr-defined]
     assert list(pipeline.label_many([])) == []
+
+
+def parquet_rows(out: Path) -> list[dict]:
+    import pyarrow.parquet as pq
+
+    found = [row for part in (out / "timelines.parquet").glob("*.parquet") for row in pq.read_table(part).to_pylist()]
+    return sorted(found, key=lambda row: (row["timeline"], row["turn"]))
+
+
+def failures(out: Path) -> list[dict]:
+    import pyarrow.parquet as pq
+
+    return list(pq.read_table(out / "failed.parquet").to_pylist())
+
+
+@pytest.fixture
+def predict(run: Run, trained: Path, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Runs the stage with outputs in tmp_path/out."""
+
+    def run_stage(*arguments: str | Path) -> tuple[int, str, str]:
+        options = ["--model", str(trained), "--out", str(tmp_path / "out"), "--diarizer", "none", "--device", "cpu"]
+        return run(["predict", *options, *map(str, arguments)])
+
+    return run_stage
+
+
+def test_a_dataset_has_what_the_other_formats_have(predict: Callable, folder: Path, tmp_path: Path) -> None:
+    code, out, err = predict(folder / "calls", folder / "corpus", "--formats", "parquet,jsonl")
+    assert code == 1 and "4 of 13 recordings could not be labelled" in err.splitlines()[-1]
+    assert f"labelled: 9 recordings, 22 turns; in {tmp_path / 'out' / 'timelines.parquet'}" in out
+    rows = parquet_rows(tmp_path / "out")
+    for name in ("0", "5", "x"):
+        written = [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
+        mine = [row for row in rows if row["timeline"] == name]
+        assert [row["turn"] for row in mine] == list(range(1, len(written) + 1))
+        for one, other in zip(mine, written, strict=True):
+            known = ("utterance", "start", "end", "speaker", "channel", "text", "label")
+            assert [one[column] for column in known] == [other[column] for column in known]
+            assert {f"p_{name}": value for name, value in other["probabilities"].items()}.items() <= one.items()
+            assert {f"w_{name}": value for name, value in other["modality_weights"].items()}.items() <= one.items()
+            assert len(one["model"]) == len(one["made_from"]) == 64 and one["audio_encoder"] and one["text_encoder"]
+    assert {row["recording"] for row in rows if row["timeline"] == "0"} == {str(folder / "calls" / "0.wav")}
+    assert [row["timeline"] for row in failures(tmp_path / "out")] == ["bad", "outside", "silent", "z"]
+    assert failures(tmp_path / "out")[0]["recording"] == str(folder / "calls" / "bad.wav")
+    assert "is not audio" in failures(tmp_path / "out")[0]["reason"]
+
+
+def test_what_is_done_is_not_done_again_by_content(predict: Callable, folder: Path, tmp_path: Path) -> None:
+    calls, out = folder / "calls", tmp_path / "out"
+    for bad in ("bad.wav", "silent.wav", "outside.wav", "outside.srt", "truncated.wav"):
+        (calls / bad).unlink()
+    assert predict(calls, "--formats", "parquet")[0] == 0
+    before, parts = parquet_rows(out), {path.name for path in (out / "timelines.parquet").iterdir()}
+    assert len(parts) == 1 and {row["timeline"] for row in before} == set("012345")
+    os.utime(calls / "0.wav", (1, 1))
+    code, said, err = predict(calls, "--formats", "parquet")
+    assert code == 0 and "up to date: 6 of 6" in err and "labelled" not in said
+    assert {path.name for path in (out / "timelines.parquet").iterdir()} == parts and failures(out) == []
+    (calls / "1.srt").write_text(SRT.replace("yes", "no"))
+    (calls / "2.wav").unlink()
+    (calls / "3.wav").write_text("damaged since")
+    code, _, err = predict(calls, "--formats", "parquet")
+    assert code == 1 and "up to date: 3 of 5" in err
+    after = parquet_rows(out)
+    assert [row["text"] for row in after if row["timeline"] == "1"] == ["no", "oh that dog"]
+    unchanged = [row for row in before if row["timeline"] in set("0245")]
+    assert [row for row in after if row["timeline"] != "1"] == unchanged, "of 3 the rows are gone, of 2 they stay"
+    assert [row["timeline"] for row in failures(out)] == ["3"]
+    assert "up to date" not in predict(calls / "0.wav", "--formats", "parquet", "--min_probability", "0.9")[2]
+    assert "up to date" not in predict(calls / "0.wav", "--formats", "parquet,csv", "--min_probability", "0.9")[2]
+    assert "up to date: 1 of 1" in predict(calls / "0.wav", "--formats", "csv,parquet", "--min_probability", "0.9")[2]
+
+
+def test_an_interrupted_run_keeps_what_is_done(
+    predict: Callable, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [folder / "calls" / f"{number}.wav" for number in range(6)]
+    label_many = EmotionPipeline.label_many
+
+    def interrupted(self: EmotionPipeline, sources):  # type: ignore[no-untyped-def]
+        for number, one in enumerate(label_many(self, sources)):
+            if number == 4:
+                raise KeyboardInterrupt
+            yield one
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EmotionPipeline, "label_many", interrupted)
+        code, _, err = predict(*calls, "--formats", "parquet")
+    assert code == 130
+    assert {row["timeline"] for row in parquet_rows(tmp_path / "out")} == set("0123")
+    code, _, err = predict(*calls, "--formats", "parquet")
+    assert code == 0 and "up to date: 4 of 6" in err
+    assert {row["timeline"] for row in parquet_rows(tmp_path / "out")} == set("012345")
+
+
+def test_of_many_no_timeline_is_printed(
+    predict: Callable, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "FEW", 3)
+    (folder / "calls" / "truncated.wav").unlink()
+    code, out, err = predict(folder / "calls", "--formats", "jsonl")
+    assert code == 1
+    assert out.splitlines() == [f"labelled: 6 recordings, 15 turns; in {tmp_path / 'out'}"]
+    assert sum("failed: " in line for line in err.splitlines()) == 3 and "turns:" not in err
+
+
+def test_lists_of_recordings(predict: Callable, folder: Path, tmp_path: Path) -> None:
+    import pandas
+
+    calls = folder / "calls"
+    shutil.copy(calls / "0.srt", folder / "other.srt")
+    rows = [
+        {"recording": "calls/3.wav", "transcript": "other.srt", "client": 1},
+        {"recording": str(calls / "0.wav"), "transcript": None, "client": 2},
+    ]
+    (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n")
+    pandas.DataFrame(rows).to_parquet(folder / "list.parquet")
+    assert predict(folder / "list.jsonl", "--formats", "parquet")[0] == 0
+    first = parquet_rows(tmp_path / "out")
+    assert [(row["timeline"], row["text"]) for row in first] == [
+        ("0", "yes"),
+        ("0", "oh that dog"),
+        ("calls/3", "yes"),
+        ("calls/3", "oh that dog"),
+    ]
+    code, _, err = predict(folder / "list.parquet", "--formats", "parquet")
+    assert code == 0 and "up to date: 2 of 2" in err
+
+
+def test_recordings_at_addresses(predict: Callable, folder: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    for name in ("0.wav", "0.srt", "bad.wav", "1.wav"):
+        files.pipe(f"/rec/deep/{name}", (folder / "calls" / name).read_bytes())
+    code, _, err = predict("memory://rec", "--formats", "parquet,html,eaf")
+    assert code == 1, err
+    assert "failed: memory://rec/deep/bad.wav: is not audio" in err and "/tmp" not in err.replace(str(tmp_path), "")
+    assert predict(folder / "calls" / "0.wav", folder / "calls" / "1.wav", "--formats", "jsonl")[0] == 0
+    rows = parquet_rows(tmp_path / "out")
+    assert {row["recording"] for row in rows} == {"memory://rec/deep/0.wav", "memory://rec/deep/1.wav"}
+    local = [json.loads(line) for line in (tmp_path / "out" / "0.jsonl").read_text().splitlines()]
+    for mine, other in zip(rows, local, strict=False):
+        assert mine["timeline"] == "deep/0" and mine["text"] == other["text"]
+        assert mine["p_sad"] == pytest.approx(other["probabilities"]["sad"], abs=1e-5)
+    assert "up to date: 2 of 3" in predict("memory://rec", "--formats", "parquet,html,eaf")[2]
+    files.pipe("/rec/deep/0.wav", (folder / "calls" / "4.wav").read_bytes())
+    assert "up to date: 1 of 3" in predict("memory://rec", "--formats", "eaf")[2], "another is there under this name"
+    files.rm("/rec", recursive=True)
+    code, _, err = predict("memory://rec/deep/0.wav")
+    assert code == 1 and "memory://rec/deep/0.wav: no such recording" in err.splitlines()[-1]
+    secret = "s3://me:hunter2@host/calls"
+    for address in (secret, "s3://bucket/calls?X-Amz-Signature=hunter2"):
+        code, _, err = predict(address)
+        assert code == 1 and "hunter2" not in err and "login or parameters" in err
