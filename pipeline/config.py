@@ -17,7 +17,7 @@ import yaml
 
 from lpgnet.model import CONFIG_TYPES, ModelError
 from lpgnet.pipeline.common.bounded_yaml import UnboundedYamlError, load_yaml
-from lpgnet.pipeline.common.files import name_near, read_regular
+from lpgnet.pipeline.common.files import check_address, name_near, read_regular
 from lpgnet.pipeline.common.ranges import (
     Count,
     Folds,
@@ -828,7 +828,7 @@ def check_schedule(training: TrainingConfig) -> None:
 
 
 def check_experiment(config: Config) -> None:
-    """Check that names are no paths, and that the network can be built.
+    """Check that names are no paths, that addresses hold no login, and that the network can be built.
 
     Raises:
         UsageError: names the key.
@@ -836,6 +836,8 @@ def check_experiment(config: Config) -> None:
     for key, name in (("name", config.name), ("run", config.run)):
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")
+    for key, root in (("features.store", config.features.store), ("corpus.root", config.corpus.root)):
+        check_address(root, key=key)
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
     _check_targets(config.training)

@@ -6,12 +6,16 @@ import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lpgnet.pipeline.common.files import is_address, open_binary
+from lpgnet.cache.addresses import filesystem, without_secrets
+from lpgnet.pipeline.common.files import check_driver
 from lpgnet.pipeline.corpora.limits import MAX_RECORDING_BYTES
-from lpgnet.pipeline.errors import MissingExtraError, PipelineError, kind_and_words
+from lpgnet.pipeline.errors import PipelineError, kind_and_words
 from lpgnet.pipeline.recordings.transcripts import first_transcript
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 _Info = Mapping[str, Any]
 
@@ -94,9 +98,10 @@ def fetch(address: str, folder: Path) -> Path:
     Raises:
         PipelineError: it cannot be read, or is larger than recordings are.
     """
+    files, path = _file_system(address)
     target = folder / PurePosixPath(address).name
     try:
-        with open_binary(address) as file, target.open("wb") as copy:
+        with files.open(path, "rb") as file, target.open("wb") as copy:
             shutil.copyfileobj(_Bounded(file, address), copy, 2**20)
     except PipelineError:
         raise
@@ -121,48 +126,26 @@ class _Bounded:
 
 def _list_folder(address: str) -> dict[str, _Info]:
     """The files of a folder by name; none where it cannot be listed, as by HTTP."""
-    files, path = _file_system(f"{address}/")
+    files, path = _file_system(address)
     try:
         return {PurePosixPath(info["name"]).name: info for info in files.ls(path, detail=True)}
     except Exception:
         return {}
 
 
-def _file_system(address: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it.
+def _file_system(address: str) -> tuple[AbstractFileSystem, str]:
+    """Return what reads an address, and the path by which it knows what is there.
 
     Raises:
-        PipelineError: the address has a login or parameters in it, or no such file system is installed.
+        MissingExtraError: it is not installed; says what to install.
+        PipelineError: the address has a login or a query in it.
     """
-    from fsspec.core import url_to_fs
-
-    check_address(address)
-    try:
-        files, path = url_to_fs(address)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{address.partition('://')[0]}://: {' '.join(str(error).split())}; pip install 'lpgnet[s3]' for s3://"
-        ) from None
-    except Exception as error:
-        raise _failed(address, error) from None
-    return files, path
-
-
-def check_address(address: str) -> None:
-    """Refuse an address that may have a password in it, without saying it.
-
-    Raises:
-        PipelineError: it has a login or parameters.
-    """
-    scheme, _, rest = address.partition("://")
-    if is_address(address) and ("@" in rest.partition("/")[0] or "?" in rest):
-        raise PipelineError(
-            f"an address of {scheme}:// has a login or parameters in it, which could be seen by others; take them "
-            "out, and give credentials by the environment"
-        )
+    check_driver(address)
+    files = filesystem(address)
+    return files, str(files._strip_protocol(address))
 
 
 def _failed(address: str, error: Exception) -> PipelineError:
     if isinstance(error, FileNotFoundError):
         return PipelineError(f"{address}: no such recording")
-    return PipelineError(f"{address}: cannot be read ({kind_and_words(error)})")
+    return PipelineError(f"{address}: cannot be read ({without_secrets(kind_and_words(error))})")
