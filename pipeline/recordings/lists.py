@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
-from lpgnet.pipeline.common.files import MAX_TEXT_BYTES, open_binary, parse_object
+from lpgnet.pipeline.common.files import MAX_TEXT_BYTES, is_address, open_regular, parse_object
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE
 from lpgnet.pipeline.errors import PipelineError, failed_file, kind_and_words
+from lpgnet.pipeline.recordings.remote_files import open_at
 
 RECORDING, TRANSCRIPT = "recording", "transcript"
 # Rows of a Parquet file that are in memory at once.
@@ -53,6 +55,10 @@ def _path(values: dict[str, Any], column: str, where: str) -> str | None:
     return value
 
 
+def _opened(file: str) -> AbstractContextManager[BinaryIO]:
+    return open_at(file) if is_address(file) else open_regular(file)
+
+
 def _json_rows(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(_text(file).split("\n"), start=1):
         if line.strip():
@@ -62,7 +68,7 @@ def _json_rows(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _text(file: str) -> str:
     try:
-        with open_binary(file) as stream:
+        with _opened(file) as stream:
             content = stream.read(MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise failed_file(error, file) from None
@@ -79,7 +85,7 @@ def _parquet_rows(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow.parquet as pq
 
     try:
-        with open_binary(file) as stream, pq.ParquetFile(stream) as parquet:
+        with _opened(file) as stream, pq.ParquetFile(stream) as parquet:
             columns = [name for name in (RECORDING, TRANSCRIPT) if name in parquet.schema_arrow.names]
             if RECORDING not in columns:
                 raise PipelineError(f"{file}: has no column '{RECORDING}'; name the column of paths so")

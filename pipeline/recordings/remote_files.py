@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lpgnet.cache.addresses import filesystem, without_secrets
 from lpgnet.pipeline.common.files import check_driver
@@ -63,33 +65,49 @@ class RemoteFiles:
         """Tell what is there by its tag and size, or else by all that its file system knows of it.
 
         Raises:
-            PipelineError: nothing is there.
+            PipelineError: it cannot be asked.
         """
         info = self._info(address)
         tag = info.get("ETag") or info.get("etag")
-        if tag:
-            return f"{tag} {info['size']}"
-        files, path = _file_system(address)
-        return str(files.ukey(path))
+        return f"{tag} {info['size']}" if tag else hashlib.sha256(repr(sorted(info.items())).encode()).hexdigest()
 
     def size(self, address: str) -> int:
-        """Return the size of a file (bytes).
+        """Return the size of a file, 0 where it is not there (bytes).
 
         Raises:
-            PipelineError: nothing is there.
+            PipelineError: it cannot be asked.
         """
-        return int(self._info(address)["size"] or 0)
+        return int(self._info(address).get("size") or 0)
 
     def _info(self, address: str) -> _Info:
+        """What a listing says of a file, nothing where it is not there: that is told when it is to be labelled."""
         folder, _, name = address.rpartition("/")
         if name in (listed := self._folder(folder)):
             return listed[name]
         files, path = _file_system(address)
         try:
-            info: _Info = files.info(path)
+            return dict(files.info(path))
+        except FileNotFoundError:
+            return {}
         except Exception as error:
             raise _failed(address, error) from None
-        return info
+
+
+@contextmanager
+def open_at(address: str) -> Iterator[BinaryIO]:
+    """Open a file at an address for reading.
+
+    Raises:
+        PipelineError: it cannot be opened, or not read in the block; names the address, and no secret.
+    """
+    files, path = _file_system(address)
+    try:
+        with files.open(path, "rb") as file:
+            yield file
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise _failed(address, error) from None
 
 
 def fetch(address: str, folder: Path) -> Path:
@@ -98,26 +116,21 @@ def fetch(address: str, folder: Path) -> Path:
     Raises:
         PipelineError: it cannot be read, or is larger than recordings are.
     """
-    files, path = _file_system(address)
     target = folder / PurePosixPath(address).name
-    try:
-        with files.open(path, "rb") as file, target.open("wb") as copy:
-            shutil.copyfileobj(_Bounded(file, address), copy, 2**20)
-    except PipelineError:
-        raise
-    except Exception as error:
-        raise _failed(address, error) from None
+    with open_at(address) as file, target.open("wb") as copy:
+        shutil.copyfileobj(_Bounded(file, address), copy, 2**20)
     return target
 
 
 class _Bounded:
     """A file that refuses to be longer than recordings are."""
 
-    def __init__(self, file: Any, address: str) -> None:
-        self._file, self._address, self._left = file, address, MAX_RECORDING_BYTES
+    def __init__(self, file: BinaryIO, address: str) -> None:
+        self._file, self._address = file, address
+        self._left = MAX_RECORDING_BYTES
 
     def read(self, size: int) -> bytes:
-        found: bytes = self._file.read(size)
+        found = self._file.read(size)
         self._left -= len(found)
         if self._left < 0:
             raise PipelineError(f"{self._address}: has more than {MAX_RECORDING_BYTES:,} bytes; split it")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 
+from lpgnet.cache.addresses import without_local_scheme
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
@@ -148,7 +149,7 @@ def find_sources(paths: Sequence[str], transcript: str | None) -> list[Source]:
     """
     found: dict[tuple[str, str], Source] = {}
     remote = RemoteFiles()
-    for path in paths:
+    for path in map(without_local_scheme, paths):
         for source in _sources(path, remote):
             found.setdefault(_identity(source), source)
     sources = list(found.values())
@@ -163,7 +164,8 @@ def source_of(recording: Source | str | Path) -> Source:
     """
     if not isinstance(recording, str | Path):
         return recording
-    return _recording(PurePosixPath(str(recording)).stem, str(recording), None, RemoteFiles())
+    path = without_local_scheme(str(recording))
+    return _recording(PurePath(path).stem, path, None, RemoteFiles())
 
 
 def check_exists(recording: Path) -> None:
@@ -217,7 +219,7 @@ def _listed(given: str, remote: RemoteFiles) -> Iterator[Source]:
 
 
 def _beside(folder: str, path: str | None) -> str | None:
-    if path is None or is_address(path):
+    if path is None or is_address(path := without_local_scheme(path)):
         return path
     return f"{folder}/{path}" if is_address(folder) else os.path.join(folder, path)
 

@@ -17,6 +17,7 @@ from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline, Failed
 from lpgnet.pipeline.recordings.sources import find_sources
 from lpgnet.pipeline.reports.rows import Timeline
 from tests.e2e.workplace import RECORDING, Run
+from tests.s3 import S3, SECRETS
 
 SRT = "1\n00:00:00,290 --> 00:00:02,070\nAnn: yes\n\n2\n00:00:02,370 --> 00:00:04,420\nBob: oh that dog\n"
 
@@ -296,3 +297,34 @@ def test_recordings_at_addresses(predict: Callable, folder: Path, tmp_path: Path
     for address in (secret, "s3://bucket/calls?X-Amz-Signature=hunter2"):
         code, _, err = predict(address)
         assert code == 1 and "hunter2" not in err and "a login or a ? in it" in err
+
+
+def test_recordings_in_object_storage(
+    predict: Callable, folder: Path, tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (folder / "calls").iterdir():
+        s3.files.pipe(f"{s3.bucket}/calls/{path.name}", path.read_bytes())
+    address = f"s3://{s3.bucket}/calls"
+    s3.requests()
+    code, _, err = predict(address, "--formats", "parquet")
+    asked = s3.requests()
+    assert code == 1 and "3 of 10 recordings could not be labelled" in err.splitlines()[-1]
+    assert sum(method == "GET" and "list-type" in path for method, path, *_ in asked) <= 3, "a listing, and no more"
+    assert predict(folder / "calls", "--formats", "jsonl")[0] == 1
+    for row in parquet_rows(tmp_path / "out"):
+        lines = (tmp_path / "out" / f"{row['timeline']}.jsonl").read_text().splitlines()
+        local = json.loads(lines[row["turn"] - 1])
+        assert row["p_sad"] == pytest.approx(local["probabilities"]["sad"], abs=1e-5)
+        assert (row["text"], row["label"]) == (local["text"], local["label"])
+        assert row["recording"] == f"{address}/{row['timeline']}.wav"
+    code, _, err = predict(address, "--formats", "parquet")
+    assert code == 1 and "up to date: 7 of 10" in err
+    s3.files.pipe(f"{s3.bucket}/list.jsonl", b'{"recording": "calls/0.wav"}\n{"recording": "calls/gone.wav"}\n')
+    code, _, err = predict(f"s3://{s3.bucket}/list.jsonl", "--formats", "parquet")
+    assert code == 1 and "1 of 2 recordings could not be labelled" in err.splitlines()[-1]
+    assert f"failed: {address}/gone.wav: no such recording" in err
+    s3.spoil("GET", "calls/5.wav", "403")
+    (tmp_path / "again").mkdir()
+    code, _, err = predict(f"{address}/5.wav", "--out", tmp_path / "again")
+    assert code == 1 and f"{address}/5.wav: cannot be read (" in err.splitlines()[-1]
+    assert not any(secret in err for secret in SECRETS.values())
