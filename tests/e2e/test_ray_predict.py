@@ -1,22 +1,24 @@
 """Labelling on a Ray cluster equals that of one process, and what is lost on its way is made good."""
 
 import json
-import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-import psutil
 import pytest
 import soundfile
 
+from lpgnet.pipeline.common import ray_stream
 from tests.e2e.test_predict_many import SRT, failures, parquet_rows
 from tests.e2e.workplace import RECORDING, Run, fails
+from tests.ray_cluster import add_node, workers
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.xdist_group("ray")
@@ -112,16 +114,79 @@ def test_a_model_that_cannot_be_loaded_is_told_as_here(
     assert fails(run, arguments("two", calls, "--model", str(model), *on(ray_cluster))).splitlines()[-1] == local
 
 
-def labellers() -> list[psutil.Process]:
-    """The processes of Ray that hold a model, of this user's clusters."""
-    found = []
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if "Labeller" in " ".join(process.info["cmdline"] or [process.info["name"] or ""]):
-            found.append(process)
-    return found
+def parts(out: Path) -> set[Path]:
+    return set((out / "timelines.parquet").glob("*.parquet"))
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lpgnet", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+def test_processes_and_a_machine_are_killed(
+    arguments: Callable,
+    run: Run,
+    calls: Path,
+    tmp_path: Path,
+    ray_cluster: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_stream, "PATIENCE", 3.0)
+    killed: list[int] = []
+    ended = Event()
+
+    def spoil() -> None:
+        """Kill a process that loads, two that have written, and a machine that is not the head."""
+        while len(killed) < 3 and not ended.wait(0.05):
+            found = [one for node in ray_cluster.list_all_nodes() for one in workers(node, "Labeller")]
+            new = [one for one in found if one.pid not in killed]
+            if new and len(parts(tmp_path / "three")) >= len(killed):
+                new[0].kill()
+                killed.append(new[0].pid)
+        while len(parts(tmp_path / "three")) < 4 and not ended.wait(0.05):
+            pass
+        ray_cluster.remove_node(next(iter(ray_cluster.worker_nodes)), allow_graceful=False)
+
+    with ThreadPoolExecutor(1) as pool:
+        spoiled = pool.submit(spoil)
+        try:
+            code, _, err = run(arguments("three", calls, "--formats", "parquet,jsonl", *on(ray_cluster)))
+        finally:
+            ended.set()
+            spoiled.result()
+            add_node(ray_cluster)
+    assert code == 1 and len(killed) == 3
+    assert err.splitlines()[-1].startswith("lpgnet: error: 1 of 12 recordings could not be labelled"), err
+    assert run(arguments("one", calls, "--formats", "parquet"))[0] == 1
+    assert_same_dataset(tmp_path / "one", tmp_path / "three")
+
+
+def test_a_recording_that_ends_every_process_fails_alone(
+    arguments: Callable, run: Run, calls: Path, tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file does that crashes its decoder; the others, and those that were with it, are labelled."""
+
+
+def test_the_driver_is_killed_and_the_run_resumed(
+    arguments: Callable, run: Run, calls: Path, tmp_path: Path, ray_cluster: Any
+) -> None:
+    command = arguments("three", calls, "--formats", "parquet", *on(ray_cluster))
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "lpgnet", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+    while not parts(tmp_path / "three"):
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate()
+    _until_idle(ray_cluster)
+    kept = {path: path.read_bytes() for path in parts(tmp_path / "three")}
+    code, _, err = run(command)
+    assert code == 1 and re.search(r"up to date: (\d+) of 12", err), err
+    assert {path: path.read_bytes() for path in kept} == kept, "what was done is not done again"
+    assert run(arguments("one", calls, "--formats", "parquet"))[0] == 1
+    assert_same_dataset(tmp_path / "one", tmp_path / "three")
+
+
+def _until_idle(cluster: Any) -> None:
+    """Ray ends the processes of a driver that is gone."""
+    for _ in range(600):
+        if not [one for node in cluster.list_all_nodes() for one in workers(node, "Labeller")]:
+            return
+        time.sleep(0.1)
+    raise AssertionError("processes of a killed driver go on")
