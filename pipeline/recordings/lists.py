@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from lpgnet.pipeline.common.files import MAX_TEXT_BYTES, is_address, open_regular, parse_object
+from lpgnet.pipeline.common.files import is_address, open_regular, parse_object, read_text
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE
 from lpgnet.pipeline.errors import PipelineError, failed_file, kind_and_words
-from lpgnet.pipeline.recordings.remote_files import open_at
+from lpgnet.pipeline.recordings.remote_files import fetch, open_at
 
 RECORDING, TRANSCRIPT = "recording", "transcript"
 # Rows of a Parquet file that are in memory at once.
@@ -67,17 +68,14 @@ def _json_rows(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _text(file: str) -> str:
-    try:
-        with _opened(file) as stream:
-            content = stream.read(MAX_TEXT_BYTES + 1)
-    except OSError as error:
-        raise failed_file(error, file) from None
-    if len(content) > MAX_TEXT_BYTES:
-        raise PipelineError(f"{file}: has more than {MAX_TEXT_BYTES:,} bytes; split it, or write it as Parquet")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PipelineError(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    if not is_address(file):
+        return read_text(Path(file))
+    with TemporaryDirectory(prefix="lpgnet-") as folder:
+        copy = fetch(file, Path(folder))
+        try:
+            return read_text(copy)
+        except PipelineError as error:
+            raise PipelineError(str(error).replace(str(copy), file)) from None
 
 
 def _parquet_rows(file: str) -> Iterator[tuple[str, dict[str, Any]]]:

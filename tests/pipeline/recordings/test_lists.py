@@ -61,7 +61,7 @@ def test_what_is_no_list(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"recording": "\xff"}\n')
     with pytest.raises(PipelineError, match=r"x\.jsonl: is not UTF-8"):
         list(read_list(str(tmp_path / "x.jsonl")))
-    with pytest.raises(PipelineError, match=r"none\.jsonl: No such file"):
+    with pytest.raises(PipelineError, match=r"none\.jsonl: no such file"):
         list(read_list(str(tmp_path / "none.jsonl")))
 
 
