@@ -373,12 +373,13 @@ class PredictionConfig:
     """How new recordings are labelled; everything else comes from the model's folder.
 
     Attributes:
-        recordings: files to label, folders of them, or manifests
+        recordings: files to label, folders of them, manifests, lists (.parquet or .jsonl with a column recording), or
+            fsspec addresses of files and folders (s3://bucket/prefix)
         model: run folder, or folder of a trained model
         transcript: transcript of the recording; null takes the file of the same name in the same folder
         out: folder for the timelines
         formats: file formats, separated by commas: jsonl, csv, srt, vtt, textgrid, eaf, rttm, labelstudio, audacity,
-            html, or all
+            html, or all of these; and parquet, one table of all recordings
         min_probability: turns whose most probable class is less probable are labelled uncertain
         modalities: which inputs to use: all, audio or text
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
