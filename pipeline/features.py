@@ -8,8 +8,8 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import say, show
 from lpgnet.pipeline.common.processes import current_launch
 from lpgnet.pipeline.config import Config, parse_config
-from lpgnet.pipeline.embeddings.extraction import Extraction
-from lpgnet.pipeline.embeddings.fill_store import Filled, fill_store, speed
+from lpgnet.pipeline.embeddings.extraction import Extraction, speed
+from lpgnet.pipeline.embeddings.fill_store import Filled, fill_store
 from lpgnet.pipeline.errors import PipelineError, counted
 
 

@@ -12,7 +12,7 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
-    """A Ray cluster of three nodes with a processor each: its `address` is for `--ray.address`; no test may break it."""
+    """A Ray cluster of three nodes with a processor each; its `address` is for `--ray.address`, and no test breaks it."""
     from tests.ray_cluster import started
 
     with started() as cluster:

@@ -33,9 +33,6 @@ _SETTINGS = {
 }
 # Of a cluster that we start: what is decoded ahead, and no share of memory that the encoders need (bytes).
 OBJECT_BYTES = 2**30
-# How often work is begun again whose process or machine is lost. What ends every process that takes it, such as a
-# file that crashes its decoder, must not be tried for ever.
-TRIES = 20
 
 
 def import_ray() -> Any:
@@ -110,8 +107,7 @@ def _connect(address: str) -> None:
     """Connect to a cluster: to one that runs here if there is one (auto), else to one that this process starts."""
     import ray
 
-    for name in ("ray", "ray.data", "ray._private"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address != "local":
         try:
@@ -129,14 +125,13 @@ def _connect(address: str) -> None:
 
 
 def _be_quiet() -> None:
-    """Let Ray Data show nothing: our own progress is shown, and what goes wrong is told by whoever runs the work."""
-    import ray.data
+    """Let Ray print nothing: what goes wrong with the work is told by whoever runs it.
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.enable_operator_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    Ray would print on standard output that a process was lost, which is its business to make good.
+    """
+    import ray._private.worker
+
+    vars(ray._private.worker)["_worker_logs_enabled"] = False
 
 
 @dataclass(frozen=True)
@@ -145,12 +140,14 @@ class Node:
 
     Attributes:
         host: its name, for people.
+        head: whether the cluster lives and dies with it.
     """
 
     id: str
     host: str
     cpus: int
     gpus: float
+    head: bool = False
 
 
 def find_nodes() -> list[Node]:
@@ -172,7 +169,11 @@ def find_nodes() -> list[Node]:
 def _node(found: Mapping[str, Any]) -> Node:
     resources = found["Resources"]
     return Node(
-        found["NodeID"], found["NodeManagerHostname"], int(resources.get("CPU", 0)), float(resources.get("GPU", 0))
+        id=found["NodeID"],
+        host=found["NodeManagerHostname"],
+        cpus=int(resources.get("CPU", 0)),
+        gpus=float(resources.get("GPU", 0)),
+        head="node:__internal_head__" in resources,
     )
 
 
@@ -185,21 +186,32 @@ class Pool:
         cpus: processors that Ray reserves for each.
         gpus: GPUs that Ray reserves for each.
         nodes: how many of them fit on each machine, by the machine's id.
+        spare: processors that are left for decoding.
     """
 
     count: int
     cpus: int
     gpus: float
     nodes: Mapping[str, int]
+    spare: int
 
     @property
     def options(self) -> dict[str, Any]:
-        """What `map_batches` is told of them: they are started again, and given their work again, when they are lost."""
+        """What `map_batches` is told of them; Ray Data starts them again, without bound, when they are lost."""
         import ray.data
 
-        strategy = ray.data.ActorPoolStrategy(size=self.count)
-        lost = {"max_restarts": -1, "max_task_retries": TRIES}
-        return {"compute": strategy, "num_cpus": self.cpus, "num_gpus": self.gpus, **lost}
+        # Of two batches that a process has, one waits: more of them would wait while another process is idle.
+        strategy = ray.data.ActorPoolStrategy(size=self.count, max_tasks_in_flight_per_actor=2)
+        return {"compute": strategy, "num_cpus": self.cpus, "num_gpus": self.gpus}
+
+    @property
+    def decoding_options(self) -> dict[str, Any]:
+        """What `map` is told of decoding.
+
+        It reserves no processor: when a machine is lost, encoders that move to the others may take all that are left
+        there, and would wait for what is decoded. As it asks for other than they do, Ray Data keeps it out of them.
+        """
+        return {"num_cpus": 0, "concurrency": self.spare}
 
     def __str__(self) -> str:
         each = f"{self.gpus:g} of a GPU each" if self.gpus else f"{counted(self.cpus, 'processor')} each"
@@ -215,14 +227,12 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
         device: auto, cpu, cuda or mps.
 
     Raises:
-        UsageError: there is no GPU, or no room for any.
+        UsageError: there is no GPU, or no room for any encoder.
     """
     kind = device.partition(":")[0]
     with_gpus = kind in ("auto", "cuda") and any(node.gpus for node in nodes) and config.gpus != 0
     if kind == "cuda" and not with_gpus:
         raise UsageError(f"features.device {device}: no machine of the Ray cluster offers a GPU")
-    if sum(node.cpus for node in nodes) < 2 - with_gpus:
-        raise UsageError("the Ray cluster has one processor, and encoding and decoding need one each: start more")
     pool = _gpu_pool(config, nodes) if with_gpus else _cpu_pool(config, nodes)
     if config.encoders and config.encoders > pool.count:
         reason = "its GPUs have room for" if with_gpus else "one processor is left for decoding:"
@@ -237,20 +247,22 @@ def _gpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
     if not sum(room.values()):
         raise UsageError(f"ray.gpus {gpus:g}: no machine of the Ray cluster has so many GPUs")
     count = min(config.encoders or sum(room.values()), sum(room.values()))
-    return Pool(count, 0, gpus, _taken(room, count))
+    return Pool(count, 0, gpus, _taken(room, count), max(1, sum(node.cpus for node in nodes) - count))
 
 
 def _cpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
     """Give each encoder as many processors as there are for all of them, less one that decodes."""
     total = sum(node.cpus for node in nodes)
-    count = min(config.encoders or total, total - 1)
-    fits = [
-        cpus
-        for cpus in range(1, max(node.cpus for node in nodes) + 1)
-        if sum(node.cpus // cpus for node in nodes) >= count and count * cpus < total
-    ]
-    cpus = fits[-1]
-    return Pool(count, cpus, 0.0, _taken({node.id: node.cpus // cpus for node in nodes}, count))
+    count = min(config.encoders or total, max(1, total - 1))
+    cpus = max(cpus for cpus in range(1, max(node.cpus for node in nodes) + 1) if _fit(nodes, count, cpus))
+    taken = _taken({node.id: node.cpus // cpus for node in nodes}, count)
+    return Pool(count, cpus, 0.0, taken, max(1, total - count * cpus))
+
+
+def _fit(nodes: Sequence[Node], count: int, cpus: int) -> bool:
+    """Whether so many encoders of so many processors fit on these machines, and leave one processor where they can."""
+    total = sum(node.cpus for node in nodes)
+    return sum(node.cpus // cpus for node in nodes) >= count and (count * cpus < total or total == 1)
 
 
 def _taken(room: Mapping[str, int], count: int) -> dict[str, int]:
@@ -286,9 +298,7 @@ class Place:
         if Path(self.folder).is_dir():
             os.chdir(self.folder)
         if pool is not None:
-            import ray
-
-            others = pool.nodes.get(ray.get_runtime_context().get_node_id(), 1)
+            others = pool.nodes.get(here(), 1)
             settle_worker(self.threads or max(1, usable_cores() // others), said=self.threads is not None)
 
 
@@ -332,16 +342,25 @@ def check_nodes(nodes: Sequence[Node], paths: Sequence[Path], place: Place) -> N
 def _ask(nodes: Sequence[Node], paths: Sequence[str], place: Place) -> list[_Found | str]:
     """Return what each machine has, or why it cannot say."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ask = ray.remote(_find)
-    asked = [
-        ask.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
-            paths, place
-        )
-        for node in nodes
-    ]
+    asked = [ask.options(num_cpus=0, scheduling_strategy=on_node(node.id)).remote(paths, place) for node in nodes]
     return [_answer(one) for one in asked]
+
+
+def on_node(node: str) -> Any:
+    """Return what has Ray start a process on one machine, and no other."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def here() -> str:
+    """Return the id of the machine that this process of Ray is on."""
+    import ray
+
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
 
 
 def _answer(asked: Any) -> _Found | str:

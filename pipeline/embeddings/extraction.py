@@ -68,6 +68,13 @@ def merge(extractions: Sequence[Extraction]) -> Extraction:
     )
 
 
+def speed(extraction: Extraction, seconds: float) -> str:
+    """Format how fast an extraction was: `12.3 x real time` of audio, or `45 utterances/s` of text."""
+    if extraction.audio_seconds:
+        return f"{extraction.audio_seconds / seconds:.1f} x real time"
+    return f"{extraction.computed / seconds:.0f} utterances/s"
+
+
 def cost(request: Request) -> float:
     """Return seconds of audio, or characters of text with its context: what chunks and parts are measured in."""
     source = request.source
@@ -104,11 +111,22 @@ def embed(
     factor = 1 if device == "cpu" else GPU_FACTOR
     chunks = _chunks(requests, factor * CHUNK_COST[encoder.spec.modality])
     for chunk, items in _decode_chunks(chunks, encoder, workers, extraction):
-        extraction.problems += [item for item in items if isinstance(item, Problem)]
-        pairs = [(request, item) for request, item in zip(chunk, items, strict=True) if not isinstance(item, Problem)]
-        for request, embedding in _encode(encoder, pairs, extraction, batch_budget):
-            _count(request, embedding, extraction)
-            yield request, embedding
+        yield from encode_chunk(encoder, chunk, items, extraction, batch_budget)
+
+
+def encode_chunk(
+    encoder: Encoder,
+    chunk: Sequence[Request],
+    items: Sequence[Decoded],
+    extraction: Extraction,
+    batch_budget: int | None,
+) -> Iterator[tuple[Request, Embedding]]:
+    """Embed what was decoded of a chunk; arguments and what is yielded are those of `embed`."""
+    extraction.problems += [item for item in items if isinstance(item, Problem)]
+    pairs = [(request, item) for request, item in zip(chunk, items, strict=True) if not isinstance(item, Problem)]
+    for request, embedding in _encode(encoder, pairs, extraction, batch_budget):
+        _count(request, embedding, extraction)
+        yield request, embedding
 
 
 def _count(request: Request, embedding: Embedding, extraction: Extraction) -> None:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
-from lpgnet.cache import flag_bits
 from lpgnet.pipeline.common.console import progress_bar, quiet_transformers, say
 from lpgnet.pipeline.common.processes import Launch, balance, current_launch, make_accelerator, resolve_device
+from lpgnet.pipeline.common.ray_cluster import connected, import_ray
 from lpgnet.pipeline.common.threads import place
 from lpgnet.pipeline.config import Config, FeaturesConfig
 from lpgnet.pipeline.corpora.manifest import read_manifest
-from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge
+from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge, speed
 from lpgnet.pipeline.embeddings.plan import Plan, Problem, Request
 from lpgnet.pipeline.embeddings.prepared import Prepared, encoded_modalities, encoder_config, prepare_modality
 from lpgnet.pipeline.embeddings.speech_search import SpeechSearch
+from lpgnet.pipeline.embeddings.storing import add_row, make_writer
 from lpgnet.pipeline.embeddings.summaries import ModalitySummary, Served, read_summaries, write_summaries
-from lpgnet.pipeline.errors import PipelineError
+from lpgnet.pipeline.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
-    from lpgnet.feature_extractors import Encoder, EncoderSpec
+    from lpgnet.feature_extractors import EncoderSpec
 
-# Long enough for a frame's length to within half a percent (seconds).
-FRAME_PROBE_SECONDS = 5
+# Embeds requests of one modality and stores their rows.
+Extract: TypeAlias = Callable[[Prepared, list[Request]], Extraction]
 # How often what was computed becomes durable (seconds).
 FLUSH_SECONDS = 30.0
 
@@ -53,15 +54,17 @@ class Filled:
 def fill_store(config: Config) -> list[Filled]:
     """Compute and store every embedding that the configuration needs and the store does not have.
 
-    With several processes each computes a share.
+    With several processes each computes a share; Ray shares the work out by itself.
 
     Returns:
         What was done for each modality, by all processes together.
 
     Raises:
-        PipelineError: the corpus was not prepared, or the processes resolved different encoders.
+        PipelineError: the corpus was not prepared, the processes resolved different encoders, or Ray cannot be used.
+        UsageError: Ray is the engine of several processes.
     """
     launch = current_launch()
+    _check_engine(config, launch)
     manifest = read_manifest(config.folder)
     search = SpeechSearch(config, launch)
     modalities = encoded_modalities(config.encoders)
@@ -69,13 +72,34 @@ def fill_store(config: Config) -> list[Filled]:
     missing = [_missing(one) for one in prepared]
     if launch.size > 1:
         _agree([one.spec.fingerprint for one in prepared], config.features.device)
-    filled = [_fill_modality(config.features, *pair, launch) for pair in zip(prepared, missing, strict=True)]
+    with _engine(config, manifest.corpus.root, launch, needed=any(missing)) as extract:
+        filled = [_fill_modality(*pair, launch, extract) for pair in zip(prepared, missing, strict=True)]
     if launch.size > 1:
         filled = [_gather(one) for one in filled]
     filled = [replace(one, told=search.told(of)) for one, of in zip(filled, prepared, strict=True)]
     if launch.is_main:
         write_summaries(config.folder, {one.spec.modality: _summary(config, one) for one in filled})
     return filled
+
+
+def _check_engine(config: Config, launch: Launch) -> None:
+    """Say at once what would be wrong only after every file was read."""
+    if config.engine == "ray":
+        if launch.size > 1:
+            raise UsageError("--engine ray shares the work out by itself: start one process, without LAUNCH")
+        import_ray()
+
+
+@contextmanager
+def _engine(config: Config, root: str, launch: Launch, *, needed: bool) -> Iterator[Extract]:
+    """Yield what embeds and stores requests: this process, or the processes of a cluster that it is connected to."""
+    if config.engine == "local" or not needed:
+        yield partial(_extract, config.features, shown=launch.is_main)
+        return
+    from lpgnet.pipeline.embeddings.ray_extraction import RayExtraction
+
+    with connected(config.ray):
+        yield RayExtraction(config, root)
 
 
 def _agree(fingerprints: list[str], device: str) -> None:
@@ -103,7 +127,7 @@ def _gather(filled: Filled) -> Filled:
     return replace(filled, extraction=extraction, seconds=max(one.seconds for one in everyone))
 
 
-def _fill_modality(config: FeaturesConfig, prepared: Prepared, missing: list[Request], launch: Launch) -> Filled:
+def _fill_modality(prepared: Prepared, missing: list[Request], launch: Launch, extract: Extract) -> Filled:
     """Compute this process's part of one modality's missing embeddings."""
     started = perf_counter()
     wanted = len(prepared.plan.requests)
@@ -112,8 +136,8 @@ def _fill_modality(config: FeaturesConfig, prepared: Prepared, missing: list[Req
     filled = Filled(prepared.spec, wanted, cached, prepared.served() if cached else None, extraction)
     share = balance(missing, [cost(request) for request in missing], launch.size)[launch.rank]
     if share:
-        _extract(config, prepared, share, extraction, shown=launch.is_main)
-        extraction.problems = _share_problems(prepared.plan, extraction.problems)
+        filled.extraction = merge([extraction, extract(prepared, share)])
+        filled.extraction.problems = _share_problems(prepared.plan, filled.extraction.problems)
     filled.seconds = perf_counter() - started
     return filled
 
@@ -137,13 +161,12 @@ def _missing(prepared: Prepared) -> list[Request]:
     return [by_key[key] for key in prepared.stored.missing(by_key)]
 
 
-def _extract(
-    config: FeaturesConfig, prepared: Prepared, requests: list[Request], extraction: Extraction, *, shown: bool
-) -> None:
+def _extract(config: FeaturesConfig, prepared: Prepared, requests: list[Request], *, shown: bool) -> Extraction:
     """Embed requests and write them to the store, a shard at a time, with a progress bar where it is `shown`."""
     from lpgnet.feature_extractors import load_encoder
 
     quiet_transformers()
+    extraction = Extraction()
     spec, device = prepared.spec, resolve_device(config.device)
     encoder = load_encoder(spec, device=device)
     if shown:
@@ -152,34 +175,17 @@ def _extract(
         encoder, requests, extraction, device=device, workers=config.workers, batch_budget=config.batch_budget
     )
     bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters", shown=shown)
-    store = prepared.stored.own
-    description = store.description or spec.to_dict() | _frame_length(encoder)
     # Closed where writing fails, so that no process goes on decoding.
-    with closing(pairs), store.writer(description, dtype=config.dtype) as writer, bar:
+    with closing(pairs), make_writer(prepared.stored.own, encoder, config.dtype) as writer, bar:
         task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
         started = flushed = perf_counter()
         for request, embedding in pairs:
-            flags = flag_bits({"checked", *embedding.flags})
-            writer.add(request.key, embedding.values, n_frames=embedding.n_frames, flags=flags)
+            add_row(writer, request, embedding)
             bar.update(task, advance=cost(request), speed=speed(extraction, perf_counter() - started))
             if perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()
                 flushed = perf_counter()
-
-
-def _frame_length(encoder: Encoder) -> dict[str, float]:
-    """Measure how long one frame is, on synthetic sound: what a store's hours of audio are counted by."""
-    if encoder.sampling_rate is None:
-        return {}
-    sound = np.random.default_rng(0).normal(0, 0.1, FRAME_PROBE_SECONDS * encoder.sampling_rate).astype(np.float32)
-    return {"seconds_per_frame": FRAME_PROBE_SECONDS / encoder.encode([sound])[0].n_frames}
-
-
-def speed(extraction: Extraction, seconds: float) -> str:
-    """Format how fast an extraction was: `12.3 x real time` of audio, or `45 utterances/s` of text."""
-    if extraction.audio_seconds:
-        return f"{extraction.audio_seconds / seconds:.1f} x real time"
-    return f"{extraction.computed / seconds:.0f} utterances/s"
+    return extraction
 
 
 def _summary(config: Config, filled: Filled) -> ModalitySummary:

@@ -1,0 +1,152 @@
+"""Extraction on a Ray cluster equals that of one process, and what is lost on its way is made good."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_features import assert_same_embeddings
+from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_config, write_table
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")
+UTTERANCES = 6
+
+
+@pytest.fixture(scope="module")
+def base_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wav2vec2 and a RoBERTa of base size with random weights."""
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        RobertaConfig,
+        RobertaModel,
+        Wav2Vec2Config,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Model,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("base")
+    Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(folder / "audio")
+    Wav2Vec2FeatureExtractor().save_pretrained(folder / "audio")
+    tokenizer = AutoTokenizer.from_pretrained(DEMO / "encoders" / "text")
+    tokenizer.save_pretrained(folder / "text")
+    RobertaModel(RobertaConfig(vocab_size=50_265, max_position_embeddings=514, pad_token_id=1)).save_pretrained(
+        folder / "text"
+    )
+    return folder
+
+
+def on(cluster: Any) -> list[str]:
+    return ["--engine", "ray", "--ray.address", cluster.address]
+
+
+def test_base_encoders_on_three_nodes_fill_the_store_as_one_process_does(
+    workplace: Workplace, base_encoders: Path, run: Run, ray_cluster: Any
+) -> None:
+    table = workplace.corpus / "utterances.csv"
+    write_table(table, read_table(table)[:UTTERANCES])
+    write_config(workplace.config, workplace.corpus, base_encoders, workplace.folder / "work")
+    assert run(workplace.arguments("prepare"))[0] == 0
+    code, alone, _ = run(workplace.arguments("features", "--features.store", str(workplace.folder / "one")))
+    assert code == 0
+    three = workplace.folder / "three"
+    code, out, err = run(workplace.arguments("features", "--features.store", str(three), *on(ray_cluster)))
+    assert code == 0, err
+    assert_same_embeddings(workplace.folder / "one", three)
+    assert out.count(f"computed {UTTERANCES} ") == alone.count(f"computed {UTTERANCES} ") == 2
+    assert "2 processes on 3 machines of Ray, 1 processor each" in err
+    descriptions = [
+        {path.parent.name: json.loads(path.read_text()) for path in root.glob("*/encoder.json")}
+        for root in (workplace.folder / "one", three)
+    ]
+    assert descriptions[0] == descriptions[1]
+    code, out, _ = run(workplace.arguments("features", "--features.store", str(three), *on(ray_cluster)))
+    assert code == 0 and "computed" not in out
+
+
+def without_times(text: str) -> list[str]:
+    """The lines of a summary without what differs from run to run, or with how well batches are filled."""
+    kept = re.sub(r" in [\d.]+ s.*|searched .*", "", text)
+    return kept.splitlines()
+
+
+def test_damage_is_told_as_the_local_engine_tells_it(workplace: Workplace, run: Run, ray_cluster: Any) -> None:
+    rows = read_table(workplace.corpus / "utterances.csv")
+    names = sorted({row["audio"] for row in rows})
+    with (workplace.corpus / names[0]).open("r+b") as file:
+        # The header is sound, what follows is not: it is found when the sound is decoded.
+        file.seek(2000)
+        file.write(bytes(4000))
+    (workplace.corpus / names[1]).write_bytes(b"no audio")
+    rows[-1]["text"] = "   "
+    write_table(workplace.corpus / "utterances.csv", rows)
+    assert run(workplace.arguments("prepare"))[0] == 0
+    summary = workplace.folder / "work" / "small" / "features.json"
+    told = {}
+    for name, engine in (("local", []), ("ray", on(ray_cluster))):
+        options = ["--features.store", str(workplace.folder / name), *engine]
+        skipped = run(workplace.arguments("features", *options, "--features.on_error", "skip"))
+        written = json.loads(summary.read_text())
+        stopped = run(workplace.arguments("features", *options))
+        bad = sorted(line for line in skipped[2].splitlines() if line.startswith("bad utterance"))
+        last = stopped[2].splitlines()[-1]
+        told[name] = (skipped[0], without_times(skipped[1]), written, bad, stopped[0], last)
+    for one, other in zip(told["local"], told["ray"], strict=True):
+        assert one == other
+    assert told["ray"][0] == 0 and told["ray"][4] == 1 and len(told["ray"][3]) > 2
+    assert_same_embeddings(workplace.folder / "local", workplace.folder / "ray")
+
+
+def test_a_relative_place_means_on_every_node_what_it_means_here(
+    workplace: Workplace, run: Run, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace.folder)
+    config = workplace.config.read_text().replace(f"{workplace.folder}/", "")
+    workplace.config.write_text(config)
+    assert run(workplace.arguments("prepare"))[0] == 0
+    code, _, err = run(workplace.arguments("features", "--features.store", "there", *on(ray_cluster)))
+    assert code == 0, err
+    assert_same_embeddings(Path("work/store"), Path("there"))
+
+
+def test_several_processes_are_refused(workplace: Workplace, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    fails(run, workplace.arguments("features", "--engine", "ray"), "start one process", code=2)
+
+
+def test_without_the_extra_it_says_what_to_install(
+    workplace: Workplace, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    err = fails(run, workplace.arguments("features", "--engine", "ray"), "pip install 'lpgnet[ray]'")
+    assert len(err.splitlines()) == 1
+
+
+def test_no_cluster_at_the_address(workplace: Workplace, run: Run) -> None:
+    store = ["--features.store", str(workplace.folder / "new")]
+    options = ["--engine", "ray", "--ray.address", "127.0.0.1:1"]
+    fails(run, workplace.arguments("features", *store, *options), "no Ray cluster answers at 127.0.0.1:1")
+
+
+def test_an_encoder_that_cannot_be_loaded_is_told_once(workplace: Workplace, run: Run, ray_cluster: Any) -> None:
+    store = ["--features.store", str(workplace.folder / "new")]
+    broken = workplace.folder / "broken"
+    shutil.copytree(Path(_encoder_of(workplace)), broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    broken_name = ["--encoders.audio.name", f"hf:{broken}"]
+    local = fails(run, workplace.arguments("features", *store, *broken_name)).splitlines()[-1]
+    ray = fails(run, workplace.arguments("features", *store, *broken_name, *on(ray_cluster))).splitlines()[-1]
+    assert ray == local
+
+
+def _encoder_of(workplace: Workplace) -> str:
+    found = re.search(r"hf:(\S+/audio)", workplace.config.read_text())
+    assert found
+    return found[1]
