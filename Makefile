@@ -28,8 +28,9 @@ install = if command -v uv >/dev/null; then \
 	    $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; \
 	fi
 
-# One stage: by the lpgnet command, or as a module where a launcher starts it.
-stage = $(if $(LAUNCH),$(LAUNCH) -m lpgnet.pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
+# One stage: by the lpgnet command, or as a module where a launcher starts it; `--` so that torchrun does not take the
+# stage's --run for short of its own --run-path.
+stage = $(if $(LAUNCH),$(LAUNCH) -m -- lpgnet.pipeline.$(1),lpgnet $(1)) --config $(CONFIG) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo prepare features tune train evaluate crossval ablations predict serve export test lint bench docs clean

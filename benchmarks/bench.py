@@ -13,7 +13,7 @@ from time import perf_counter
 
 FOLDER = Path(__file__).parent
 # What benchmarks share.
-HELPERS = ("bench", "conversations", "page", "peers", "processes", "training_run")
+HELPERS = ("bench", "conversations", "page", "peers", "processes", "scheduling", "training_run")
 
 
 def benchmarks() -> dict[str, Path]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
-from lpgnet.pipeline.errors import UsageError
+from lpgnet.pipeline.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -153,6 +153,27 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     if accelerator.num_processes != launch.size:
         raise UsageError(f"the launcher started {launch.size} processes, accelerate sees {accelerator.num_processes}")
     return accelerator
+
+
+def agree(folder: Path, seen: Mapping[str, object]) -> None:
+    """Compare what the processes of a launch see of a run, each on its machine; needs `make_accelerator` before it.
+
+    Args:
+        folder: of the run.
+        seen: by what it is.
+
+    Raises:
+        PipelineError: they differ; all processes raise it, so that none waits for another.
+    """
+    from accelerate.utils import gather_object
+
+    everyone: list[Mapping[str, object]] = gather_object([seen])
+    names = {name: None for one in everyone for name in one}
+    if differing := [name for name in names if any(one.get(name) != seen.get(name) for one in everyone)]:
+        raise PipelineError(
+            f"{folder}: the processes of this launch differ in {', '.join(differing)}; give every machine the same "
+            "command, and the same work folder and store"
+        )
 
 
 def leave_launch() -> None:

@@ -23,6 +23,7 @@ from lpgnet.model import EmotionModel
 from lpgnet.model.weights import are_finite
 from lpgnet.pipeline.common.console import progress_bar, say, say_once
 from lpgnet.pipeline.common.files import to_json, write_atomically
+from lpgnet.pipeline.common.processes import agree
 from lpgnet.pipeline.common.threads import place, threads_for
 from lpgnet.pipeline.config import Config, TrainingConfig
 from lpgnet.pipeline.errors import NotFiniteError, UsageError
@@ -115,9 +116,10 @@ def train_run(
     Raises:
         UsageError: the configuration does not fit the corpus.
         NotFiniteError: the training diverged.
-        PipelineError: another process trains in the folder.
+        PipelineError: another process trains in the folder, or the processes of a launch train different runs.
     """
     inputs = run_inputs(config, corpus, split.name, refit)
+    agree(folder, inputs)
     if is_done(folder, inputs):
         if accelerator.is_main_process:
             tell_done(folder)
@@ -245,6 +247,7 @@ class Trainer:
             is_resumable(self.folder, self.raw_model.config)
         self.accelerator.wait_for_everyone()
         self.progress = load_checkpoint(self.folder / CHECKPOINT_FOLDER, self.state)
+        agree(self.folder, {"the last epoch": self.progress.epoch})
         if self.progress.epoch and self.accelerator.is_main_process:
             say(f"train: resuming after epoch {self.progress.epoch} ({self.folder})")
             self._write_log()

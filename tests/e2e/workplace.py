@@ -38,7 +38,7 @@ class Workplace:
         """Run a stage as a command of its own, with several processes where asked for."""
         python = [sys.executable, "-m"]
         if processes > 1:
-            python += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+            python += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "--"]
         command = [*python, f"lpgnet.pipeline.{stage}", *self.arguments(stage, *more)[1:]]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
 
