@@ -1,4 +1,4 @@
-"""What all tests share: no example of a property fails because the machine is busy, a server of the S3 protocol, a Ray cluster."""
+"""What all tests share: no example of a property fails because the machine is busy; a server of S3, a Ray cluster."""
 
 import itertools
 from collections.abc import Iterator
