@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -118,8 +119,17 @@ def _guarded(work: Callable[[], int], *, debug: bool = False, keeps_work: bool =
 
 
 def _fail(error: PipelineError) -> int:
-    MESSAGES.write(f"lpgnet: error: {in_one_line(str(error))}\n")
+    MESSAGES.write(f"lpgnet: error: {in_one_line(_safe(str(error)))}\n")
     return 2 if isinstance(error, UsageError) else 1
+
+
+def _safe(text: str) -> str:
+    """Blot out what logs in to object storage, which an error of its driver may repeat."""
+    if not any(name.startswith("AWS_") for name in os.environ):
+        return text
+    from lpgnet.cache.addresses import without_secrets
+
+    return without_secrets(text)
 
 
 def module_main(stage: str) -> None:
