@@ -118,8 +118,18 @@ def _guarded(work: Callable[[], int], *, debug: bool = False, keeps_work: bool =
 
 
 def _fail(error: PipelineError) -> int:
-    MESSAGES.write(f"lpgnet: error: {in_one_line(str(error))}\n")
+    MESSAGES.write(f"lpgnet: error: {in_one_line(_safe(str(error)))}\n")
     return 2 if isinstance(error, UsageError) else 1
+
+
+def _safe(text: str) -> str:
+    """Blot out what logs in to object storage, which an error of its driver may repeat."""
+    # Without it no driver has said anything, and what follows would take longer than the rest of the command.
+    if "fsspec" not in sys.modules:
+        return text
+    from lpgnet.cache.addresses import without_secrets
+
+    return without_secrets(text)
 
 
 def module_main(stage: str) -> None:

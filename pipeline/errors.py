@@ -36,6 +36,9 @@ _ADVICE = {
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
 
+# Of these packages are the errors of what reads addresses.
+_DRIVERS = ("aiobotocore", "aiohttp", "botocore", "s3fs")
+
 
 def for_people(error: BaseException) -> PipelineError:
     """Say in one line what is wrong; an error that nobody foresaw is a defect of this program."""
@@ -43,11 +46,22 @@ def for_people(error: BaseException) -> PipelineError:
         return error
     if {kind.__name__ for kind in type(error).__mro__} & {"StoreError", "EncoderError", "ModelError"}:
         return PipelineError(str(error))
+    if _is_of_a_driver(error) or _is_of_a_driver(error.__cause__):
+        words = " ".join(str(error).split())[:300]
+        return PipelineError(
+            f"an address does not answer as it should: {words}; check the address, the network and the credentials, "
+            "and run again"
+        )
     if isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno is not None):
         return failed_file(error)
     if isinstance(error, MemoryError):
         return PipelineError("there is not enough memory; use shorter recordings, smaller batches or a larger machine")
     return PipelineError(f"unexpected {kind_and_words(error)}; please report it (--debug shows where)")
+
+
+def _is_of_a_driver(error: BaseException | None) -> bool:
+    """Tell whether what reads addresses raised an error."""
+    return type(error).__module__.partition(".")[0] in _DRIVERS
 
 
 def kind_and_words(error: BaseException) -> str:

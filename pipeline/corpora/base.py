@@ -14,7 +14,7 @@ from lpgnet.pipeline.common.files import check_driver, is_address
 from lpgnet.pipeline.corpora.audio import refuse_link
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
-from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, shorten
 
 # {("session", "label"): {("Ses01", "ang"): 229}}: how many utterances have these values of these fields.
 PublishedCounts = Mapping[tuple[str, ...], Mapping[tuple[str, ...], int]]
@@ -47,9 +47,18 @@ def corpus_root(root: str) -> Path:
     """
     root = without_local_scheme(root)
     folder = _remote(root) if is_address(root) else Path(root).expanduser()
-    if not folder.is_dir():
+    if not _is_folder(folder, root):
         raise PipelineError(f"{root}: no such folder; set corpus.root to the folder that holds the corpus")
     return folder
+
+
+def _is_folder(folder: Path, root: str) -> bool:
+    try:
+        return folder.is_dir()
+    except Exception as error:
+        if not is_address(root):
+            raise
+        raise PipelineError(f"{root}: {for_people(error)}") from None
 
 
 def _remote(root: str) -> Path:

@@ -45,7 +45,7 @@ def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file") from None
     except OSError as error:
-        raise PipelineError(f"{path}: cannot be read ({error.strerror})") from None
+        raise PipelineError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def read_utf8(path: Path) -> str:

@@ -101,3 +101,29 @@ def test_errors_of_addresses(workplace: Workplace, s3: S3, run: Run, remote: lis
     fails(run, ["cache", "pull", "s3://nobucket/x"], "holds no embeddings")
     s3.spoil("GET", "stores", "403")
     fails(run, ["cache", "info", "--store", s3.root], "cannot list s3://")
+
+
+@pytest.mark.parametrize("how", ["403", "500", "hang up"])
+def test_a_corpus_at_an_address_that_does_not_answer(
+    workplace: Workplace, s3: S3, run: Run, remote: list[str], how: str
+) -> None:
+    s3.spoil("GET", "corpus", how)
+    fails(run, workplace.arguments("prepare", *remote), f"s3://{s3.bucket}/corpus", "check the address")
+    s3.heal()
+    s3.spoil("GET", "utterances.csv", how)
+    err = fails(run, workplace.arguments("prepare", *remote), "address" if how == "hang up" else "utterances.csv")
+    assert "None" not in err
+
+
+def test_what_a_driver_says_is_repeated_without_secrets(
+    workplace: Workplace, s3: S3, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import BotoCoreError
+
+    def refuse(*_: object, **__: object) -> None:
+        error = BotoCoreError()
+        error.args = (" ".join(SECRETS.values()),)
+        raise error
+
+    monkeypatch.setattr("lpgnet.pipeline.prepare.read_corpus", refuse)
+    check_no_secret(workplace.folder, fails(run, workplace.arguments("prepare", "--name", "x"), "*** *** ***"))
