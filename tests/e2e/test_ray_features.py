@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,11 @@ import psutil
 import pytest
 import yaml
 
+import lpgnet
+from lpgnet.pipeline.common.ray_cluster import Place, check_nodes, connected, find_nodes
+from lpgnet.pipeline.config import RayConfig
 from lpgnet.pipeline.embeddings import ray_extraction
+from lpgnet.pipeline.errors import PipelineError
 from tests.e2e.test_features import assert_same_embeddings
 from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_config, write_table
 from tests.ray_cluster import NODES, add_node, workers
@@ -157,6 +162,23 @@ def test_an_encoder_that_cannot_be_loaded_is_told_once(workplace: Workplace, run
     assert ray == local
 
 
+def test_a_node_with_another_version_is_named(
+    workplace: Workplace, run: Run, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpgnet, "__version__", "9.9")
+    store = ["--features.store", str(workplace.folder / "new")]
+    fails(run, workplace.arguments("features", *store, *on(ray_cluster)), socket.gethostname(), "this machine 9.9")
+
+
+def test_a_node_without_a_file_is_named(ray_cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with connected(RayConfig(address=ray_cluster.address)):
+        nodes, here = find_nodes(), Place(str(tmp_path), None)
+        assert check_nodes(nodes, [Path("there")], here) == nodes and len(nodes) == NODES
+        with pytest.raises(PipelineError, match=f"{socket.gethostname()}: has no gone, or not the one"):
+            check_nodes(nodes, [Path("there"), Path("gone")], here)
+
+
 def _encoder_of(workplace: Workplace) -> str:
     found = re.search(r"hf:(\S+/audio)", workplace.config.read_text())
     assert found
@@ -169,7 +191,8 @@ def whole_demo(workplace: Workplace, run: Run) -> Workplace:
     shutil.rmtree(workplace.corpus)
     workplace.corpus.symlink_to(DEMO / "corpus")
     config = yaml.safe_load(workplace.config.read_text())
-    del config["encoders"]["text"]
+    # Ready sooner than those that need torch, each time a process is started again.
+    config["encoders"] = {"audio": {"name": "librosa:prosody"}}
     workplace.config.write_text(yaml.safe_dump(config))
     assert run(workplace.arguments("prepare"))[0] == 0
     return workplace
