@@ -8,7 +8,8 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show, show_table
 from lpgnet.pipeline.config import PredictionConfig, parse_config
 from lpgnet.pipeline.errors import PipelineError, UsageError, counted, shorten
-from lpgnet.pipeline.labelling.batch import Labelled, label_sources
+from lpgnet.pipeline.labelling.batch import label_sources
+from lpgnet.pipeline.labelling.groups import Labelled
 from lpgnet.pipeline.recordings.sources import find_sources
 from lpgnet.pipeline.reports.speakers import summaries
 from lpgnet.pipeline.reports.timeline import Timeline, TimelineRow, check_formats

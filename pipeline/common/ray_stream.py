@@ -52,7 +52,7 @@ def stream(dataset: Callable[[Any], Any], nodes: Sequence[Node]) -> Generator[di
     import ray
 
     head = next((node.id for node in nodes if node.head), nodes[0].id)
-    process = ray.remote(_Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(dataset)
+    process: Any = ray.remote(_Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(dataset)
     try:
         while row := _next(process, nodes):
             yield row

@@ -75,7 +75,10 @@ class Origins:
         return [
             {
                 **self._settings,
-                "files": {str(path): digests[str(path)] for path in (*source.files, *self._shared)} | source.versions,
+                "files": {
+                    **{str(path): digests[str(path)] for path in (*source.files, *self._shared)},
+                    **source.versions,
+                },
             }
             for source in sources
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _Info = Mapping[str, Any]
+_BLOCK = 2**20
 
 
 class RemoteFiles:
@@ -116,25 +116,14 @@ def fetch(address: str, folder: Path) -> Path:
     Raises:
         PipelineError: it cannot be read, or is larger than recordings are.
     """
-    target = folder / PurePosixPath(address).name
+    target, size = folder / PurePosixPath(address).name, 0
     with open_at(address) as file, target.open("wb") as copy:
-        shutil.copyfileobj(_Bounded(file, address), copy, 2**20)
+        while block := file.read(_BLOCK):
+            size += len(block)
+            if size > MAX_RECORDING_BYTES:
+                raise PipelineError(f"{address}: has more than {MAX_RECORDING_BYTES:,} bytes; split it")
+            copy.write(block)
     return target
-
-
-class _Bounded:
-    """A file that refuses to be longer than recordings are."""
-
-    def __init__(self, file: BinaryIO, address: str) -> None:
-        self._file, self._address = file, address
-        self._left = MAX_RECORDING_BYTES
-
-    def read(self, size: int) -> bytes:
-        found = self._file.read(size)
-        self._left -= len(found)
-        if self._left < 0:
-            raise PipelineError(f"{self._address}: has more than {MAX_RECORDING_BYTES:,} bytes; split it")
-        return found
 
 
 def _list_folder(address: str) -> dict[str, _Info]:
