@@ -159,7 +159,7 @@ def test_without_a_shared_folder_the_run_is_on_the_first_machine(
     assert codes == [0, 0], said
     assert_same_run(run_folder(workplace.folder), reference)
     assert not run_folder(other).exists()
-    assert_refused(BLOCKS["torchrun"], [workplace.folder, other], "whether the run is done")
+    assert_refused(BLOCKS["torchrun"], [workplace.folder, other], "the state of the run")
 
 
 def test_without_a_shared_folder_nothing_is_taken_up(workplace: Workplace, other: Path, run: Run) -> None:
@@ -174,6 +174,14 @@ def test_machines_with_other_data_are_refused(workplace: Workplace, other: Path)
     manifest = other / "work" / "small" / "manifest.jsonl"
     manifest.write_text(manifest.read_text().replace('"label": "neu"', '"label": "hap"', 1))
     assert_refused(BLOCKS["torchrun"], [workplace.folder, other], "training, data")
+
+
+def test_a_machine_that_cannot_begin_is_not_waited_for(workplace: Workplace, other: Path) -> None:
+    (other / "work" / "small" / "manifest.jsonl").unlink()
+    codes, said = run_on(BLOCKS["torchrun"], [workplace.folder, other])
+    assert codes == [1, 1]
+    assert "differ in the state of the run; give every machine" in said[0]
+    assert "manifest.jsonl" in said[1] and "differ in" not in said[1]
 
 
 def assert_refused(command: str, folders: Sequence[Path], what: str) -> None:
