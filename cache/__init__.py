@@ -1,5 +1,7 @@
 """A feature store shared by processes and machines that survives crashes and never serves a wrong number."""
 
+from lpgnet.cache.addresses import AddressError, MissingDriverError
+from lpgnet.cache.copies import ShardCache
 from lpgnet.cache.errors import DamagedRowError, MissingRowError, StoreError
 from lpgnet.cache.exchange import ExportReport, ImportReport, export_rows, import_rows
 from lpgnet.cache.keys import audio_key, file_digest, text_key
@@ -22,9 +24,11 @@ from lpgnet.cache.matrices import find_ids
 from lpgnet.cache.shards import Row
 from lpgnet.cache.stat_cache import StatCache
 from lpgnet.cache.store import Damage, FeatureStore, StoreWriter
+from lpgnet.cache.transfer import copy_shards, lacking
 
 __all__ = [
     "FLAGS",
+    "AddressError",
     "CompactReport",
     "Damage",
     "DamagedRowError",
@@ -32,9 +36,11 @@ __all__ = [
     "FeatureStore",
     "GcReport",
     "ImportReport",
+    "MissingDriverError",
     "MissingRowError",
     "RepairReport",
     "Row",
+    "ShardCache",
     "StatCache",
     "StoreError",
     "StoreInfo",
@@ -43,6 +49,7 @@ __all__ = [
     "VerifyReport",
     "audio_key",
     "compact",
+    "copy_shards",
     "export_rows",
     "file_digest",
     "find_ids",
@@ -50,6 +57,7 @@ __all__ = [
     "gc",
     "import_rows",
     "info",
+    "lacking",
     "list_stores",
     "repair",
     "text_key",

@@ -13,8 +13,25 @@ class MissingRowError(StoreError, KeyError):
     """The store holds no row for a key."""
 
 
-class OutdatedShardError(StoreError):
+class NotAShardError(StoreError):
+    """A file is none of this store's shards, or too damaged to be read as one."""
+
+
+class OutdatedShardError(NotAShardError):
     """A shard is in the format of an earlier version, which a repair converts and nothing else reads."""
+
+
+class ShardGoneError(StoreError):
+    """A shard was merged into another, or dropped, after it was listed."""
+
+
+def shard_gone(where: object) -> ShardGoneError:
+    """Say of a shard that it is gone.
+
+    Args:
+        where: its path or address.
+    """
+    return ShardGoneError(f"{where} is not there any more: it was merged or dropped; run again")
 
 
 class DamagedRowError(StoreError):

@@ -24,8 +24,9 @@ from lpgnet.cache.files import make_folder, part_file, publish, publish_bytes, r
 from lpgnet.cache.layers import StoredRows
 from lpgnet.cache.layout import FLAGS, Layout
 from lpgnet.cache.matrices import read_matrix
+from lpgnet.cache.place import DESCRIPTION_NAME
 from lpgnet.cache.shards import Row
-from lpgnet.cache.store import DESCRIPTION_NAME, FeatureStore, StoreWriter
+from lpgnet.cache.store import FeatureStore, StoreWriter
 
 FORMATS = ("safetensors", "npz", "datasets")
 # An hour of frames of one layer, 768 wide, in float32 is half of this. A file that claims more per utterance is
@@ -97,7 +98,7 @@ def export_rows(store: FeatureStore | StoredRows, target: Path, ids: Mapping[str
     absent = set(store.missing(ids.values()))
     present = {name: key for name, key in ids.items() if key not in absent}
     if not present:
-        raise StoreError(f"{store.folder} has no row of the {len(ids)} utterances")
+        raise StoreError(f"{store.where} has no row of the {len(ids)} utterances")
     for name in present:
         _check_id(name)
     make_folder(target.parent)

@@ -24,8 +24,13 @@ class StoredRows:
 
     @property
     def folder(self) -> Path:
-        """The folder of the encoder's own store, which need not exist."""
+        """The folder of the encoder's own store on this machine, which need not exist."""
         return self.own.folder
+
+    @property
+    def where(self) -> str:
+        """The folder or address of the encoder's own store, which need not exist."""
+        return self.own.where
 
     @property
     def fingerprint(self) -> str:

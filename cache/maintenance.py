@@ -1,18 +1,15 @@
 """Looking after stores: what they hold, whether it is sound, and keeping them small. Nothing here is needed to read."""
 
 import contextlib
-import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpgnet.cache.errors import DamagedRowError, OutdatedShardError, StoreError
-from lpgnet.cache.files import make_folder, readable_errors, remove_abandoned, sync_folder
+from lpgnet.cache.errors import DamagedRowError, NotAShardError, OutdatedShardError, ShardGoneError, shard_gone
 from lpgnet.cache.layout import Layout
+from lpgnet.cache.places import as_root, list_folders
 from lpgnet.cache.shards import SHARD_BYTES, Shard, ShardBuilder, ShardName
 from lpgnet.cache.store import FINGERPRINT, Damage, FeatureStore
-
-DAMAGED_FOLDER = "damaged"
 
 
 @dataclass(frozen=True)
@@ -104,14 +101,12 @@ class CompactReport:
 
 
 def list_stores(root: Path | str) -> list[str]:
-    """List the fingerprints of the stores in a folder, sorted; none if it does not exist.
+    """List the fingerprints of the stores in a folder or at an address, sorted; none if it does not exist.
 
     Args:
-        root: the folder of all stores.
+        root: of all stores.
     """
-    folder = Path(root)
-    entries = folder.iterdir() if folder.is_dir() else ()
-    return sorted(e.name for e in entries if FINGERPRINT.fullmatch(e.name) and e.is_dir() and not e.is_symlink())
+    return sorted(name for name in list_folders(as_root(root)) if FINGERPRINT.fullmatch(name))
 
 
 def info(store: FeatureStore) -> StoreInfo:
@@ -151,9 +146,10 @@ def verify(store: FeatureStore) -> VerifyReport:
         What is damaged; reading on is safe all the same.
     """
     store = _reopen(store)
-    checked = (_check_shard(shard) or _check_index(store, shard) for shard in store.shards)
-    closed = (_check_outdated(store, damage) if damage.outdated else damage for damage in store.damaged)
-    bad = [*filter(None, closed), *_misnamed_shards(store), *filter(None, checked)]
+    checked = (_check_shard(store, shard.name) or _check_index(store, shard) for shard in store.shards)
+    closed = (_check_shard(store, damage.shard, damage) if damage.outdated else damage for damage in store.damaged)
+    strays = [Damage(name, reason, 0) for name, reason in store.place.strays()]
+    bad = [*filter(None, closed), *strays, *filter(None, checked)]
     return VerifyReport(len(store.shards) + len(store.damaged), len(store), tuple(bad))
 
 
@@ -172,8 +168,7 @@ def repair(store: FeatureStore) -> RepairReport:
     Raises:
         StoreError: the disk is full or the folder read-only; no row that could be read is lost.
     """
-    make_folder(store.folder)
-    remove_abandoned(store.folder)
+    store.place.make()
     found = verify(store).bad
     bad = tuple(damage for damage in found if not damage.outdated)
     for damage in found:
@@ -182,7 +177,7 @@ def repair(store: FeatureStore) -> RepairReport:
     saved, suspects = 0, list[bytes | None]()
     for damage in bad:
         sound, lost = _save_rows(store, damage)
-        _set_aside(store.folder, damage.shard)
+        store.place.set_aside(damage.shard)
         saved, suspects = saved + sound, suspects + lost
     store.refresh()
     n_lost = sum(key is None or store.index.locate(key) is None for key in suspects)
@@ -237,8 +232,7 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
         StoreError: the disk is full or the folder read-only; nothing was lost. Or shards of an earlier version are to
             be converted first.
     """
-    make_folder(store.folder)
-    remove_abandoned(store.folder)
+    store.place.make()
     current = _reopen(store)
     current.require_converted()
     before, skipped = current.shards, []
@@ -253,7 +247,7 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
     for layout, shards in groups.items():
         if len(shards) > 1:
             _copy(store, layout, [(shard, range(len(shard))) for shard in shards], shard_bytes)
-            _remove(store.folder, shards)
+            store.place.remove([shard.name for shard in shards])
     store.refresh()
     freed = sum(shard.nbytes for shard in before) - sum(shard.nbytes for shard in store.shards)
     return CompactReport(len(before), len(store.shards), freed, tuple(skipped))
@@ -261,36 +255,44 @@ def compact(store: FeatureStore, shard_bytes: int = SHARD_BYTES) -> CompactRepor
 
 def _reopen(store: FeatureStore) -> FeatureStore:
     """Map the store anew: a file that was damaged since is not read through a mapping of its old size."""
-    return FeatureStore(store.root, store.fingerprint)
+    return FeatureStore(store.root, store.fingerprint, store.cache)
 
 
-def _check_shard(shard: Shard) -> Damage | None:
-    """Find what is wrong with a shard that can be opened."""
-    parsed = ShardName.parse(shard.name)
+def _check_shard(store: FeatureStore, name: str, outdated: Damage | None = None) -> Damage | None:
+    """Find what is wrong with a shard as it is now; nothing if it was merged or converted meanwhile.
+
+    Args:
+        store: the shard's.
+        name: the shard's.
+        outdated: what is known of one of an earlier version: that it is one.
+    """
+    parsed = ShardName.parse(name)
+    try:
+        shard = _map(store, name, outdated=outdated is not None)
+    except ShardGoneError:
+        return None
+    except NotAShardError as error:
+        return Damage(name, str(error), parsed.rows if parsed else 0)
     rows = len(shard.damaged_rows())
     if rows:
-        return Damage(shard.name, f"{rows} of {len(shard)} rows are not as they were written", rows)
+        return Damage(name, f"{rows} of {len(shard)} rows are not as they were written", rows)
     if not parsed or parsed.rows != len(shard) or parsed.digest != shard.file_digest():
-        return Damage(shard.name, "the rows are sound, but bytes around them are not as they were written", 0)
-    return None
+        return Damage(name, "the rows are sound, but bytes around them are not as they were written", 0)
+    return outdated
 
 
-def _check_outdated(store: FeatureStore, damage: Damage) -> Damage | None:
-    """Find what else is wrong with a shard of an earlier version; None if it was converted meanwhile."""
+def _map(store: FeatureStore, name: str, *, outdated: bool = False) -> Shard:
+    """Open a shard, of the present or of an earlier version, as it is now: no copy from before is taken."""
+    with store.place.file(name) as path, contextlib.suppress(FileNotFoundError):
+        return Shard(path, None if outdated else store.fingerprint, where=f"{store.where}/{name}")
+    raise shard_gone(f"{store.where}/{name}")
+
+
+def _map_any(store: FeatureStore, name: str) -> Shard:
     try:
-        return _check_shard(Shard(store.folder / damage.shard, None)) or damage
-    except FileNotFoundError:
-        return None
-    except StoreError as error:
-        return Damage(damage.shard, str(error), damage.rows)
-
-
-def _open_any(path: Path, fingerprint: str) -> Shard:
-    """Open a shard of the present or of an earlier version."""
-    try:
-        return Shard(path, fingerprint)
+        return _map(store, name)
     except OutdatedShardError:
-        return Shard(path, None)
+        return _map(store, name, outdated=True)
 
 
 def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
@@ -299,34 +301,20 @@ def _check_index(store: FeatureStore, shard: Shard) -> Damage | None:
     return Damage(shard.name, f"{lost} rows are not in the index", lost) if lost else None
 
 
-def _misnamed_shards(store: FeatureStore) -> Iterator[Damage]:
-    """Files that end as shards do but have no shard's name: nobody reads them."""
-    for path in sorted(store.folder.glob("*.arrow")):
-        if path.is_file() and not path.is_symlink():
-            if not ShardName.parse(path.name):
-                yield Damage(path.name, "not a shard's name; nobody reads it", 0)
-        # What is not there any more was merged or converted meanwhile.
-        elif os.path.lexists(path):
-            yield Damage(path.name, "a link or folder where a shard should be; nobody reads it", 0)
-
-
 def _convert(store: FeatureStore, name: str) -> None:
     """Write a sound shard of an earlier version anew in the present format."""
     # Another repair may have converted it first.
-    with contextlib.suppress(FileNotFoundError):
-        shard = Shard(store.folder / name, None)
+    with contextlib.suppress(ShardGoneError):
+        shard = _map(store, name, outdated=True)
         _copy(store, shard.layout, [(shard, range(len(shard)))], SHARD_BYTES)
-        _remove(store.folder, [shard])
+        store.place.remove([name])
 
 
 def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | None]]:
     """Copy a damaged shard's sound rows; return how many, and the keys of the others, as far as known."""
-    path = store.folder / damage.shard
     try:
-        if path.is_symlink():
-            raise StoreError(f"{path} is a link")
-        shard = _open_any(path, store.fingerprint)
-    except (StoreError, FileNotFoundError):
+        shard = _map_any(store, damage.shard)
+    except (NotAShardError, ShardGoneError):
         return 0, [None] * damage.rows
     bad = set(shard.damaged_rows())
     sound = [index for index in range(len(shard)) if index not in bad]
@@ -334,24 +322,13 @@ def _save_rows(store: FeatureStore, damage: Damage) -> tuple[int, list[bytes | N
     return len(sound), [shard.key(index) for index in bad]
 
 
-def _set_aside(folder: Path, name: str) -> None:
-    target = folder / DAMAGED_FOLDER
-    make_folder(target)
-    free = next(path for i in range(10**6) if not (path := target / f"{name}{f'.{i}' if i else ''}").exists())
-    # Another repair may have moved it first.
-    with readable_errors(folder, "repair"), contextlib.suppress(FileNotFoundError):
-        (folder / name).rename(free)
-        sync_folder(target)
-        sync_folder(folder)
-
-
 def _shrink(store: FeatureStore, shard: Shard, indices: Sequence[int], *, dry_run: bool) -> int:
     """Replace a shard by one with the given rows alone; return how many bytes that frees."""
     if dry_run:
         return shard.nbytes * (len(shard) - len(indices)) // len(shard)
     names = _copy(store, shard.layout, [(shard, indices)], SHARD_BYTES)
-    _remove(store.folder, [shard])
-    return shard.nbytes - sum((store.folder / name).stat().st_size for name in names)
+    store.place.remove([shard.name])
+    return shard.nbytes - sum(map(store.place.size, names))
 
 
 def _copy(store: FeatureStore, layout: Layout, sources: Sequence[tuple[Shard, Sequence[int]]], size: int) -> list[str]:
@@ -365,13 +342,6 @@ def _copy(store: FeatureStore, layout: Layout, sources: Sequence[tuple[Shard, Se
                 continue
             seen.add(key)
             if not builder.has_room(stored):
-                names.append(builder.publish(store.folder))
+                names.append(builder.publish(store.place))
             builder.append(key, stored, n_frames, flags)
-    return [*names, builder.publish(store.folder)] if len(builder) else names
-
-
-def _remove(folder: Path, shards: Sequence[Shard]) -> None:
-    with readable_errors(folder, "remove merged shards from"):
-        for shard in shards:
-            shard.path.unlink(missing_ok=True)
-        sync_folder(folder)
+    return [*names, builder.publish(store.place)] if len(builder) else names

@@ -6,23 +6,26 @@ rows are read from the metadata, where the columns lie follows from both, and ev
 damaged nor a forged schema or record batch can move a number or make this reader allocate memory.
 """
 
+import contextlib
 import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
-from lpgnet.cache.errors import DamagedRowError, OutdatedShardError, StoreError
-from lpgnet.cache.files import part_file, publish, readable_errors
+from lpgnet.cache.errors import DamagedRowError, NotAShardError, OutdatedShardError, StoreError
 from lpgnet.cache.keys import KEY_BYTES
 from lpgnet.cache.layout import Layout, row_digest
+
+if TYPE_CHECKING:
+    from lpgnet.cache.place import Place
 
 SHARD_BYTES = 64 * 2**20
 _NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}-([1-9][0-9]{0,11})-([0-9a-f]{32})\.arrow")
@@ -32,6 +35,8 @@ _MARK = b"\xff\xff\xff\xff"
 _END = _MARK + bytes(4)
 # Those of a schema take less than one kilobyte.
 _METADATA_BYTES = 2**16
+# More than the metadata of shards take that this writes, and bytes of a row's columns before the values.
+_USUAL_METADATA_BYTES, _HEAD_BYTES = 2**13, KEY_BYTES + 8 + 4 + 8 + 8
 # Version 2 says which encoder the rows are of, in the metadata and in every row's digest. A repair rewrites version 1.
 _VERSION, _PREVIOUS = 2, 1
 # What bytes that are no shard can raise on the way through Arrow, JSON and numpy.
@@ -78,48 +83,37 @@ class Shard:
 
     Attributes:
         name: its file name.
+        where: its path or address, for people.
+        nbytes: size of the file in bytes.
         layout: the form of its rows.
         keys: (rows,) of numpy type S16; take single keys from it by `key(index)`.
         n_frames: (rows,) encoder frames behind each row.
         flags: (rows,) the rows' bits.
     """
 
-    def __init__(self, path: Path, fingerprint: str | None) -> None:
+    def __init__(self, path: Path, fingerprint: str | None, *, where: str | None = None) -> None:
         """Map the file.
 
         Args:
             path: the shard.
             fingerprint: the encoder that its rows must be of; None reads a shard of the previous format, which does
                 not say.
+            where: the path or address of which the file is a copy.
 
         Raises:
             FileNotFoundError: it is gone.
             OutdatedShardError: it is in the previous format.
-            StoreError: it is not a shard, too damaged to find the rows in it, or another encoder's.
+            NotAShardError: it is too damaged to find the rows in it, no shard at all, or another encoder's.
         """
-        self.path, self.name = path, path.name
-        try:
+        self.path, self.where = path, where or str(path)
+        self.name = where.rpartition("/")[2] if where else path.name
+        with shard_errors(self.where):
             with pa.memory_map(str(path)) as file:
-                self._buffer = file.read_buffer()
-            self.layout, rows, frames, body = _open(self._buffer, fingerprint)
-            self._tag = self.layout.tag(fingerprint)
-            self._columns(rows, frames, body)
-        except FileNotFoundError:
-            raise
-        except OutdatedShardError:
-            message = f"{path} is in the format of an earlier version: `lpgnet cache repair` converts it"
-            raise OutdatedShardError(message) from None
-        except _UNREADABLE as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StoreError(f"{path} is damaged or not a shard: {reason}") from error
+                buffer = file.read_buffer()
+            self._read(buffer, buffer.size, fingerprint)
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the file in bytes."""
-        return int(self._buffer.size)
 
     def file_digest(self) -> str:
         """Compute the xxh3 (128 bits) of the whole file, to be compared with the one in its name."""
@@ -158,7 +152,7 @@ class Shard:
         stored = self._stored(index)
         n_frames, flags = self.n_frames[index], self.flags[index]
         if row_digest(self._tag, key, n_frames, flags, stored) != self._digests[index]:
-            message = f"row {index} of {self.path} is damaged: repair the store, then compute it again"
+            message = f"row {index} of {self.where} is damaged: repair the store, then compute it again"
             raise DamagedRowError(message)
         return stored, n_frames, flags
 
@@ -177,16 +171,35 @@ class Shard:
         rows = index if self._offsets is None else slice(self._offsets[index], self._offsets[index + 1])
         return np.asarray(self._values[rows])
 
-    def _columns(self, rows: int, frames: int, body: pa.Buffer) -> None:
+    def _read(self, buffer: pa.Buffer, nbytes: int, fingerprint: str | None) -> None:
+        """Read what the file says of itself, and set views of its columns.
+
+        Args:
+            buffer: the file, or of its bytes the first: at least the columns before the values.
+            nbytes: size of the whole file.
+            fingerprint: as when it is opened.
+        """
+        self._buffer, self.nbytes = buffer, nbytes
+        self.layout, rows, frames, start = _open(buffer, fingerprint)
+        self._tag = self.layout.tag(fingerprint)
+        if buffer.size == nbytes and not (
+            start + len(_END) <= nbytes and bytes(memoryview(buffer)[-len(_END) :]) == _END
+        ):
+            raise ValueError("it is cut off")
+        self._columns(rows, frames, start)
+
+    def _columns(self, rows: int, frames: int, start: int) -> None:
         """Set views of the columns; memoryviews where single numbers are read, as they give plain integers."""
-        layout = self.layout
+        layout, body = self.layout, self.nbytes - start - len(_END)
         columns = _column_bytes(layout, rows, frames)
-        if sum(map(_round_to_8, columns)) != body.size:
-            raise ValueError(f"{rows} rows of {layout.shape} do not make {body.size} bytes")
-        parts, start = [], 0
+        if sum(map(_round_to_8, columns)) != body:
+            raise ValueError(f"{rows} rows of {layout.shape} do not make {body} bytes")
+        parts = []
         for size in columns:
-            parts.append(body[start : start + size])
+            parts.append(self._buffer[start : start + size])
             start += _round_to_8(size)
+        if start - _round_to_8(columns[-1]) > self._buffer.size:
+            raise ValueError("its head is longer than that of any shard")
         keys, n_frames, flags, digests, *offsets, values = parts
         self._key_bytes = memoryview(keys)
         self.keys = np.frombuffer(keys, f"S{KEY_BYTES}")
@@ -194,7 +207,8 @@ class Shard:
         self.flags = memoryview(flags).cast("B").cast("I")
         self._digests = memoryview(digests).cast("B").cast("Q")
         self._offsets = memoryview(offsets[0]).cast("B").cast("q") if offsets else None
-        self._values: np.ndarray = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
+        if self._buffer.size == self.nbytes:
+            self._values: np.ndarray = np.frombuffer(values, layout.stored).reshape(-1, layout.layers, layout.width)
 
 
 class ShardBuilder:
@@ -249,12 +263,12 @@ class ShardBuilder:
         self._ends.append(end)
         self.keys[key] = None
 
-    def publish(self, folder: Path, *, durable: bool = True) -> str:
+    def publish(self, place: "Place", *, durable: bool = True) -> str:
         """Write the waiting rows as a shard and forgets them.
 
         Args:
-            folder: the store's.
-            durable: when this returns the rows survive a power failure; without it, once the folder is synced.
+            place: the store's.
+            durable: when this returns the rows survive a power failure; without it, once the place is settled.
 
         Returns:
             The shard's file name.
@@ -262,11 +276,11 @@ class ShardBuilder:
         Raises:
             StoreError: the disk is full or the folder read-only; the rows still wait.
         """
-        with readable_errors(folder, "write to"), part_file(folder) as (part, file):
+        with place.new_file() as (part, file):
             digest = self._write(file)
             self._read_back(part, digest)
             name = ShardName(time.time_ns(), len(self), digest).text()
-            publish(part, file, folder / name, durable=durable)
+            place.publish(part, file, name, durable=durable)
         self.clear()
         return name
 
@@ -327,8 +341,23 @@ class _DigestingSink:
         return self._file.write(content)
 
 
-def _open(buffer: pa.Buffer, fingerprint: str | None) -> tuple[Layout, int, int, pa.Buffer]:
-    """Read the layout, the numbers of rows and of stored frames, and the body of the record batch."""
+@contextlib.contextmanager
+def shard_errors(where: str) -> Iterator[None]:
+    """Say of bytes that are no shard which and why."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OutdatedShardError:
+        message = f"{where} is in the format of an earlier version: `lpgnet cache repair` converts it"
+        raise OutdatedShardError(message) from None
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotAShardError(f"{where} is damaged or not a shard: {reason}") from error
+
+
+def _open(buffer: pa.Buffer, fingerprint: str | None) -> tuple[Layout, int, int, int]:
+    """Read the layout, the numbers of rows and of stored frames, and where the body of the record batch starts."""
     schema, end = _message(buffer, 0)
     form = _form(schema)
     _check_origin(form.pop("version"), form.pop("fingerprint", None), fingerprint)
@@ -339,9 +368,7 @@ def _open(buffer: pa.Buffer, fingerprint: str | None) -> tuple[Layout, int, int,
     if frames and not layout.frames:
         raise ValueError("its rows have frames and have none")
     _, start = _message(buffer, end)
-    if start + len(_END) > buffer.size or bytes(memoryview(buffer)[-len(_END) :]) != _END:
-        raise ValueError("it is cut off")
-    return layout, rows, frames, buffer[start : buffer.size - len(_END)]
+    return layout, rows, frames, start
 
 
 def _message(buffer: pa.Buffer, start: int) -> tuple[bytes, int]:
@@ -389,6 +416,12 @@ def _column_bytes(layout: Layout, rows: int, frames: int) -> list[int]:
     offsets = [8 * (rows + 1)] if layout.frames else []
     values = (frames if layout.frames else rows) * layout.layers * layout.width * layout.stored.itemsize
     return [KEY_BYTES * rows, 8 * rows, 4 * rows, 8 * rows, *offsets, values]
+
+
+def head_bytes(name: str) -> int:
+    """Return how many of the first bytes of a shard hold all its columns but the values, by what its name says."""
+    parsed = ShardName.parse(name)
+    return _USUAL_METADATA_BYTES + (parsed.rows if parsed else 0) * _HEAD_BYTES
 
 
 def _round_to_8(size: int) -> int:

@@ -3,9 +3,8 @@
 import json
 import logging
 import operator
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +12,14 @@ from types import TracebackType
 
 import numpy as np
 
-from lpgnet.cache.errors import MissingRowError, OutdatedShardError, StoreError
-from lpgnet.cache.files import make_folder, publish_bytes, readable_errors, remove_abandoned, sync_folder
+from lpgnet.cache.copies import ShardCache
+from lpgnet.cache.errors import MissingRowError, OutdatedShardError, ShardGoneError, StoreError
 from lpgnet.cache.index import Index, key_array
 from lpgnet.cache.keys import KEY_BYTES, check_key
 from lpgnet.cache.layout import FLAGS, Layout
+from lpgnet.cache.places import as_root, open_place
 from lpgnet.cache.shards import SHARD_BYTES, Row, Shard, ShardBuilder, ShardName
 
-DESCRIPTION_NAME = "encoder.json"
 FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
 # One shard waits for the disk while the next is written; more would only take memory.
 _BACKGROUND_SHARDS = 2
@@ -65,27 +64,27 @@ class FeatureStore:
     say so raises a `StoreError` that advises the repair which converts them.
     """
 
-    def __init__(self, root: Path | str, fingerprint: str) -> None:
+    def __init__(self, root: Path | str, fingerprint: str, cache: ShardCache | None = None) -> None:
         """Open the store.
 
         Args:
-            root: the folder of all stores.
+            root: the folder of all stores, or their address, such as s3://bucket/prefix.
             fingerprint: the encoder's.
+            cache: where copies of shards at an address are kept on this machine.
 
         Raises:
-            StoreError: the fingerprint is not lowercase hexadecimal, or its folder is a link.
+            StoreError: the fingerprint is not lowercase hexadecimal, its folder is a link, or the address does not
+                answer.
         """
         if not FINGERPRINT.fullmatch(fingerprint):
             raise StoreError(f"a fingerprint is 8 to 128 lowercase hexadecimal digits, not {fingerprint!r}")
-        self.root, self.fingerprint = Path(root), fingerprint
-        self.folder = self.root / fingerprint
-        if self.folder.is_symlink():
-            raise StoreError(f"{self.folder} is a link; a store's rows lie in its own folder")
+        self.root, self.fingerprint, self.cache = as_root(root), fingerprint, cache
+        self.place = open_place(self.root, fingerprint, cache or ShardCache())
         self._view = _View((), Index.build([]), ())
         self.refresh()
 
-    def __reduce__(self) -> tuple[Callable[..., "FeatureStore"], tuple[Path, str]]:
-        return FeatureStore, (self.root, self.fingerprint)
+    def __reduce__(self) -> tuple[Callable[..., "FeatureStore"], tuple[Path | str, str, ShardCache | None]]:
+        return FeatureStore, (self.root, self.fingerprint, self.cache)
 
     def __len__(self) -> int:
         return len(self._view.index)
@@ -110,7 +109,10 @@ class FeatureStore:
         location = view.index.locate(check_key(key))
         if location is None:
             raise self._missing_row(key)
-        return view.shards[location[0]].row(location[1], key)
+        try:
+            return view.shards[location[0]].row(location[1], key)
+        except ShardGoneError:
+            return self._find_again(key)
 
     def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
         """Read many rows.
@@ -131,7 +133,11 @@ class FeatureStore:
         for key, shard, row in zip(wanted, shards.tolist(), rows.tolist(), strict=True):
             if shard < 0:
                 raise self._missing_row(key)
-            yield view.shards[shard].row(row, key)
+            try:
+                found = view.shards[shard].row(row, key)
+            except ShardGoneError:
+                found = self._find_again(key)
+            yield found
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Return those of the keys that have no row: every one once, in their order.
@@ -156,6 +162,16 @@ class FeatureStore:
         return (content[start : start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES))
 
     @property
+    def where(self) -> str:
+        """The folder or address of its shards, for people."""
+        return self.place.where
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its shards on this machine: the store's own, or that of the copies of what is at an address."""
+        return self.place.folder
+
+    @property
     def shards(self) -> tuple[Shard, ...]:
         """The shards that this reader sees, in order of name."""
         return self._view.shards
@@ -174,8 +190,8 @@ class FeatureStore:
     def description(self) -> dict[str, object]:
         """What the first writer said of the encoder; empty when nobody has, or the file is damaged or another's."""
         try:
-            content = json.loads((self.folder / DESCRIPTION_NAME).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            content = json.loads(self.place.description() or b"")
+        except (ValueError, RecursionError):
             return {}
         own = isinstance(content, dict) and content.get("fingerprint", self.fingerprint) == self.fingerprint
         return content if own else {}
@@ -197,7 +213,7 @@ class FeatureStore:
         """
         if outdated := sum(damage.outdated for damage in self.damaged):
             raise StoreError(
-                f"{self.folder}: {outdated} shards are in the format of an earlier version; run `lpgnet cache repair "
+                f"{self.where}: {outdated} shards are in the format of an earlier version; run `lpgnet cache repair "
                 f"--store {self.root}` once, which converts them (nothing is computed again)"
             )
 
@@ -214,8 +230,8 @@ class FeatureStore:
         # A merge publishes first and deletes then, so one listing may miss both the old shard and the new.
         # The listing after it cannot: go on until a listing brings nothing new.
         rounds = 0
-        while (fresh := self._names() - found.keys()) or rounds < 2:
-            found |= {name: known.get(name) or self._open(name) for name in fresh}
+        while (fresh := self.place.names() - found.keys()) or rounds < 2:
+            found |= {name: known[name] for name in fresh & known.keys()} | self._open(fresh - known.keys())
             rounds += 1
         ordered = [found[name] for name in sorted(found)]
         shards = tuple(item for item in ordered if isinstance(item, Shard))
@@ -238,32 +254,34 @@ class FeatureStore:
         """
         return StoreWriter(self, description, dtype=dtype, shard_bytes=shard_bytes)
 
+    def _find_again(self, key: bytes) -> Row:
+        """Read a row whose shard went away after it was listed: by now another has it, unless it was dropped."""
+        self.refresh()
+        location = self.index.locate(key)
+        if location is None:
+            raise self._missing_row(key)
+        return self.shards[location[0]].row(location[1], key)
+
     def _missing_row(self, key: bytes) -> MissingRowError:
         self.require_converted()
-        return MissingRowError(f"{self.folder} has no row {key.hex()}: compute the features first")
+        return MissingRowError(f"{self.where} has no row {key.hex()}: compute the features first")
 
-    def _names(self) -> set[str]:
-        try:
-            with os.scandir(self.folder) as entries:
-                files = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise StoreError(f"cannot read {self.folder}: {error.strerror}") from error
-        return {name for name in files if ShardName.parse(name)}
+    def _open(self, names: Collection[str]) -> dict[str, Shard | Damage | None]:
+        """Return the shards; what is wrong with them; or None for those that were merged into others meanwhile."""
+        return {
+            name: opened if isinstance(opened, Shard) else _damage(name, opened)
+            for name, opened in self.place.open(names)
+        }
 
-    def _open(self, name: str) -> Shard | Damage | None:
-        """Return the shard; what is wrong with it; or None for one that was merged into another meanwhile."""
-        try:
-            return Shard(self.folder / name, self.fingerprint)
-        except FileNotFoundError:
-            return None
-        except StoreError as error:
-            outdated = isinstance(error, OutdatedShardError)
-            if not outdated:
-                _log.warning("%s; its rows count as missing until the store is repaired", error)
-            parsed = ShardName.parse(name)
-            return Damage(name, str(error), parsed.rows if parsed else 0, outdated)
+
+def _damage(name: str, error: StoreError) -> Damage | None:
+    if isinstance(error, ShardGoneError):
+        return None
+    outdated = isinstance(error, OutdatedShardError)
+    if not outdated:
+        _log.warning("%s; its rows count as missing until the store is repaired", error)
+    parsed = ShardName.parse(name)
+    return Damage(name, str(error), parsed.rows if parsed else 0, outdated)
 
 
 class StoreWriter:
@@ -282,10 +300,8 @@ class StoreWriter:
         self._background = ThreadPoolExecutor(_BACKGROUND_SHARDS, "publish")
         self._publishing: list[tuple[ShardBuilder, Future[str] | None]] = []
         self._unsynced = False
-        make_folder(store.folder)
-        remove_abandoned(store.folder)
-        if not (store.folder / DESCRIPTION_NAME).exists():
-            publish_bytes(store.folder / DESCRIPTION_NAME, _encode_description(description))
+        store.place.make()
+        store.place.describe(_encode_description(description))
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -338,10 +354,9 @@ class StoreWriter:
         """
         self._wait_until(0)
         if self._builder is not None and len(self._builder):
-            self._builder.publish(self._store.folder)
+            self._builder.publish(self._store.place)
         elif self._unsynced:
-            with readable_errors(self._store.folder, "write to"):
-                sync_folder(self._store.folder)
+            self._store.place.settle()
         self._unsynced = False
         self._store.refresh()
 
@@ -380,7 +395,7 @@ class StoreWriter:
         self._publishing = [(builder, None) for builder, _ in self._publishing if len(builder)]
 
     def _submit(self, builder: ShardBuilder) -> Future[str]:
-        return self._background.submit(builder.publish, self._store.folder, durable=False)
+        return self._background.submit(builder.publish, self._store.place, durable=False)
 
     def _layout_for(self, values: np.ndarray) -> Layout:
         """Return the layout of this row, which must be that of the rows before it: an encoder has only one."""
@@ -388,7 +403,7 @@ class StoreWriter:
         if known is None and self._store.shards:
             known = replace(self._store.shards[0].layout, dtype=self._dtype)
         if known is not None and not known.fits(values):
-            raise StoreError(f"{self._store.folder} holds rows of {known.shape}, not {values.shape}")
+            raise StoreError(f"{self._store.where} holds rows of {known.shape}, not {values.shape}")
         return known or Layout.of(values, self._dtype)
 
 

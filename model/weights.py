@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lpgnet.model.errors import ModelError
-from lpgnet.model.files import write_whole
+from lpgnet.model.files import written_whole
 
 DIGEST = "digest"
 _ORDERED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -41,8 +41,12 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     own = {name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()}
     _refuse_not_finite(path, own)
     notes = notes or {}
-    # Not by `save_file`, whose files none but their owner can read.
-    write_whole(path, save(own, metadata={**notes, DIGEST: _digest(own, notes)}))
+    with written_whole(path) as part:
+        part.touch()
+        permissions = part.stat().st_mode
+        save_file(own, part, metadata={**notes, DIGEST: _digest(own, notes)})
+        # What `save_file` writes none but its owner could read.
+        part.chmod(permissions)
 
 
 def read_weights(path: Path) -> Weights:

@@ -1,4 +1,4 @@
-"""The `lpgnet cache` command: look after the feature store, and bring embeddings out of it and into it."""
+"""The `lpgnet cache` command: look after the feature store, copy it, and bring embeddings out of it and into it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from pathlib import Path
 from lpgnet.cache import (
     Damage,
     FeatureStore,
+    ShardCache,
     StatCache,
     StoredRows,
     StoreInfo,
     compact,
+    copy_shards,
     export_rows,
     gc,
     import_rows,
     info,
+    lacking,
     list_stores,
     repair,
     verify,
 )
 from lpgnet.pipeline.cli import module_main
-from lpgnet.pipeline.common.console import say, show, show_table
-from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
+from lpgnet.pipeline.common.console import progress_bar, say, show, show_table
+from lpgnet.pipeline.common.files import check_address
 from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
 from lpgnet.pipeline.embeddings.plan import MODALITIES, imported_key, make_plan
 from lpgnet.pipeline.embeddings.prepared import IMPORTED, imported_spec
 from lpgnet.pipeline.embeddings.silence import Speech, read_speech, trim
+from lpgnet.pipeline.embeddings.stores import shard_cache, stat_cache_of
 from lpgnet.pipeline.embeddings.summaries import ModalitySummary, read_summaries
 from lpgnet.pipeline.errors import PipelineError, shorten
 
@@ -38,6 +42,8 @@ DEFAULT_STORE = "work/store"
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code: 1 where something is damaged."""
     options = _parser().parse_args(arguments)
+    for name in ("store", "address"):
+        check_address(getattr(options, name, ""), key=name)
     actions = {
         "info": _info,
         "verify": _verify,
@@ -46,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         "compact": _compact,
         "export": _export,
         "import": _import,
+        "push": _push,
+        "pull": _pull,
     }
     return actions[options.action](options)
 
@@ -61,17 +69,33 @@ def _parser() -> ArgumentParser:
         "compact": "merge small shards into large ones; readers are undisturbed",
         "export": "one manifest's embeddings -> safetensors, npz or a datasets folder",
         "import": "precomputed embeddings by utterance id -> the store",
+        "push": "copy what another store, such as one at an address, lacks of this one",
+        "pull": "copy what this store lacks of another, such as one at an address",
     }
     for name, purpose in purposes.items():
         action = actions.add_parser(name, help=purpose, description=purpose)
-        action.add_argument("--store", default=DEFAULT_STORE, help=f"folder of the store (default: {DEFAULT_STORE})")
+        action.add_argument(
+            "--store", default=DEFAULT_STORE, help=f"folder or address of the store (default: {DEFAULT_STORE})"
+        )
+        _add_cache(action)
         action.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if name == "gc":
             action.add_argument("--keep-manifest", nargs="+", required=True, help="folders such as work/demo")
             action.add_argument("--delete", action="store_true", help="do it")
         if name in ("export", "import"):
             _add_exchange(action, name)
+        if name in ("push", "pull"):
+            action.add_argument("address", help="address, such as s3://bucket/prefix, or folder of the other store")
     return parser
+
+
+def _add_cache(action: ArgumentParser) -> None:
+    action.add_argument("--cache_folder", help="folder for copies of what is read at an address (the user's cache)")
+    action.add_argument("--cache_gigabytes", type=float, default=20.0, help="the most that they take (default: 20)")
+
+
+def _cache(options: Namespace) -> ShardCache:
+    return shard_cache(options.cache_folder, options.cache_gigabytes)
 
 
 def _add_exchange(action: ArgumentParser, name: str) -> None:
@@ -88,10 +112,14 @@ def _add_exchange(action: ArgumentParser, name: str) -> None:
 
 
 def _stores(options: Namespace) -> list[FeatureStore]:
-    stores = [FeatureStore(options.store, fingerprint) for fingerprint in list_stores(options.store)]
+    stores = _open_all(options.store, options)
     if not stores:
         raise PipelineError(f"{options.store}: holds no embeddings; run the features stage, or name another --store")
     return stores
+
+
+def _open_all(root: str, options: Namespace) -> list[FeatureStore]:
+    return [FeatureStore(root, fingerprint, _cache(options)) for fingerprint in list_stores(root)]
 
 
 def _info(options: Namespace) -> int:
@@ -137,7 +165,7 @@ def _verify(options: Namespace) -> int:
         report = verify(store)
         sound &= not report.bad
         verdict = f"{len(report.bad)} damaged" if report.bad else "sound"
-        show(f"{store.folder}: {report.rows} rows in {report.shards} shards: {verdict}")
+        show(f"{store.where}: {report.rows} rows in {report.shards} shards: {verdict}")
         _show_damage(report.bad)
     if not sound:
         say("`lpgnet cache repair` sets damaged shards aside; the features stage then computes the lost rows again")
@@ -152,7 +180,7 @@ def _show_damage(damaged: Iterable[Damage]) -> None:
 def _repair(options: Namespace) -> int:
     for store in _stores(options):
         report = repair(store)
-        show(f"{store.folder}: {len(report.set_aside)} shards set aside, {report.saved} rows saved from them")
+        show(f"{store.where}: {len(report.set_aside)} shards set aside, {report.saved} rows saved from them")
         if report.converted:
             show(f"  {report.converted} shards of an earlier version converted")
         _show_damage(report.set_aside)
@@ -164,44 +192,44 @@ def _repair(options: Namespace) -> int:
 def _compact(options: Namespace) -> int:
     for store in _stores(options):
         report = compact(store)
-        show(f"{store.folder}: {report.before} shards became {report.after}, {report.bytes_freed / 1e6:.1f} MB freed")
+        show(f"{store.where}: {report.before} shards became {report.after}, {report.bytes_freed / 1e6:.1f} MB freed")
         if report.skipped:
             show(f"  left alone because damaged: {shorten(report.skipped)}; run repair first")
     return 0
 
 
 def _gc(options: Namespace) -> int:
-    needed = set().union(*(_needed_keys(Path(folder), options.store) for folder in options.keep_manifest))
+    needed = set().union(*(_needed_keys(Path(folder), options) for folder in options.keep_manifest))
     for store in _stores(options):
         report = gc(store, needed, dry_run=not options.delete)
         done = "dropped" if options.delete else "would be dropped"
         freed = f"{report.bytes_freed / 1e6:.1f} MB"
-        show(f"{store.folder}: {report.dropped} rows {done} ({freed}), {report.kept} kept")
+        show(f"{store.where}: {report.dropped} rows {done} ({freed}), {report.kept} kept")
     if not options.delete:
         show("nothing was changed; --delete does it")
     return 0
 
 
-def _needed_keys(folder: Path, store: str) -> set[bytes]:
+def _needed_keys(folder: Path, options: Namespace) -> set[bytes]:
     """The keys of everything in a manifest, whichever encoder they are embedded by."""
     manifest = read_manifest(folder)
     keys = {imported_key(utterance.utterance_id) for utterance in manifest.utterances}
     for modality in MODALITIES:
         for turns in {0, _context_turns(folder)}:
-            keys |= set(_keys(manifest, modality, store, context_turns=turns).values())
+            keys |= set(_keys(manifest, modality, options, context_turns=turns).values())
     speech = read_speech(folder)
-    return keys | set(_keys(manifest, "audio", store, speech=speech).values()) if speech else keys
+    return keys | set(_keys(manifest, "audio", options, speech=speech).values()) if speech else keys
 
 
 def _keys(
-    manifest: Manifest, modality: str, store: str, *, context_turns: int = 0, speech: Speech | None = None
+    manifest: Manifest, modality: str, options: Namespace, *, context_turns: int = 0, speech: Speech | None = None
 ) -> dict[str, bytes]:
     """The keys of the utterances by their ids; of those cut to their speech where `speech` is given."""
     plan = make_plan(
         modality,
         manifest.utterances,
         root=manifest.corpus.root,
-        stat_cache=StatCache(Path(store) / STAT_CACHE_FILE),
+        stat_cache=StatCache(stat_cache_of(options.store, _cache(options))),
         context_turns=context_turns,
     )
     plan = trim(plan, speech) if speech is not None else plan
@@ -222,19 +250,21 @@ def _export(options: Namespace) -> int:
     if summary is None:
         raise PipelineError(f"{folder}: has no {options.modality} embeddings; run the features stage first")
     speech = read_speech(folder) if summary.trim == "speech" else None
-    keys = _keys(
-        read_manifest(folder), options.modality, options.store, context_turns=_context_turns(folder), speech=speech
-    )
-    report = export_rows(_stored(options.store, summary), Path(options.file), keys, options.format)
+    keys = _keys(read_manifest(folder), options.modality, options, context_turns=_context_turns(folder), speech=speech)
+    report = export_rows(_stored(options, summary), Path(options.file), keys, options.format)
     missing = f"; {len(report.missing)} are not in the store: {shorten(report.missing)}" if report.missing else ""
     show(f"{options.file}: {report.rows} {options.modality} embeddings by {summary.spec['name']}{missing}")
     return 0
 
 
-def _stored(root: str, summary: ModalitySummary) -> StoredRows:
+def _stored(options: Namespace, summary: ModalitySummary) -> StoredRows:
     """Open what the features stage found stored: it knows which layers are read from those of all."""
-    own, served = FeatureStore(root, summary.spec["fingerprint"]), summary.served
-    return StoredRows(own, FeatureStore(root, served.fingerprint), served.layers) if served else StoredRows(own)
+    own, served = _open(options, summary.spec["fingerprint"]), summary.served
+    return StoredRows(own, _open(options, served.fingerprint), served.layers) if served else StoredRows(own)
+
+
+def _open(options: Namespace, fingerprint: str) -> FeatureStore:
+    return FeatureStore(options.store, fingerprint, _cache(options))
 
 
 def _import(options: Namespace) -> int:
@@ -242,13 +272,46 @@ def _import(options: Namespace) -> int:
     manifest = read_manifest(Path(options.manifest))
     spec = imported_spec(f"{IMPORTED}{file}", options.modality)
     keys = {utterance.utterance_id: imported_key(utterance.utterance_id) for utterance in manifest.utterances}
-    report = import_rows(file, FeatureStore(options.store, spec.fingerprint), keys, spec.to_dict())
+    report = import_rows(file, _open(options, spec.fingerprint), keys, spec.to_dict())
     show(f"{file}: {report.added} embeddings added, {report.present} were there already")
     for name, ids in (("in the file and not in the manifest", report.unknown), ("without a row", report.missing)):
         if ids:
             show(f"  {len(ids)} utterances {name}: {shorten(ids)}")
     show(f"train on them by --encoders.{options.modality}.name {IMPORTED}{file}")
     return 0
+
+
+def _push(options: Namespace) -> int:
+    return _transfer(options.store, options.address, options)
+
+
+def _pull(options: Namespace) -> int:
+    return _transfer(options.address, options.store, options)
+
+
+def _transfer(source: str, target: str, options: Namespace) -> int:
+    """Copy what one root lacks of another's stores; returns the exit code: 1 where something is damaged."""
+    sources = _open_all(source, options)
+    if not sources:
+        raise PipelineError(f"{source}: holds no embeddings; check the folder or the address")
+    return max([_copy_store(store, FeatureStore(target, store.fingerprint, _cache(options))) for store in sources])
+
+
+def _copy_store(source: FeatureStore, target: FeatureStore) -> int:
+    waiting = lacking(source, target)
+    copied, damaged = 0, list[Damage]()
+    with progress_bar("shard", unit="MB") as bar:
+        task = bar.add_task(source.fingerprint[:12], total=sum(shard.nbytes for shard in waiting) / 1e6, shard="")
+        for shard, damage in copy_shards(source, target, waiting):
+            damaged += [damage] if damage else []
+            copied += 0 if damage else shard.nbytes
+            bar.update(task, advance=shard.nbytes / 1e6, shard=shard.name[:16])
+    show(
+        f"{target.where}: {len(waiting) - len(damaged)} shards copied ({copied / 1e6:.1f} MB), "
+        f"{len(source.shards) - len(waiting)} were there already"
+    )
+    _show_damage(damaged)
+    return 1 if damaged else 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import yaml
 
 from lpgnet.model import CONFIG_TYPES, ModelError
 from lpgnet.pipeline.common.bounded_yaml import UnboundedYamlError, load_yaml
-from lpgnet.pipeline.common.files import name_near, read_regular
+from lpgnet.pipeline.common.files import check_address, name_near, read_regular
 from lpgnet.pipeline.common.ranges import (
     Count,
     Folds,
@@ -373,12 +373,13 @@ class PredictionConfig:
     """How new recordings are labelled; everything else comes from the model's folder.
 
     Attributes:
-        recordings: files to label, folders of them, or manifests
+        recordings: files to label, folders of them, manifests, lists (.parquet or .jsonl with a column recording), or
+            fsspec addresses of files and folders (s3://bucket/prefix)
         model: run folder, or folder of a trained model
         transcript: transcript of the recording; null takes the file of the same name in the same folder
         out: folder for the timelines
         formats: file formats, separated by commas: jsonl, csv, srt, vtt, textgrid, eaf, rttm, labelstudio, audacity,
-            html, or all
+            html, or all of these; and parquet, one table of all recordings
         min_probability: turns whose most probable class is less probable are labelled uncertain
         modalities: which inputs to use: all, audio or text
         asr: speech recognition model for recordings without text, such as hf:openai/whisper-small
@@ -827,7 +828,7 @@ def check_schedule(training: TrainingConfig) -> None:
 
 
 def check_experiment(config: Config) -> None:
-    """Check that names are no paths, and that the network can be built.
+    """Check that names are no paths, that addresses hold no login, and that the network can be built.
 
     Raises:
         UsageError: names the key.
@@ -835,6 +836,8 @@ def check_experiment(config: Config) -> None:
     for key, name in (("name", config.name), ("run", config.run)):
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")
+    for key, root in (("features.store", config.features.store), ("corpus.root", config.corpus.root)):
+        check_address(root, key=key)
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
     _check_targets(config.training)

@@ -37,7 +37,8 @@ def print_labelled(labelled: Labelled) -> None:
     print_timeline(labelled.timeline.rows, title=labelled.title)
     if labelled.timeline.dimensions:
         print_speakers(labelled.timeline)
-    show(f"timeline: {shorten(labelled.paths, most=12)}")
+    if labelled.paths:
+        show(f"timeline: {shorten(labelled.paths, most=12)}")
 
 
 def print_timeline(rows: Sequence[TimelineRow], *, title: str) -> None:

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+import psutil
 
 # The least that Ray takes, and a little more (bytes).
 OBJECT_BYTES = 100 * 2**20
@@ -27,11 +29,36 @@ def started(*, nodes: int = NODES, cpus: int = 1) -> Iterator[Any]:
 
     # As the processes of a cluster get their environment from whoever starts them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    options = {"num_cpus": cpus, "object_store_memory": OBJECT_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=options | {"_system_config": _SETTINGS})
+    head = {"include_dashboard": False, "_system_config": _SETTINGS} | _options(cpus)
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes - 1):
-            cluster.add_node(num_cpus=cpus, object_store_memory=OBJECT_BYTES)
+            add_node(cluster, cpus=cpus)
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def add_node(cluster: Any, *, cpus: int = 1) -> None:
+    """Add a node, such as one for another that was killed."""
+    cluster.add_node(**_options(cpus))
+
+
+def _options(cpus: int) -> dict[str, Any]:
+    return {"num_cpus": cpus, "object_store_memory": OBJECT_BYTES}
+
+
+def raylet(node: Any) -> psutil.Process:
+    """The process that starts those of a node; they end with it."""
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+
+def workers(node: Any, name: str) -> list[psutil.Process]:
+    """The processes of a node that do the work with this name."""
+    found = []
+    with suppress(psutil.Error):
+        for process in raylet(node).children():
+            with suppress(psutil.Error):
+                if name in " ".join(process.cmdline()):
+                    found.append(process)
+    return found

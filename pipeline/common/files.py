@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, get_origin
 
-from lpgnet.pipeline.errors import PipelineError, failed_file
+from lpgnet.pipeline.errors import MissingExtraError, PipelineError, UsageError, failed_file
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -186,6 +186,42 @@ def _inside(value: object) -> Iterable[object]:
 def is_address(root: str) -> bool:
     """Tell whether a root is an fsspec address such as `memory://corpus` rather than a local folder."""
     return "://" in root
+
+
+def check_address(root: str, *, key: str) -> None:
+    """Refuse an address with a login or a query in it, without repeating it: addresses get into reports and logs.
+
+    Args:
+        root: a folder or an address.
+        key: of the configuration that gave it.
+
+    Raises:
+        UsageError: it has one.
+    """
+    from lpgnet.cache.addresses import AddressError, check_address
+
+    if is_address(root):
+        try:
+            check_address(root)
+        except AddressError as error:
+            raise UsageError(f"key '{key}': {error}") from None
+
+
+def check_driver(address: str) -> None:
+    """Find out whether what reads an address is there.
+
+    Raises:
+        MissingExtraError: it is not installed, or not known; says what to install.
+        PipelineError: the address has a login or a query in it.
+    """
+    from lpgnet.cache.addresses import AddressError, MissingDriverError, filesystem
+
+    try:
+        filesystem(address)
+    except MissingDriverError as error:
+        raise MissingExtraError(f"{address}: {error}") from None
+    except AddressError as error:
+        raise PipelineError(str(error)) from None
 
 
 @contextmanager

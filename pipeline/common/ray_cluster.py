@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from lpgnet.pipeline.common.console import say
+from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.common.stops import WORDS
 from lpgnet.pipeline.common.streams import MESSAGES
 from lpgnet.pipeline.common.threads import settle_worker, usable_cores
@@ -33,6 +36,8 @@ _SETTINGS = {
 }
 # Of a cluster that we start: what is decoded ahead, and no share of memory that the encoders need (bytes).
 OBJECT_BYTES = 2**30
+# How long the head of a cluster may take to answer (seconds).
+REACH_SECONDS = 10.0
 
 
 def import_ray() -> Any:
@@ -111,9 +116,10 @@ def _connect(address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address != "local":
         try:
+            _reach(address)
             ray.init(address=address, **quiet)
             return
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             if address != "auto":
                 raise PipelineError(
                     f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]}); "
@@ -132,6 +138,21 @@ def _be_quiet() -> None:
     import ray._private.worker
 
     vars(ray._private.worker)["_worker_logs_enabled"] = False
+
+
+def _reach(address: str) -> None:
+    """Make sure that somebody listens at an address, where Ray would wait for minutes.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: it has no port.
+    """
+    if address == "auto":
+        return
+    place = urlsplit(address if is_address(address) else f"//{address}")
+    if place.port is None:
+        raise ValueError("it has no port")
+    socket.create_connection((place.hostname or "", place.port), timeout=REACH_SECONDS).close()
 
 
 @dataclass(frozen=True)
@@ -235,8 +256,8 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
         raise UsageError(f"features.device {device}: no machine of the Ray cluster offers a GPU")
     pool = _gpu_pool(config, nodes) if with_gpus else _cpu_pool(config, nodes)
     if config.encoders and config.encoders > pool.count:
-        reason = "its GPUs have room for" if with_gpus else "one processor is left for decoding:"
-        say(f"ray.encoders {config.encoders}: {reason} {pool.count}")
+        reason = " on the GPUs" if with_gpus else ", as one processor is left for decoding"
+        say(f"ray.encoders {config.encoders}: there is room for {pool.count}{reason}")
     return pool
 
 

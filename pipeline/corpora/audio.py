@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from lpgnet.cache import file_digest
+from lpgnet.cache.addresses import without_local_scheme
 from lpgnet.pipeline.common.files import is_address, open_binary
 from lpgnet.pipeline.corpora.containers import decoded_track, is_container
 from lpgnet.pipeline.corpora.limits import (
@@ -81,11 +82,6 @@ class Segment:
     def seconds(self) -> float:
         """Length in seconds."""
         return (self.end - self.start) / self.sampling_rate
-
-
-def without_local_scheme(root: str) -> str:
-    """Return the local folder that `file:///folder` means, and any other root as it is."""
-    return root.removeprefix("file://").removeprefix("local://")
 
 
 def locate(root: str, audio: str, *, follow_links: bool = True) -> str:

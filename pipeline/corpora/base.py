@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import cast
 
-from lpgnet.pipeline.common.files import is_address
-from lpgnet.pipeline.corpora.audio import refuse_link, without_local_scheme
+from lpgnet.cache.addresses import without_local_scheme
+from lpgnet.pipeline.common.files import check_driver, is_address
+from lpgnet.pipeline.corpora.audio import refuse_link
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.corpora.ratings import Ranges
 from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, shorten
@@ -54,10 +55,8 @@ def corpus_root(root: str) -> Path:
 def _remote(root: str) -> Path:
     from upath import UPath
 
-    try:
-        return cast(Path, UPath(root))
-    except (ValueError, ImportError) as error:
-        raise PipelineError(f"{root}: cannot be opened ({error}); copy or mount the corpus") from None
+    check_driver(root)
+    return cast(Path, UPath(root))
 
 
 def one_file(root: str, name: str | None, *, option: str, what: str, suffixes: Sequence[str]) -> Path:

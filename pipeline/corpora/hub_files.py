@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpgnet.cache.addresses import without_local_scheme
 from lpgnet.pipeline.common.files import is_address, open_binary, parse_object, read_text
-from lpgnet.pipeline.corpora.audio import without_local_scheme
 from lpgnet.pipeline.corpora.base import corpus_root
 from lpgnet.pipeline.corpora.clips import SUFFIXES
 from lpgnet.pipeline.errors import PipelineError, did_you_mean, kind_and_words, shorten

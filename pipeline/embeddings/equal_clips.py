@@ -9,8 +9,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from lpgnet.cache import StatCache
+from lpgnet.cache.addresses import without_local_scheme
 from lpgnet.pipeline.common.files import is_address, open_regular
-from lpgnet.pipeline.corpora.audio import locate, without_local_scheme
+from lpgnet.pipeline.corpora.audio import locate
 from lpgnet.pipeline.corpora.manifest import Corpus, Utterance
 from lpgnet.pipeline.embeddings.plan import plan_audio
 from lpgnet.pipeline.errors import MissingExtraError, PipelineError

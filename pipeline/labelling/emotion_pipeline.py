@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -21,15 +23,23 @@ from lpgnet.pipeline.common.threads import place
 from lpgnet.pipeline.config import PredictionConfig, check_prediction, renamed
 from lpgnet.pipeline.corpora.audio import describe, locate
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE, Utterance
-from lpgnet.pipeline.embeddings.extraction import Extraction, embed
-from lpgnet.pipeline.embeddings.plan import Embeddings, Plan, Problem, plan_audio, plan_text, stack_embeddings
+from lpgnet.pipeline.embeddings.extraction import CHUNK_COST, GPU_FACTOR, Extraction, cost, embed
+from lpgnet.pipeline.embeddings.plan import Plan, Problem, Request, plan_audio, plan_text, stack_embeddings
 from lpgnet.pipeline.errors import PipelineError, UsageError
 from lpgnet.pipeline.evaluation.inference import FUSED, Prediction, predict_in_windows, temperature_of
 from lpgnet.pipeline.labelling.hearing import Heard, hear
 from lpgnet.pipeline.labelling.model_folders import BUNDLED_ENCODERS, class_names, load_model_encoder, model_folder
 from lpgnet.pipeline.recordings.diarizers import AUTO, Diarizer, SpeakerCount, load_diarizer, resolve_diarizer
 from lpgnet.pipeline.recordings.media import as_far_as_it_goes, decodable
-from lpgnet.pipeline.recordings.sources import DialogueSource, Source, check_exists
+from lpgnet.pipeline.recordings.remote_files import fetch
+from lpgnet.pipeline.recordings.sources import (
+    DialogueSource,
+    RecordingSource,
+    RemoteSource,
+    Source,
+    check_exists,
+    source_of,
+)
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript
 from lpgnet.pipeline.recordings.turns import TurnFinder, Turns
 from lpgnet.pipeline.reports.rows import UNCERTAIN, Timeline, TimelineRow
@@ -43,6 +53,9 @@ from lpgnet.pipeline.training.trained_on import about_model
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder
     from lpgnet.pipeline.recordings.speech_models import SpeechModel
+
+# At most so many recordings are embedded together, whatever their length: their temporary files are on the disk.
+MOST_TOGETHER = 500
 
 
 @dataclass
@@ -63,6 +76,50 @@ class Seconds:
     def add(self, step: str, seconds: float) -> None:
         """Add seconds to a step."""
         self.steps[step] = self.steps.get(step, 0.0) + seconds
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A recording or dialogue that could not be labelled, and why."""
+
+    source: Source | str | Path
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A source whose turns are found, before anything of it is embedded.
+
+    Attributes:
+        plans: what is to be embedded, by modality.
+        about: how errors call it.
+        names: of temporary files, what they stand for.
+        finish: makes the timeline of the rows and warnings.
+    """
+
+    source: Source
+    utterances: tuple[Utterance, ...]
+    plans: Mapping[str, Plan]
+    about: str
+    names: Mapping[str, str]
+    finish: Callable[[Sequence[TimelineRow], Sequence[str]], Timeline]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embeddings of a source by modality and utterance, and what could not be embedded."""
+
+    values: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    problems: dict[str, list[Problem]] = field(default_factory=dict)
+
+    def checked(self, modality: str, about: str) -> dict[str, np.ndarray]:
+        """Give the embeddings of a modality, none if it is not used.
+
+        Raises:
+            PipelineError: utterances could not be embedded; names `about` and them.
+        """
+        _refuse_problems(self.problems.get(modality, ()), about)
+        return self.values.get(modality, {})
 
 
 @dataclass(frozen=True)
@@ -189,9 +246,10 @@ class EmotionPipeline:
         Raises:
             PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
         """
-        if isinstance(source, DialogueSource):
-            return self._label_dialogue(source)
-        return self.label_recording(source.recording, source.transcript, name=source.name)
+        (outcome,) = self.label_many([source])
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome
 
     def label_recording(
         self, recording: Path, transcript: str | Path | Transcript | None = None, *, name: str | None = None
@@ -206,20 +264,78 @@ class EmotionPipeline:
         Raises:
             PipelineError: a file cannot be read, or a turn is outside the recording; names the file and turn.
         """
-        check_exists(recording)
-        with (
-            decodable(recording) as decoded,
-            as_far_as_it_goes(decoded) as (audio, is_part),
-            _told_of(recording, instead_of=audio),
-        ):
+        given = Path(transcript) if isinstance(transcript, str) else transcript
+        return self.label(RecordingSource(name or recording.stem, recording, given))
+
+    def label_many(self, sources: Iterable[Source | str | Path]) -> Iterator[Timeline | Failed]:
+        """Label recordings and dialogues, the turns of several in each batch of the encoders.
+
+        Memory is bounded by what is embedded together, not by the number of sources, which may be a generator.
+
+        Args:
+            sources: recordings and dialogues; a path is a recording, whose transcript stands beside it if it has one.
+
+        Yields:
+            For each source, in their order, its timeline, or what is wrong with it: the others do not suffer for it.
+            What a timeline is made from is there until the next one is asked for.
+        """
+        waiting = iter(sources)
+        while True:
+            with ExitStack() as files:
+                group = self._take(waiting, files)
+                yield from self._label_together(group)
+                if not group:
+                    return
+
+    def _take(self, waiting: Iterator[Source | str | Path], files: ExitStack) -> list[Prepared | Failed]:
+        """Prepare the next sources, as many as are embedded together; temporary files stay until `files` ends."""
+        factor = 1 if self.device == "cpu" else GPU_FACTOR
+        costs: Counter[str] = Counter()
+        group: list[Prepared | Failed] = []
+        for source in waiting:
+            group.append(self._prepare(source, files))
+            costs.update(_costs(group[-1]))
+            if len(group) == MOST_TOGETHER or any(costs[name] >= factor * CHUNK_COST[name] for name in costs):
+                break
+        return group
+
+    def _prepare(self, given: Source | str | Path, files: ExitStack) -> Prepared | Failed:
+        """Find the turns of a source and what is to be embedded of them."""
+        try:
+            source = source_of(given)
+            with ExitStack() as own:
+                prepared = (
+                    self._prepare_dialogue(source)
+                    if isinstance(source, DialogueSource)
+                    else self._prepare_recording(source, own)
+                )
+                files.enter_context(own.pop_all())
+                return prepared
+        except Exception as error:
+            return Failed(given, error)
+
+    def _prepare_recording(self, source: RecordingSource | RemoteSource, files: ExitStack) -> Prepared:
+        local, names = (source, {}) if isinstance(source, RecordingSource) else _fetched(source, files)
+        with _told_of(names):
+            check_exists(local.recording)
+            decoded = files.enter_context(decodable(local.recording))
+            audio, is_part = files.enter_context(as_far_as_it_goes(decoded))
+        names |= {str(audio): str(source.recording)}
+        with _told_of(names):
             info = describe(str(audio))
             with self.seconds.of("turns"):
-                turns = self._finder.find(audio, info, transcript or find_transcript(recording), is_part=is_part)
+                given = local.transcript or find_transcript(local.recording)
+                turns = self._finder.find(audio, info, given, is_part=is_part)
             utterances = _utterances(audio, turns)
             heard = self._heard(utterances, str(audio.parent), pads=True)
-            rows, warnings = self._rows(utterances, heard, about=str(recording))
-        choices = (*turns.choices, *heard.choices, *warnings)
-        return self._timeline(name or recording.stem, rows, recording, info.seconds, choices)
+        # What is at an address is nowhere that a report could play it from.
+        playable = local.recording if isinstance(source, RecordingSource) else None
+        choices = tuple(_in_place_of(names, line) for line in (*turns.choices, *heard.choices))
+
+        def finish(rows: Sequence[TimelineRow], warnings: Sequence[str]) -> Timeline:
+            return self._timeline(source.name, rows, playable, info.seconds, (*choices, *warnings))
+
+        return Prepared(source, tuple(utterances), self._plans(utterances, heard), str(source.recording), names, finish)
 
     def _label_choices(self) -> list[str]:
         """What people should know about how labels and numbers came about."""
@@ -231,21 +347,22 @@ class EmotionPipeline:
         ranges = ", ".join(f"{name} ({low:g} to {high:g})" for name, (low, high) in rated.items())
         return [*labels, f"dimensions: {ranges}, in the units of the corpus"] if rated else labels
 
-    def _label_dialogue(self, source: DialogueSource) -> Timeline:
-        """Label a manifest's dialogue; utterances in separate files are placed one after another."""
+    def _prepare_dialogue(self, source: DialogueSource) -> Prepared:
+        """Prepare a manifest's dialogue; utterances in separate files are placed one after another."""
         # Whoever made the manifest may be another than the owner of what its links lead to.
         files = {u.audio: locate(source.root, u.audio, follow_links=False) for u in source.utterances if u.audio}
         heard = self._heard(source.utterances, source.root, pads=False)
-        rows, warnings = self._rows(source.utterances, heard, about=source.name)
         whole = len({utterance.audio for utterance in source.utterances}) == 1
         recording = Path(next(iter(files.values()))) if whole and files else None
-        if recording is not None and recording.is_file():
-            seconds = describe(str(recording)).seconds
-        else:
-            recording, rows = None, _one_after_another(rows, source)
-            seconds = rows[-1].end
-        choices = (f"turns: {source.manifest / MANIFEST_FILE}", *heard.choices, *warnings)
-        return self._timeline(source.name, rows, recording, seconds, choices)
+
+        def finish(rows: Sequence[TimelineRow], warnings: Sequence[str]) -> Timeline:
+            choices = (f"turns: {source.manifest / MANIFEST_FILE}", *heard.choices, *warnings)
+            if recording is not None and recording.is_file():
+                return self._timeline(source.name, rows, recording, describe(str(recording)).seconds, choices)
+            placed = _one_after_another(rows, source)
+            return self._timeline(source.name, placed, None, placed[-1].end, choices)
+
+        return Prepared(source, source.utterances, self._plans(source.utterances, heard), source.name, {}, finish)
 
     def _timeline(
         self, name: str, rows: Sequence[TimelineRow], recording: Path | None, seconds: float, choices: tuple[str, ...]
@@ -312,14 +429,87 @@ class EmotionPipeline:
         with self.seconds.of("turns"):
             return hear(plan, self.model.config, pads=pads)
 
-    def _rows(
-        self, utterances: Sequence[Utterance], heard: Heard, *, about: str
-    ) -> tuple[list[TimelineRow], list[str]]:
-        """Make a row for every utterance of a dialogue, which errors call `about`; warn where it is unlike training."""
-        names = self.model.config.modality_names
-        embeddings = {name: self._embed(name, utterances, heard, about) for name in names}
+    def _plans(self, utterances: Sequence[Utterance], heard: Heard) -> dict[str, Plan]:
+        """What is to be embedded in each modality that is used."""
+        context_turns = self.model.config.text_context_turns
+        return {
+            name: plan_text(utterances, context_turns) if name == "text" else heard.plan
+            for name in self.model.config.modality_names
+            if name in self.encoders
+        }
+
+    def _label_together(self, group: Sequence[Prepared | Failed]) -> Iterator[Timeline | Failed]:
+        embedded = self._embed_all([one for one in group if isinstance(one, Prepared)])
+        for one in group:
+            yield one if isinstance(one, Failed) else self._finish(one, next(embedded))
+
+    def _embed_all(self, group: Sequence[Prepared]) -> Iterator[Embedded | Exception]:
+        """Embed the turns of several sources at once; where that is not possible, those of each alone."""
+        try:
+            yield from self._embed_group(group)
+        except Exception as error:
+            if len(group) < 2:
+                yield error
+            else:
+                yield from chain.from_iterable(self._embed_all([one]) for one in group)
+
+    def _embed_group(self, group: Sequence[Prepared]) -> list[Embedded]:
+        """Embed the turns of several sources in every modality; what cannot be embedded is a problem of its source."""
+        embedded = [Embedded() for _ in group]
+        for modality in self.encoders if group else ():
+            for one, of_one in zip(embedded, group, strict=True):
+                one.values[modality], one.problems[modality] = {}, list(of_one.plans[modality].problems)
+            requests = [
+                replace(request, utterance_id=f"{number} {request.utterance_id}")
+                for number, of_one in enumerate(group)
+                for request in of_one.plans[modality].requests
+            ]
+            rows, problems = self._embed(modality, requests)
+            for request, values in rows:
+                number, _, name = request.utterance_id.partition(" ")
+                embedded[int(number)].values[modality][name] = values
+            for problem in problems:
+                number, _, name = problem.utterance_id.partition(" ")
+                embedded[int(number)].problems[modality].append(Problem(name, problem.message))
+        return embedded
+
+    def _embed(
+        self, modality: str, requests: Sequence[Request]
+    ) -> tuple[list[tuple[Request, np.ndarray]], list[Problem]]:
+        started, extraction = perf_counter(), Extraction()
+        rows = embed(
+            self.encoders[modality],
+            requests,
+            extraction,
+            device=self.device,
+            workers=self.config.workers,
+            batch_budget=None,
+        )
+        found = [(request, embedding.values) for request, embedding in rows]
+        self.seconds.add("decoding", extraction.seconds_waited)
+        self.seconds.add(f"{modality} encoder", perf_counter() - started - extraction.seconds_waited)
+        return found, extraction.problems
+
+    def _finish(self, prepared: Prepared, embedded: Embedded | Exception) -> Timeline | Failed:
+        """Let the model label what is embedded."""
+        try:
+            if isinstance(embedded, Exception):
+                raise embedded
+            with _told_of(prepared.names):
+                return prepared.finish(*self._rows(prepared, embedded))
+        except Exception as error:
+            return Failed(prepared.source, error)
+
+    def _rows(self, prepared: Prepared, embedded: Embedded) -> tuple[list[TimelineRow], list[str]]:
+        """Make a row for every utterance of a source; warn where it is unlike training."""
+        sizes = self.model.config.input_sizes
+        embeddings = {
+            name: stack_embeddings(embedded.checked(name, prepared.about), empty_shape=(sizes[name][0], sizes[name][1]))
+            for name in self.model.config.modality_names
+        }
         with self.seconds.of("model"):
-            read = make_dialogue(about, utterances, [NO_LABEL] * len(utterances), embeddings)
+            utterances = prepared.utterances
+            read = make_dialogue(prepared.about, utterances, [NO_LABEL] * len(utterances), embeddings)
             (dialogue,) = standardize_groups([read], self.model, among=[read])
             warnings = unlike_training(self.model, dialogue, self.distances)
             predictions = predict_in_windows(
@@ -330,29 +520,6 @@ class EmotionPipeline:
                 temperature=temperature_of(self.model),
             )
         return [self._row(u, p) for u, p in zip(utterances, predictions, strict=True)], warnings
-
-    def _embed(self, modality: str, utterances: Sequence[Utterance], heard: Heard, about: str) -> Embeddings:
-        """Embed the utterances in one modality, or return no embeddings if it is not used."""
-        n_layers, width = self.model.config.input_sizes[modality]
-        if modality not in self.encoders:
-            return stack_embeddings({}, empty_shape=(n_layers, width))
-        context_turns = self.model.config.text_context_turns
-        plan = plan_text(utterances, context_turns) if modality == "text" else heard.plan
-        started = perf_counter()
-        extraction = Extraction(problems=list(plan.problems))
-        rows = embed(
-            self.encoders[modality],
-            plan.requests,
-            extraction,
-            device=self.device,
-            workers=self.config.workers,
-            batch_budget=None,
-        )
-        values = {request.utterance_id: embedding.values for request, embedding in rows}
-        _refuse_problems(extraction.problems, about)
-        self.seconds.add("decoding", extraction.seconds_waited)
-        self.seconds.add(f"{modality} encoder", perf_counter() - started - extraction.seconds_waited)
-        return stack_embeddings(values, empty_shape=(n_layers, width))
 
     def _row(self, utterance: Utterance, prediction: Prediction) -> TimelineRow:
         names = class_names(self.model)
@@ -372,13 +539,35 @@ class EmotionPipeline:
         )
 
 
+def _costs(one: Prepared | Failed) -> dict[str, float]:
+    """Seconds of audio and characters of text that are to be embedded."""
+    plans = {} if isinstance(one, Failed) else one.plans
+    return {name: sum(map(cost, plan.requests)) for name, plan in plans.items()}
+
+
+def _fetched(source: RemoteSource, files: ExitStack) -> tuple[RecordingSource, dict[str, str]]:
+    """Copy what is at an address to temporary files, which stay until `files` ends; give what each stands for too."""
+    folder = Path(files.enter_context(TemporaryDirectory(prefix="lpgnet-")))
+    given = {file: fetch(file, folder) for file in source.versions}
+    names = {str(copy): file for file, copy in given.items()}
+    recording = given.get(source.recording, Path(source.recording))
+    transcript = given.get(source.transcript, Path(source.transcript)) if source.transcript else None
+    return RecordingSource(source.name, recording, transcript), names
+
+
 @contextmanager
-def _told_of(recording: Path, *, instead_of: Path) -> Iterator[None]:
-    """Let errors of a temporary file be about the recording that it is made from."""
+def _told_of(names: Mapping[str, str]) -> Iterator[None]:
+    """Let errors of temporary files be about the recordings that they are made from."""
     try:
         yield
     except PipelineError as error:
-        raise type(error)(str(error).replace(str(instead_of), str(recording))) from error
+        raise type(error)(_in_place_of(names, str(error))) from error
+
+
+def _in_place_of(names: Mapping[str, str], line: str) -> str:
+    for temporary, name in names.items():
+        line = line.replace(temporary, name)
+    return line
 
 
 def _utterances(recording: Path, turns: Turns) -> list[Utterance]:

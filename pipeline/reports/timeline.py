@@ -31,20 +31,24 @@ FORMATS: dict[str, Callable[[Timeline], str]] = {
     "audacity": to_audacity,
 }
 HTML = "html"
+# Of all recordings together, so not among those that each recording has.
+PARQUET = "parquet"
 _SUFFIXES = {"textgrid": "TextGrid", "labelstudio": "labelstudio.json", "audacity": "audacity.txt"}
 
 
 def check_formats(formats: str | Sequence[str]) -> tuple[str, ...]:
-    """Parse a list of formats or a string of them separated by commas; `all` means every format.
+    """Parse a list of formats or a string of them separated by commas.
+
+    `all` means every format that has a file for each recording, which `parquet` has not.
 
     Raises:
         UsageError: a format is unknown, or there is none.
     """
     names = formats.split(",") if isinstance(formats, str) else formats
     wanted = [name.strip().lower() for name in names if name.strip()]
-    known = (*FORMATS, HTML)
-    if wanted == ["all"]:
-        return known
+    known = (*FORMATS, HTML, PARQUET)
+    if "all" in wanted:
+        wanted[:] = [*FORMATS, HTML, *(name for name in wanted if name != "all")]
     for name in wanted:
         if name not in known:
             hint = did_you_mean(name, known) or f"; known: {', '.join(known)}, all"

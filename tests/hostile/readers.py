@@ -500,6 +500,36 @@ def _video(form: str) -> Reader:
     return Reader(f"call.{form}", read, (_written(f"call.{form}", write),))
 
 
+def _list(suffix: str) -> Reader:
+    """A list of recordings to label."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from lpgnet.pipeline.recordings.lists import read_list
+
+    rows = [{"recording": "a.wav", "transcript": "a.srt", "n": 1}, {"recording": "s3://bucket/b.wav", "n": 2}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), table)
+    sample = lines if suffix == "jsonl" else table.getvalue()
+    return Reader(f"list.{suffix}", lambda path: list(read_list(str(path))), (sample,))
+
+
+def _timelines() -> Reader:
+    """A part of a dataset of timelines, which the next run reads."""
+    from lpgnet.pipeline.reports.parquet import DATASET, TimelineDataset
+    from tests.pipeline.reports.test_parquet import PRINTS, entry
+
+    def read(path: Path) -> None:
+        dataset = TimelineDataset(path.parents[1], path.parents[1] / "scratch")
+        dataset.done()
+        dataset.settle({"a"})
+
+    with tempfile.TemporaryDirectory() as folder:
+        part = TimelineDataset(Path(folder), Path(folder)).add([entry("a", "1"), entry("b", "2")], PRINTS)
+        return Reader(f"{DATASET}/{part.name}", read, (part.read_bytes(),))
+
+
 _MADE: dict[str, Callable[[], Reader]] = {
     "srt": lambda: _transcript(".srt", texts.SRT),
     "srt-encodings": _srt_encodings,
@@ -518,6 +548,9 @@ _MADE: dict[str, Callable[[], Reader]] = {
     "table-csv": lambda: _corpus("table", "table.csv", texts.TABLE_CSV),
     "table-jsonl": lambda: _corpus("table", "table.jsonl", texts.TABLE_ROWS),
     "label-studio": lambda: _corpus("label_studio", "project.json", texts.LABEL_STUDIO, beside={"a.wav": ""}),
+    "list-jsonl": lambda: _list("jsonl"),
+    "list-parquet": lambda: _list("parquet"),
+    "timelines-parquet": _timelines,
     "dataset-parquet": lambda: _dataset(
         lambda made, folder: made.to_parquet(folder / "train.parquet"), "train.parquet"
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lpgnet.pipeline.corpora.text import read_any_text
 from lpgnet.pipeline.errors import PipelineError
@@ -21,6 +21,7 @@ __all__ = [
     "Turn",
     "Word",
     "find_transcript",
+    "first_transcript",
     "is_shared",
     "read_transcript",
     "recordings_of",
@@ -108,9 +109,20 @@ def find_transcript(recording: Path) -> Path | None:
     Returns:
         The first of them that exists; None where none does.
     """
-    names = (f"{name}{suffix}" for suffix in _SPELLINGS for name in (recording.stem, recording.name))
-    paths = (recording.with_name(name) for name in names)
-    return next((path for path in paths if path.is_file()), None)
+    found = first_transcript(recording.name, lambda name: recording.with_name(name).is_file())
+    return recording.with_name(found) if found else None
+
+
+def first_transcript(recording: str, is_there: Callable[[str], bool]) -> str | None:
+    """Find the name of the transcript of a recording among the files of its folder.
+
+    Args:
+        recording: the name of the recording's file.
+        is_there: tells whether the folder has a file of a name.
+    """
+    stem = PurePath(recording).stem
+    names = (f"{name}{suffix}" for suffix in _SPELLINGS for name in (stem, recording))
+    return next((name for name in names if is_there(name)), None)
 
 
 def is_shared(path: Path) -> bool:

