@@ -319,7 +319,7 @@ def million_table(kinds: Sequence[Machine], measured: Measured, assumed: Assumed
     yield ""
     yield (
         f"| on | its hours, audio | its hours, text | waiting for storage | hours on 100 | money at {assumed.price:g} "
-        "an hour (made up) | cores that decode for one | sound read, MB/s each | decoded, MB/s each | shards |"
+        "an hour (made up) | cores that decode for one | sound read, MB/s each | decoded, MB/s each | shards, audio |"
     )
     yield f"|---|{'---:|' * 9}"
     for machine in kinds:
@@ -333,7 +333,7 @@ def million_table(kinds: Sequence[Machine], measured: Measured, assumed: Assumed
         # FLAC of speech at 16 kHz takes about half of 16-bit samples.
         read, decoded = (machine.audio * SAMPLE_RATE * size / 1e6 for size in (1, SAMPLE_BYTES))
         yield (
-            f"| {machine.name} | {audio:,.0f} | {text:,.0f} | {waiting:,.0f} | {total / 100:,.3g} | {money} | "
+            f"| {machine.name} | {audio:,.0f} | {text:,.0f} | {waiting:,.0f} | {total / 100:,.1f} | {money} | "
             f"{cores:.2g} | {read:,.1f} | {decoded:,.1f} | {shards:,.0f} |"
         )
     yield ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import show
-from lpgnet.pipeline.common.processes import agree, current_launch, make_accelerator
+from lpgnet.pipeline.common.processes import Launch, agree, current_launch, make_accelerator
 from lpgnet.pipeline.config import Config, parse_config
+from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.training.described import DescribedCorpus, describe_corpus
 from lpgnet.pipeline.training.freshness import is_trained, tell_done
 
@@ -15,10 +17,16 @@ from lpgnet.pipeline.training.freshness import is_trained, tell_done
 def main(arguments: Sequence[str]) -> int:
     """Run the stage from the command line and return the exit code."""
     config = parse_config("train", arguments, Config)
-    launch, corpus = current_launch(), describe_corpus(config)
-    done = is_trained(config, corpus)
-    if launch.size > 1:
-        _agree(config, done)
+    launch = current_launch()
+    try:
+        corpus = describe_corpus(config)
+        done = is_trained(config, corpus)
+    except PipelineError:
+        # What is wrong here is told here; the others are told that it is.
+        with suppress(PipelineError):
+            _agree(config, launch, "cannot begin")
+        raise
+    _agree(config, launch, "done" if done else "to be trained")
     if not done:
         _train(config, corpus)
     elif launch.is_main:
@@ -28,10 +36,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _agree(config: Config, done: bool) -> None:
-    """Refuse machines of which only some find the run done: the others would wait for them."""
-    make_accelerator(config.training.device, config.training.mixed_precision)
-    agree(config.run_folder, {"whether the run is done": done})
+def _agree(config: Config, launch: Launch, state: str) -> None:
+    """Refuse machines that find the run in different states: they would wait for each other."""
+    if launch.size > 1:
+        make_accelerator(config.training.device, config.training.mixed_precision)
+        agree(config.run_folder, {"the state of the run": state})
 
 
 def _train(config: Config, described: DescribedCorpus) -> None:

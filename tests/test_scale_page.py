@@ -95,3 +95,79 @@ def test_a_loss_by_hand() -> None:
 def test_parts_by_hand() -> None:
     outcome = run_parts([[6, 4], [5, 5], []], Cluster([1, 2, 1], overhead=1))
     assert (outcome.seconds, outcome.work) == (11, 20)
+
+
+def test_the_model_is_given_what_the_page_of_benchmarks_says() -> None:
+    page = """
+| (c) this project, fp32 | 6.1 | 0.78 (0.88) |
+| (c) this project, bf16 | no bf16 instructions here |
+| (c) this project, fp32 | 46.2 | 3.59 |
+| (c) this project, fp32 | 1321.8 | 2.13 |
+| (c) this project, bf16 | 2755.2 | 4.44 |
+| (c) this project, fp32 | 4183.0 | 19.09 |
+| (c) this project, bf16 | 14779.5 | 68.74 |
+**features, nothing to do**
+| 10,000 | 0.123 | 102 |
+| 100,000 | 0.0565 | 262 |
+| 1,000,000 | 0.0584 | 1,864 |
+"""
+    cpu, fp32, bf16 = scale.machines(page)
+    assert (cpu.audio, cpu.text, cpu.is_gpu) == (6.1, 46.2, False)
+    assert (fp32.audio, fp32.text, bf16.audio, bf16.text) == (1321.8, 4183, 2755.2, 14779.5)
+    assert bf16.is_gpu and fp32.is_gpu
+    planned = scale.planning(page)
+    assert (planned.bytes, planned.seconds) == (1602e6 / 900_000, 0.0584e-3)
+    for read in (scale.machines, scale.planning):
+        assert read((ROOT / "docs" / "benchmarks.md").read_text("utf-8"))
+
+
+def test_turns_are_as_long_as_they_are_said_to_be() -> None:
+    lengths = scale.turns(200)
+    assert sum(lengths) / len(lengths) == pytest.approx(scale.MEAN_SECONDS, rel=0.02)
+    assert sum(lengths) == pytest.approx(200 * 3600, rel=0.02)
+    assert sorted(lengths)[len(lengths) // 2] == pytest.approx(scale.MEDIAN_SECONDS, rel=0.02)
+
+
+@pytest.mark.parametrize("is_gpu", [False, True])
+def test_chunks_are_those_of_extraction_on_ray(is_gpu: bool) -> None:
+    lengths, (least, most) = scale.turns(20), scale.bounds(is_gpu=is_gpu)
+    chunks = scale.chunk(lengths, encoders=4, least=least, most=most)
+    assert sum(chunks) == pytest.approx(sum(lengths))
+    assert max(chunks) <= most + max(lengths)
+    assert all(chunk >= least for chunk in chunks[:-1])
+
+
+def test_a_machine_goes_every_hour_and_takes_its_encoders_with_it() -> None:
+    losses = scale.lose_one_an_hour(2, 3, 2.5, 60)
+    assert [(loss.at, loss.encoders) for loss in losses] == [
+        (3600, [0, 1, 2]),
+        (7200, [3, 4, 5]),
+        (10800, [0, 1, 2]),
+    ]
+
+
+def test_a_million_hours_by_hand() -> None:
+    """At a hundred times real time 10,000 hours; of 1,800 s a chunk 2 million chunks, which wait half a second each."""
+    machine = scale.Machine("made up", 100.0, 1e6, is_gpu=True)
+    measured = scale.Measured(400, 0.045, 0.01, shard_seconds=0.3)
+    _, _, _, _, row, _ = scale.million_table([machine], measured, scale.Assumed(0.2, 300, price=3.0))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:4] == ["made up", "10,000", "0", "278"]
+    assert cells[5] == f"{3 * (10_000 + 8e8 / 1e6 / 3600 + 277.8):,.0f}"
+    assert cells[-1] == "2,000,000"
+
+
+def test_a_request_is_measured() -> None:
+    assert 100 < scale.request_bytes(1000) < 2000
+
+
+def test_equal_figures_draw_equal_pictures(tmp_path: Path) -> None:
+    case = scale.Case("ten minutes", scale.Machine("made up", 10.0, 100.0, is_gpu=False), 1 / 6, 5)
+    found = {case.title: scale.efficiencies(case, 0.1)}
+    assert [point.encoders for point in found[case.title]] == [1, 2, 5]
+    for name in ("first.svg", "second.svg"):
+        scale.draw(found, tmp_path / name)
+    picture = (tmp_path / "first.svg").read_text("utf-8")
+    assert picture == (tmp_path / "second.svg").read_text("utf-8")
+    for words in ("ten minutes", "encoders", "efficiency", "chunks, some slow"):
+        assert f">{words}</text>" in picture

@@ -35,10 +35,13 @@ PATIENCE = 120
 
 
 def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+    """Return a port that nothing listens on, of those that the script for Slurm chooses from."""
+    for offset in range(10_000):
+        port = 20_000 + (os.getpid() + offset) % 10_000
+        with socket.socket() as listening, suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def run_folder(folder: Path) -> Path:
@@ -115,8 +118,7 @@ def test_two_machines_train_as_one_with_two_processes(workplace: Workplace, refe
 
 
 def test_a_job_of_slurm_trains_as_one_machine(workplace: Workplace, reference: Path) -> None:
-    job = free_port() - 20_000
-    environment = {"SLURM_JOB_ID": job % 10_000, "SLURM_NNODES": 2, "SLURM_JOB_NODELIST": "node[1-2]"}
+    environment = {"SLURM_JOB_ID": free_port() - 20_000, "SLURM_NNODES": 2, "SLURM_JOB_NODELIST": "node[1-2]"}
     process = machine(SLURM + BLOCKS["slurm"], workplace.folder, **environment)
     try:
         _, said = process.communicate(timeout=PATIENCE)
@@ -159,7 +161,7 @@ def test_without_a_shared_folder_the_run_is_on_the_first_machine(
     assert codes == [0, 0], said
     assert_same_run(run_folder(workplace.folder), reference)
     assert not run_folder(other).exists()
-    assert_refused(BLOCKS["torchrun"], [workplace.folder, other], "whether the run is done")
+    assert_refused(BLOCKS["torchrun"], [workplace.folder, other], "the state of the run")
 
 
 def test_without_a_shared_folder_nothing_is_taken_up(workplace: Workplace, other: Path, run: Run) -> None:
@@ -174,6 +176,14 @@ def test_machines_with_other_data_are_refused(workplace: Workplace, other: Path)
     manifest = other / "work" / "small" / "manifest.jsonl"
     manifest.write_text(manifest.read_text().replace('"label": "neu"', '"label": "hap"', 1))
     assert_refused(BLOCKS["torchrun"], [workplace.folder, other], "training, data")
+
+
+def test_a_machine_that_cannot_begin_is_not_waited_for(workplace: Workplace, other: Path) -> None:
+    (other / "work" / "small" / "manifest.jsonl").unlink()
+    codes, said = run_on(BLOCKS["torchrun"], [workplace.folder, other])
+    assert codes == [1, 1]
+    assert "differ in the state of the run; give every machine" in said[0]
+    assert "manifest.jsonl" in said[1] and "differ in" not in said[1]
 
 
 def assert_refused(command: str, folders: Sequence[Path], what: str) -> None:
