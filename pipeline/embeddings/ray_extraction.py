@@ -17,11 +17,12 @@ from tempfile import NamedTemporaryFile
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from lpgnet.cache.addresses import without_local_scheme
 from lpgnet.pipeline.common.console import progress_bar, quiet_transformers, say
 from lpgnet.pipeline.common.files import from_json, is_address, to_json
 from lpgnet.pipeline.common.ray_cluster import Node, Place, Pool, check_nodes, find_nodes, here, on_node, plan_pool
 from lpgnet.pipeline.config import Config, FeaturesConfig
-from lpgnet.pipeline.corpora.audio import Segment, without_local_scheme
+from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.embeddings.extraction import (
     CHUNK_COST,
     GPU_FACTOR,
