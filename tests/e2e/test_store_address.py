@@ -118,12 +118,11 @@ def test_a_corpus_at_an_address_that_does_not_answer(
 def test_what_a_driver_says_is_repeated_without_secrets(
     workplace: Workplace, s3: S3, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from botocore.exceptions import BotoCoreError
+    class DriverError(Exception):
+        __module__ = "botocore.exceptions"
 
     def refuse(*_: object, **__: object) -> None:
-        error = BotoCoreError()
-        error.args = (" ".join(SECRETS.values()),)
-        raise error
+        raise DriverError(" ".join(SECRETS.values()))
 
     monkeypatch.setattr("lpgnet.pipeline.prepare.read_corpus", refuse)
     check_no_secret(workplace.folder, fails(run, workplace.arguments("prepare", "--name", "x"), "*** *** ***"))
