@@ -154,7 +154,8 @@ class FeaturesConfig:
         cache_gigabytes: the most that these copies take, those that were not read for longest go first (gigabytes)
         on_error: stop (exit with code 1 once the good utterances are cached) or skip (continue without the bad ones)
         device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
-        workers: processes that decode and resample audio for the encoder; 0 uses the main process
+        workers: processes that decode and resample audio for the encoder; 0 uses the main process; Ray takes what
+            processors the encoders leave
         batch_budget: samples or tokens in a batch, padding included; null depends on the device, 0 means one item
         dtype: number format of the stored embeddings
     """
@@ -401,7 +402,8 @@ class PredictionConfig:
         text_encoder: where to find the text encoder if it has moved; its fingerprint must match the model's
         trust_remote_code: allow the model's encoders to run code that they come with
         device: auto, cpu, cuda, cuda:N, or mps (Apple's GPU)
-        workers: processes that decode and resample audio for the encoder; 0 uses the main process
+        workers: processes that decode and resample audio for the encoder; 0 uses the main process; Ray takes what
+            processors the encoders leave
         engine: what labels: local (this process) or ray (a cluster of machines)
         ray: where Ray is
     """

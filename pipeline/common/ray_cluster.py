@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +178,7 @@ def find_nodes() -> list[Node]:
     """
     import ray
 
-    alive = [one for one in ray.nodes() if one["Alive"]]
+    alive = [one for one in ray.nodes() if one["Alive"]]  # type: ignore[no-untyped-call]
     nodes = [_node(one) for one in alive]
     computing = [node for node in nodes if node.cpus or node.gpus]
     if not computing:
@@ -256,8 +255,8 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
         raise UsageError(f"features.device {device}: no machine of the Ray cluster offers a GPU")
     pool = _gpu_pool(config, nodes) if with_gpus else _cpu_pool(config, nodes)
     if config.encoders and config.encoders > pool.count:
-        reason = "its GPUs have room for" if with_gpus else "one processor is left for decoding:"
-        say(f"ray.encoders {config.encoders}: {reason} {pool.count}")
+        reason = " on the GPUs" if with_gpus else ", as one processor is left for decoding"
+        say(f"ray.encoders {config.encoders}: there is room for {pool.count}{reason}")
     return pool
 
 
@@ -327,12 +326,11 @@ class Place:
 class _Found:
     """What a machine has of what the work needs."""
 
-    python: str
     version: str
     absent: tuple[str, ...]
 
 
-def check_nodes(nodes: Sequence[Node], paths: Sequence[Path], place: Place) -> None:
+def check_nodes(nodes: Sequence[Node], paths: Sequence[Path], place: Place) -> list[Node]:
     """Make sure that every machine has this version of the package, and the files that the work needs.
 
     Args:
@@ -340,24 +338,34 @@ def check_nodes(nodes: Sequence[Node], paths: Sequence[Path], place: Place) -> N
         paths: local files and folders, as this process names them.
         place: where the work was started from.
 
+    Returns:
+        The machines without those that were lost meanwhile.
+
     Raises:
-        PipelineError: one has not; names the machine, and what it lacks.
+        PipelineError: one lacks something; names the machine, and what it lacks.
     """
+    answers = dict(zip(nodes, _ask(nodes, [str(path) for path in paths], place), strict=True))
+    there = set(find_nodes()) if any(isinstance(one, str) for one in answers.values()) else set(nodes)
+    for node in there & answers.keys():
+        _check(node, answers[node])
+    return [node for node in nodes if node in there]
+
+
+def _check(node: Node, found: _Found | str) -> None:
     from lpgnet import __version__
 
-    for node, found in zip(nodes, _ask(nodes, [str(path) for path in paths], place), strict=True):
-        if isinstance(found, str):
-            raise PipelineError(f"{node.host}: cannot run lpgnet ({found}); install lpgnet {__version__} there")
-        if found.version != __version__:
-            raise PipelineError(
-                f"{node.host}: has lpgnet {found.version}, and this machine {__version__}; "
-                "install the same on every machine of the Ray cluster"
-            )
-        if found.absent:
-            raise PipelineError(
-                f"{node.host}: has no {shorten(found.absent, most=2)}, or not the one that this machine has; every "
-                "machine of the Ray cluster needs it under this name: use a shared file system, or addresses"
-            )
+    if isinstance(found, str):
+        raise PipelineError(f"{node.host}: cannot run lpgnet ({found}); install lpgnet {__version__} there")
+    if found.version != __version__:
+        raise PipelineError(
+            f"{node.host}: has lpgnet {found.version}, and this machine {__version__}; "
+            "install the same on every machine of the Ray cluster"
+        )
+    if found.absent:
+        raise PipelineError(
+            f"{node.host}: has no {shorten(found.absent, most=2)}, or not the one that this machine has; every "
+            "machine of the Ray cluster needs it under this name: use a shared file system, or addresses"
+        )
 
 
 def _ask(nodes: Sequence[Node], paths: Sequence[str], place: Place) -> list[_Found | str]:
@@ -399,4 +407,4 @@ def _find(paths: Sequence[str], place: Place) -> _Found:
     from lpgnet import __version__
 
     place.enter()
-    return _Found(sys.version.split()[0], __version__, tuple(path for path in paths if not Path(path).exists()))
+    return _Found(__version__, tuple(path for path in paths if not Path(path).exists()))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -212,9 +212,11 @@ class RayExtraction:
             started = perf_counter()
             while left and rounds < ROUNDS:
                 nodes = self._find_nodes(spec, left, mark)
-                for done in run(self._make_work(spec, nodes), left, nodes):
-                    extraction = merge([extraction, done.extraction])
-                    bar.update(task, advance=done.cost, speed=speed(extraction, perf_counter() - started))
+                # Closed before the cluster is left, whatever happens here.
+                with closing(run(self._make_work(spec, nodes), left, nodes)) as stream:
+                    for done in stream:
+                        extraction = merge([extraction, done.extraction])
+                        bar.update(task, advance=done.cost, speed=speed(extraction, perf_counter() - started))
                 left = _unfinished(prepared, left, extraction.problems)
                 rounds += not _lost(nodes, find_nodes())
         if left:
@@ -228,12 +230,11 @@ class RayExtraction:
 
     def _find_nodes(self, spec: EncoderSpec, requests: Sequence[Request], mark: Path | None) -> list[Node]:
         """Return the machines of the cluster, which all have what the work needs."""
-        nodes = find_nodes()
         paths = [Path(spec.name.partition(":")[2])]
         if any(isinstance(request.source, Segment) for request in requests):
             paths.append(Path(without_local_scheme(self._corpus_root)))
-        check_nodes(nodes, [path for path in paths if path.exists()] + ([mark] if mark else []), self._place)
-        return nodes
+        needed = [path for path in paths if path.exists()] + ([mark] if mark else [])
+        return check_nodes(find_nodes(), needed, self._place)
 
 
 def _lost(before: Sequence[Node], now: Sequence[Node]) -> bool:
@@ -267,10 +268,11 @@ def _unfinished(prepared: Prepared, requests: Sequence[Request], problems: Seque
     return [request for request in requests if request.key in missing and request.utterance_id not in bad]
 
 
-def run(work: Work, requests: Sequence[Request], nodes: Sequence[Node]) -> Iterator[Done]:
+def run(work: Work, requests: Sequence[Request], nodes: Sequence[Node]) -> Generator[Done, None, None]:
     """Embed and store requests on the cluster, and yield what became of each chunk as soon as it is done.
 
-    Ends early where a machine is lost and with it what an encoder needs, who would wait for it for ever.
+    Ends early where a machine was lost and no chunk is done any more: an encoder for which there is no room on the
+    others would be waited for.
 
     Raises:
         PipelineError: the work cannot go on.
@@ -278,7 +280,7 @@ def run(work: Work, requests: Sequence[Request], nodes: Sequence[Node]) -> Itera
     import ray
 
     head = next((node.id for node in nodes if node.head), nodes[0].id)
-    stream = ray.remote(Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(work, requests)
+    stream: Any = ray.remote(Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(work, requests)
     try:
         while done := _next(stream, nodes):
             if done.failure:

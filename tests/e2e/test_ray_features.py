@@ -3,14 +3,30 @@
 import json
 import re
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import psutil
 import pytest
+import yaml
 
+import lpgnet
+from lpgnet.pipeline.common.ray_cluster import Place, check_nodes, connected, find_nodes
+from lpgnet.pipeline.config import RayConfig
+from lpgnet.pipeline.embeddings import ray_extraction
+from lpgnet.pipeline.errors import PipelineError
 from tests.e2e.test_features import assert_same_embeddings
 from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_config, write_table
+from tests.ray_cluster import NODES, add_node, workers
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.xdist_group("ray")
@@ -146,7 +162,135 @@ def test_an_encoder_that_cannot_be_loaded_is_told_once(workplace: Workplace, run
     assert ray == local
 
 
+def test_a_node_with_another_version_is_named(
+    workplace: Workplace, run: Run, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpgnet, "__version__", "9.9")
+    store = ["--features.store", str(workplace.folder / "new")]
+    fails(run, workplace.arguments("features", *store, *on(ray_cluster)), socket.gethostname(), "this machine 9.9")
+
+
+def test_a_node_without_a_file_is_named(ray_cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with connected(RayConfig(address=ray_cluster.address)):
+        nodes, here = find_nodes(), Place(str(tmp_path), None)
+        assert check_nodes(nodes, [Path("there")], here) == nodes and len(nodes) == NODES
+        with pytest.raises(PipelineError, match=f"{socket.gethostname()}: has no gone, or not the one"):
+            check_nodes(nodes, [Path("there"), Path("gone")], here)
+
+
 def _encoder_of(workplace: Workplace) -> str:
     found = re.search(r"hf:(\S+/audio)", workplace.config.read_text())
     assert found
     return found[1]
+
+
+@pytest.fixture
+def whole_demo(workplace: Workplace, run: Run) -> Workplace:
+    """The sound of the whole demo corpus, prepared: a dozen chunks for two encoders."""
+    shutil.rmtree(workplace.corpus)
+    workplace.corpus.symlink_to(DEMO / "corpus")
+    config = yaml.safe_load(workplace.config.read_text())
+    # Ready sooner than those that need torch, each time a process is started again.
+    config["encoders"] = {"audio": {"name": "librosa:prosody"}}
+    workplace.config.write_text(yaml.safe_dump(config))
+    assert run(workplace.arguments("prepare"))[0] == 0
+    return workplace
+
+
+def shards(root: Path) -> set[Path]:
+    return set(root.glob("*/*.arrow"))
+
+
+@contextmanager
+def meanwhile(work: Callable[[Event], None]) -> Iterator[None]:
+    """Do something in a thread while the block runs, which is told by an event when the block has ended."""
+    ended = Event()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work, ended)
+        try:
+            yield
+        finally:
+            ended.set()
+        done.result()
+
+
+def check_nothing_is_lost(workplace: Workplace, root: Path, confirmed: set[Path], run: Run) -> None:
+    """Every shard is still there, every row is sound, and the rows are those of one process."""
+    assert confirmed <= shards(root)
+    alone = workplace.folder / "alone"
+    assert run(workplace.arguments("features", "--features.store", str(alone)))[0] == 0
+    assert_same_embeddings(alone, root)
+    assert run(["cache", "verify", "--store", str(root)])[0] == 0
+
+
+def test_a_worker_is_killed_ten_times(whole_demo: Workplace, run: Run, ray_cluster: Any) -> None:
+    root, killed, confirmed = whole_demo.folder / "killed", [], set()
+
+    def kill_ten(ended: Event) -> None:
+        while len(killed) < 10 and not ended.is_set():
+            ended.wait(0.05)
+            # Three are killed while they load the encoder, the others after they have written.
+            if len(killed) >= 3 and not shards(root) - confirmed:
+                continue
+            embedders = [one for node in ray_cluster.list_all_nodes() for one in workers(node, "Embedder")]
+            if new := [one for one in embedders if one.pid not in killed]:
+                confirmed.update(shards(root))
+                new[0].kill()
+                killed.append(new[0].pid)
+
+    with meanwhile(kill_ten):
+        code, out, err = run(whole_demo.arguments("features", "--features.store", str(root), *on(ray_cluster)))
+    assert code == 0, err
+    assert len(killed) == 10 and confirmed
+    assert "computed 540 " in out and "raylet" not in out + err
+    check_nothing_is_lost(whole_demo, root, confirmed, run)
+
+
+def test_two_nodes_of_three_are_killed(
+    whole_demo: Workplace, run: Run, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder that has no machine left is not waited for: its work is shared out again."""
+    monkeypatch.setattr(ray_extraction, "PATIENCE", 3.0)
+    root, confirmed = whole_demo.folder / "killed", set()
+
+    def kill_two(ended: Event) -> None:
+        while len(shards(root)) < 3:
+            assert not ended.is_set()
+            time.sleep(0.02)
+        confirmed.update(shards(root))
+        for node in ray_cluster.worker_nodes.copy():
+            ray_cluster.remove_node(node, allow_graceful=False)
+
+    try:
+        with meanwhile(kill_two):
+            code, _, err = run(whole_demo.arguments("features", "--features.store", str(root), *on(ray_cluster)))
+    finally:
+        for _ in range(NODES - len(ray_cluster.list_all_nodes())):
+            add_node(ray_cluster)
+    assert code == 0, err
+    assert "2 processes on 3 machines" in err and "1 process on 1 machine" in err
+    check_nothing_is_lost(whole_demo, root, confirmed, run)
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_stops_it_and_leaves_nothing_running(whole_demo: Workplace, number: int, word: str) -> None:
+    root = whole_demo.folder / "stopped"
+    command = [sys.executable, "-m", "lpgnet.pipeline.features", *whole_demo.arguments("features")[1:]]
+    options = ["--features.store", str(root), "--engine", "ray", "--ray.address", "local"]
+    process = subprocess.Popen(
+        [*command, *options], cwd=whole_demo.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not shards(root) and process.poll() is None:
+        time.sleep(0.05)
+    started = psutil.Process(process.pid).children(recursive=True)
+    # A terminal sends Ctrl-C to all of them.
+    for one in [psutil.Process(process.pid), *(started if number == signal.SIGINT else [])]:
+        with suppress(psutil.Error):
+            one.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, err
+    assert err.splitlines()[-1].startswith(f"lpgnet: {word}; finished work is kept")
+    assert all(line.startswith(("lpgnet: ", "features: ", "text: ", "audio: ")) for line in err.splitlines()), err
+    assert "Traceback" not in err and not out
+    assert not psutil.wait_procs(started, timeout=30)[1]

@@ -1,0 +1,76 @@
+"""How many encoders a Ray cluster gets: they fit, they use what there is, and one processor is left for decoding."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lpgnet.pipeline.common.ray_cluster import Node, Pool, plan_pool
+from lpgnet.pipeline.config import RayConfig
+from lpgnet.pipeline.errors import UsageError
+
+COUNTS = st.none() | st.integers(1, 40)
+
+
+def nodes_of(*offers: tuple[int, float]) -> list[Node]:
+    return [Node(str(index), "host", *offer) for index, offer in enumerate(offers)]
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5), COUNTS)
+def test_encoders_on_processors_fit_and_leave_one(cpus: list[int], wanted: int | None) -> None:
+    pool = plan_pool(RayConfig(encoders=wanted), nodes_of(*((count, 0.0) for count in cpus)), device="auto")
+    total = sum(cpus)
+    assert pool.gpus == 0 and pool.cpus >= 1
+    assert sum(count // pool.cpus for count in cpus) >= pool.count
+    assert pool.count * pool.cpus < total or total == 1
+    assert pool.count == min(wanted or total, max(1, total - 1))
+    assert pool.spare == max(1, total - pool.count * pool.cpus)
+    # No more processors for each would fit.
+    more = pool.cpus + 1
+    assert sum(count // more for count in cpus) < pool.count or pool.count * more >= total
+    assert all(1 <= pool.nodes[str(index)] <= pool.count for index, count in enumerate(cpus) if count >= pool.cpus)
+
+
+@pytest.mark.parametrize(
+    ("offers", "config", "count", "cpus", "gpus"),
+    [
+        # One machine of two processors: an encoder, and one processor that decodes.
+        ([(2, 0)], RayConfig(), 1, 1, 0.0),
+        ([(1, 0)], RayConfig(), 1, 1, 0.0),
+        ([(16, 0)], RayConfig(), 15, 1, 0.0),
+        ([(16, 0)], RayConfig(encoders=3), 3, 5, 0.0),
+        ([(16, 0), (16, 0), (16, 0)], RayConfig(encoders=3), 3, 15, 0.0),
+        ([(8, 2)], RayConfig(), 2, 0, 1.0),
+        ([(8, 2), (8, 0)], RayConfig(gpus=0.5), 4, 0, 0.5),
+        ([(8, 2)], RayConfig(encoders=1), 1, 0, 1.0),
+        ([(8, 2)], RayConfig(gpus=0), 7, 1, 0.0),
+        ([(0, 0.3)], RayConfig(gpus=0.1), 3, 0, 0.1),
+    ],
+)
+def test_pools(offers: list[tuple[int, float]], config: RayConfig, count: int, cpus: int, gpus: float) -> None:
+    pool = plan_pool(config, nodes_of(*offers), device="auto")
+    assert (pool.count, pool.cpus, pool.gpus) == (count, cpus, gpus)
+
+
+def test_more_than_there_is_room_for_is_reduced_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan_pool(RayConfig(encoders=9), nodes_of((4, 0)), device="cpu").count == 3
+    assert plan_pool(RayConfig(encoders=9), nodes_of((4, 2)), device="auto").count == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "ray.encoders 9: there is room for 3, as one processor is left for decoding",
+        "ray.encoders 9: there is room for 2 on the GPUs",
+    ]
+
+
+def test_without_the_gpus_that_are_asked_for() -> None:
+    with pytest.raises(UsageError, match="no machine of the Ray cluster offers a GPU"):
+        plan_pool(RayConfig(), nodes_of((4, 0)), device="cuda")
+    with pytest.raises(UsageError, match=r"ray.gpus 4: no machine of the Ray cluster has so many"):
+        plan_pool(RayConfig(gpus=4), nodes_of((8, 2)), device="auto")
+
+
+def test_decoding_asks_for_other_than_encoding() -> None:
+    """Ray Data would otherwise decode in the processes that encode, one after the other."""
+    pytest.importorskip("ray")
+    for pool in (Pool(1, 1, 0.0, {}, 1), Pool(1, 0, 0.5, {}, 1)):
+        names = ("num_cpus", "num_gpus")
+        assert [pool.options.get(name, 0) for name in names] != [pool.decoding_options.get(name, 0) for name in names]
