@@ -52,10 +52,9 @@ class Watched:
     seconds: float
     megabytes: dict[int, float] = field(default_factory=dict)
 
-    @property
-    def peak(self) -> float:
-        """The most that its process took (MB)."""
-        return max(self.megabytes.values())
+    def memory_at(self, count: int) -> float:
+        """Give the memory when at least so many recordings were done (MB)."""
+        return next(value for done, value in sorted(self.megabytes.items()) if done >= count)
 
 
 class Done:
@@ -82,7 +81,9 @@ def watch(command: list[str], dataset: Path, *, kill_at: int | None = None) -> W
         while process.poll() is None:
             sleep(0.5)
             try:
-                found[done.count()] = own.memory_info().rss / 1e6
+                # A process that has just ended has none.
+                if rss := own.memory_info().rss:
+                    found[done.count()] = rss / 1e6
             except psutil.Error:
                 break
             if kill_at and done.count() >= kill_at:
@@ -94,11 +95,6 @@ def watch(command: list[str], dataset: Path, *, kill_at: int | None = None) -> W
         if code not in (0, 1, -signal.SIGKILL):
             raise SystemExit(told.read().decode(errors="replace"))
     return Watched(code, perf_counter() - started, found)
-
-
-def memory_at(run: Watched, count: int) -> float:
-    """The memory when at least so many recordings were done (MB)."""
-    return next(value for done, value in sorted(run.megabytes.items()) if done >= count)
 
 
 def table(folder: Path, count: int) -> Iterator[str]:
@@ -120,7 +116,7 @@ def table(folder: Path, count: int) -> Iterator[str]:
     rows = (("killed at half", killed, n_kept), ("resumed", resumed, count - n_kept), ("once more", again, 0))
     for name, run, n_done in rows:
         speed = f"{n_done / run.seconds:.1f}" if n_done else f"({run.seconds:.0f} s)"
-        tenth = memory_at(run, count // 10)
+        tenth = run.memory_at(count // 10)
         yield f"| {name} | {n_done:,} | {speed} | {tenth:.0f} | {run.megabytes[max(run.megabytes)]:.0f} |"
     yield ""
     yield (

@@ -11,7 +11,7 @@ from lpgnet.pipeline.errors import UsageError
 from lpgnet.pipeline.labelling.page_files import page_files
 from lpgnet.pipeline.labelling.page_process import labelling_process
 from lpgnet.pipeline.labelling.page_server import PageServer
-from lpgnet.pipeline.reports.timeline import check_formats
+from lpgnet.pipeline.reports.timeline import PARQUET, check_formats
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,7 +20,8 @@ def main(arguments: Sequence[str]) -> int:
     if config.model is None:
         raise UsageError("give --model RUN_OR_FOLDER")
     check_prediction(config.prediction)
-    check_formats(config.prediction.formats)
+    if PARQUET in check_formats(config.prediction.formats):
+        raise UsageError("key 'prediction.formats': parquet is a table of many recordings, and the page labels one")
     with page_files() as files, labelling_process(config, files.scratch) as process:
         server = PageServer(config, files, process)
         say(f"serving at {server.address} (press Ctrl-C to stop)")

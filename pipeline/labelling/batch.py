@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,6 +14,7 @@ from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.errors import PipelineError, counted, shorten
 from lpgnet.pipeline.labelling.groups import GroupLabeller, Labelled, Outcome, cut
 from lpgnet.pipeline.labelling.made_from import Origins
+from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.sources import RecordingSource, Source, check_exists
 from lpgnet.pipeline.reports.parquet import Failure, in_utf8
 from lpgnet.pipeline.reports.timeline import output_paths
@@ -81,25 +82,27 @@ def _label(
     debug: bool,
 ) -> None:
     """Label what is waiting, here or on Ray, and tell how far it is."""
-    _ = origins.model_files
+    model_folder(Path(origins.config.model or ""))
     _check_writable(origins.out)
-    refused = {source.name: error for source in waiting if (error := _overwritten(source, origins))}
+    refused = {source.name: outcome for source in waiting if (outcome := _refusal(source, origins))}
+    spared = [source for source in waiting if source.name not in refused]
     if origins.dataset:
         origins.dataset.settle({in_utf8(source.name) for source in waiting})
-    spared = [source for source in waiting if source.name not in refused]
     engine = _label_on_ray if origins.config.engine == "ray" else _label_here
-    outcomes = engine(spared, origins, _with_choices(on_labelled) if on_labelled else None, debug)
-    told_of = [
-        Outcome(str(source), source.name, error=refused[source.name]) for source in waiting if source.name in refused
-    ]
-    with closing(outcomes), progress_bar("note", unit="recordings", shown=len(waiting) > FEW) as bar:
-        task = bar.add_task("predict", total=len(waiting), note="")
-        for number, outcome in enumerate(chain(told_of, outcomes), start=1):
+    with closing(engine(spared, origins, _with_choices(on_labelled), debug)) as outcomes:
+        _follow(chain(refused.values(), outcomes), tally, len(waiting))
+
+
+def _follow(outcomes: Iterable[Outcome], tally: Tally, n_waiting: int) -> None:
+    """Count outcomes and tell of them: of all if they are few, else of the failures beside a bar."""
+    is_few = n_waiting <= FEW
+    with progress_bar("note", unit="recordings", shown=not is_few) as bar:
+        task = bar.add_task("predict", total=n_waiting, note="")
+        for number, outcome in enumerate(outcomes, start=1):
             tally.count(outcome)
-            if len(waiting) > FEW:
-                bar.update(task, completed=number)
-            if 1 < len(waiting) <= FEW or (len(waiting) > FEW and outcome.error):
-                say(f"{number} of {len(waiting)}: {outcome}")
+            bar.update(task, completed=number)
+            if n_waiting > 1 and (is_few or outcome.error):
+                say(f"{number} of {n_waiting}: {outcome}")
 
 
 def _label_here(
@@ -123,7 +126,11 @@ def _label_on_ray(
     return label_on_ray(waiting, origins)
 
 
-def _with_choices(on_labelled: Callable[[Labelled], None]) -> Callable[[Labelled], None]:
+def _with_choices(on_labelled: Callable[[Labelled], None] | None) -> Callable[[Labelled], None] | None:
+    """Tell how a timeline came about before it is shown, if it is."""
+    if on_labelled is None:
+        return None
+
     def tell(labelled: Labelled) -> None:
         for choice in labelled.timeline.choices:
             say(choice)
@@ -147,17 +154,14 @@ def _conclude(tally: Tally, n_sources: int, n_waiting: int) -> None:
     )
 
 
-def _overwritten(source: Source, origins: Origins) -> PipelineError | None:
+def _refusal(source: Source, origins: Origins) -> Outcome | None:
     """Refuse to overwrite the recording or the transcript that a timeline is made from."""
     outputs = output_paths(origins.out, source.name, origins.formats).values()
     taken = {path.resolve() for path in outputs} & {path.resolve() for path in source.files}
-    return (
-        PipelineError(
-            f"{shorten(sorted(taken))} would be overwritten by the timeline; choose another folder with --out"
-        )
-        if taken
-        else None
-    )
+    if not taken:
+        return None
+    message = f"{shorten(sorted(taken))} would be overwritten by the timeline; choose another folder with --out"
+    return Outcome(str(source), source.name, error=PipelineError(message))
 
 
 def _check_writable(out: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from lpgnet.pipeline.common.console import say
@@ -54,14 +55,18 @@ def label_on_ray(sources: Sequence[Source], origins: Origins) -> Generator[Outco
     Raises:
         PipelineError: there is no cluster, a machine lacks the model or the folder, or files cannot be written.
     """
-    with connected(origins.config.ray):
-        yield from _rounds(sources, origins)
+    with (
+        connected(origins.config.ray),
+        # A machine that does not see this file has another folder of this name.
+        NamedTemporaryFile(prefix=".ray-", dir=origins.out) as mark,
+    ):
+        yield from _rounds(sources, origins, Path(mark.name))
     if origins.dataset:
         # A group that was taken up twice may have failed in other recordings the second time.
         origins.dataset.settle()
 
 
-def _rounds(sources: Sequence[Source], origins: Origins) -> Iterator[Outcome]:
+def _rounds(sources: Sequence[Source], origins: Origins, mark: Path) -> Iterator[Outcome]:
     """Label all, what did not come back again one by one, and give up what never does."""
     config, place = origins.config, Place.here()
     model = Path(config.model or "")
@@ -70,8 +75,7 @@ def _rounds(sources: Sequence[Source], origins: Origins) -> Iterator[Outcome]:
     left = {source.name: source for source in sorted(sources, key=lambda source: source.size, reverse=True)}
     rounds = 0
     while left and rounds < ROUNDS:
-        nodes = find_nodes()
-        check_nodes(nodes, [model, origins.out], place)
+        nodes = check_nodes(find_nodes(), [model, mark], place)
         pool = plan_pool(config.ray, nodes, device=config.device)
         say(f"predict: {pool}")
         groups = [[source] for source in left.values()] if rounds else cut(list(left.values()), processes=pool.count)

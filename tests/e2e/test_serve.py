@@ -361,6 +361,11 @@ def test_a_model_that_is_missing_is_one_line(tmp_path: Path, run: Any) -> None:
     assert "Traceback" not in err and str(tmp_path / "nothing") in err.splitlines()[-1]
 
 
+def test_a_table_of_many_recordings_is_refused(run: Any, trained: Path) -> None:
+    code, _, err = run(["serve", "--model", str(trained), "--prediction.formats", "html,parquet"])
+    assert code == 2 and "key 'prediction.formats': parquet is a table of many recordings" in err
+
+
 def test_an_address_that_is_taken_is_one_line(served: Server, trained: Path, run: Any) -> None:
     port = served.authority.split(":")[1]
     code, _, err = run(["serve", "--model", str(trained), "--port", port])

@@ -76,6 +76,7 @@ class Cluster:
 def origins(tmp_path: Path) -> Origins:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()
+    (tmp_path / "out").mkdir()
     return Origins(PredictionConfig(model=str(tmp_path), out=str(tmp_path / "out"), engine="ray"))
 
 
@@ -88,7 +89,7 @@ def label(cluster: Cluster, origins: Origins, count: int, monkeypatch: pytest.Mo
         "connected": connected,
         "find_nodes": cluster.nodes,
         "stream": cluster.stream,
-        "check_nodes": lambda *_: None,
+        "check_nodes": lambda nodes, *_: nodes,
         "about_folder": lambda _: (),
     }.items():
         monkeypatch.setattr(on_ray, name, value)
