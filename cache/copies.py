@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from lpgnet.cache.errors import DamagedRowError, NotAShardError, StoreError
+from lpgnet.cache.errors import DamagedRowError, NotAShardError
 from lpgnet.cache.files import (
     PART_SUFFIX,
     lock,
@@ -29,6 +29,8 @@ _MARK_SECONDS = 1.0
 _ATTEMPTS = 2
 _LOCKS = 64
 _SHARD_SUFFIX = ".arrow"
+# Below the folder that people name, where there may be files of theirs.
+_COPIES = "copies"
 _log = logging.getLogger(__name__)
 
 Fetch = Callable[[], Iterable[bytes]]
@@ -50,6 +52,11 @@ class ShardCache:
     def root(self) -> Path:
         """The folder on this machine."""
         return self.folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lpgnet" / "store"
+
+    @property
+    def copies(self) -> Path:
+        """The folder of the copies, in which nobody else's files are."""
+        return self.root / _COPIES
 
     @property
     def bytes(self) -> int:
@@ -97,7 +104,7 @@ class Copies:
             where: the address of the shards.
         """
         self._cache, self._fingerprint, self._where = cache, fingerprint, where
-        self.folder = cache.root / fingerprint
+        self.folder = cache.copies / fingerprint
         self._held: dict[str, _Copy] = {}
         self._fetched: set[str] = set()
         self._told = False
@@ -146,27 +153,31 @@ class Copies:
     def _obtain(self, name: str, size: int, fetch: Fetch) -> Shard:
         path = self.folder / name
         make_folder(self.folder)
-        for _ in range(_ATTEMPTS + 1):
+        # Of several processes that want it one fetches it.
+        with self._lock(str(xxhash.xxh32_intdigest(name.encode()) % _LOCKS)):
             try:
-                return Shard(path, self._fingerprint, where=f"{self._where}/{name}")
+                return self._map(path)
             except FileNotFoundError:
                 pass
             except NotAShardError:
                 self.drop(name)
-            # Of several processes that want it one fetches it.
-            with self._lock(str(xxhash.xxh32_intdigest(name.encode()) % _LOCKS)):
-                if not path.exists():
-                    self._fetch(name, size, fetch)
-        raise StoreError(f"{self.folder} keeps no copy of {self._where}/{name}: check the folder's disk")
+            return self._fetch(name, size, fetch)
 
-    def _fetch(self, name: str, size: int, fetch: Fetch) -> None:
+    def _map(self, path: Path, name: str | None = None) -> Shard:
+        return Shard(path, self._fingerprint, where=f"{self._where}/{name or path.name}")
+
+    def _fetch(self, name: str, size: int, fetch: Fetch) -> Shard:
         self._tell_of_repetition(name)
         for _ in range(_ATTEMPTS):
             with self.reserve(size) as (part, file):
                 if copy_blocks(fetch(), file, name):
+                    file.flush()
+                    # Mapped before others see it, who may need its room at once.
+                    shard = self._map(part, name)
                     publish(part, file, self.folder / name, durable=False)
+                    shard.path = self.folder / name
                     self._fetched.add(name)
-                    return
+                    return shard
         raise DamagedRowError(
             f"{self._where}/{name} does not hold what its name promises: run `lpgnet cache repair --store "
             f"{self._where.rpartition('/')[0]}`, then compute its rows again"
@@ -184,20 +195,20 @@ class Copies:
 
     def _make_room(self, wanted: str) -> None:
         """Remove the copies that were not read for longest until all, and the files to come, fit; all but one."""
-        folders = [folder for folder in self._cache.root.iterdir() if folder.is_dir()]
+        folders = [folder for folder in self._cache.copies.iterdir() if folder.is_dir() and not folder.is_symlink()]
         for folder in folders:
             remove_abandoned(folder)
         files = [file for folder in folders for file in _sizes(folder)]
         excess = sum(size for _, size, _ in files) - self._cache.bytes
         for _, size, path in sorted(files):
-            if excess > 0 and path.name != wanted and path.suffix == _SHARD_SUFFIX:
+            if excess > 0 and path.name != wanted and ShardName.parse(path.name):
                 path.unlink(missing_ok=True)
                 excess -= size
         self._held = {name: copy for name, copy in list(self._held.items()) if copy.shard.path.exists()}
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        folder = self._cache.root / "locks"
+        folder = self._cache.copies / "locks"
         make_folder(folder)
         with open(folder / name, "ab") as file:
             # Without locks two processes may fetch a shard twice, or keep a little too much.

@@ -1,5 +1,6 @@
 """The feature store: a folder of shards for one encoder, read as a mapping from content keys to rows."""
 
+import contextlib
 import json
 import logging
 import operator
@@ -106,13 +107,10 @@ class FeatureStore:
             DamagedRowError: its bytes are not those that were written.
         """
         view = self._view
-        location = view.index.locate(check_key(key))
-        if location is None:
-            raise self._missing_row(key)
         try:
-            return view.shards[location[0]].row(location[1], key)
+            return self._row(check_key(key))
         except ShardGoneError:
-            return self._find_again(key)
+            return self._find_again(key, view)
 
     def read(self, keys: Iterable[bytes]) -> Iterator[Row]:
         """Read many rows.
@@ -136,7 +134,7 @@ class FeatureStore:
             try:
                 found = view.shards[shard].row(row, key)
             except ShardGoneError:
-                found = self._find_again(key)
+                found = self._find_again(key, view)
             yield found
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
@@ -254,13 +252,21 @@ class FeatureStore:
         """
         return StoreWriter(self, description, dtype=dtype, shard_bytes=shard_bytes)
 
-    def _find_again(self, key: bytes) -> Row:
+    def _find_again(self, key: bytes, old: _View) -> Row:
         """Read a row whose shard went away after it was listed: by now another has it, unless it was dropped."""
+        # Once is enough for all rows of a view, unless shards have gone since.
+        if self._view is not old:
+            with contextlib.suppress(ShardGoneError):
+                return self._row(key)
         self.refresh()
-        location = self.index.locate(key)
+        return self._row(key)
+
+    def _row(self, key: bytes) -> Row:
+        view = self._view
+        location = view.index.locate(key)
         if location is None:
             raise self._missing_row(key)
-        return self.shards[location[0]].row(location[1], key)
+        return view.shards[location[0]].row(location[1], key)
 
     def _missing_row(self, key: bytes) -> MissingRowError:
         self.require_converted()

@@ -370,7 +370,7 @@ def test_a_store_goes_to_another_machine_with_its_own_cache(
     content = pickle.dumps(fill(range(3)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
     store = pickle.loads(content)
-    assert right(store, range(3)) and store.folder == tmp_path / "there" / "lpgnet" / "store" / FINGERPRINT
+    assert right(store, range(3)) and store.folder == tmp_path / "there" / "lpgnet" / "store" / "copies" / FINGERPRINT
     named = pickle.loads(pickle.dumps(FeatureStore(store.root, FINGERPRINT, ShardCache(tmp_path / "x", 3.0))))
     assert named.cache == ShardCache(tmp_path / "x", 3.0)
 
