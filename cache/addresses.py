@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
 
 _LOCAL_SCHEMES = ("file://", "local://")
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
-# What logs in to object storage, and must be in no message.
-_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# Variables of the environment that log in to some storage; their values must be in no message.
+_SECRET = re.compile("SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|STORAGE_KEY|API_KEY|CONNECTION_STRING")
+# A shorter value is no secret, and would blot out words (letters).
+_SHORTEST_SECRET = 6
 _WORDS = 300
 
 
@@ -100,9 +103,10 @@ def address_errors(where: str, action: str) -> Iterator[None]:
 
 
 def without_secrets(text: str) -> str:
-    """Put *** for every value of the environment that logs in to object storage."""
-    for name in _SECRETS:
-        if value := os.environ.get(name):
+    """Put *** for every value of the environment that logs in to some storage."""
+    secrets = [value for name, value in os.environ.items() if _SECRET.search(name.upper())]
+    for value in sorted(secrets, key=len, reverse=True):
+        if len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
     return text
 

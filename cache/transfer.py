@@ -43,7 +43,8 @@ def copy_shards(
         StoreError: one of the places cannot be read or written; what was copied stays.
     """
     target.place.make()
-    target.place.describe(source.place.description() or b"{}")
+    if content := source.place.description():
+        target.place.describe(content)
     for shard in shards:
         yield shard, None if _copy(source, target, shard.name) else _damage(shard)
     target.refresh()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -91,7 +92,14 @@ def _parser() -> ArgumentParser:
 
 def _add_cache(action: ArgumentParser) -> None:
     action.add_argument("--cache_folder", help="folder for copies of what is read at an address (the user's cache)")
-    action.add_argument("--cache_gigabytes", type=float, default=20.0, help="the most that they take (default: 20)")
+    action.add_argument("--cache_gigabytes", type=gigabytes, default=20.0, help="the most that they take (default: 20)")
+
+
+def gigabytes(text: str) -> float:
+    """Read a number of them; argparse names this function where it is none."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError
+    return number
 
 
 def _cache(options: Namespace) -> ShardCache:
@@ -310,6 +318,7 @@ def _copy_store(source: FeatureStore, target: FeatureStore) -> int:
         f"{target.where}: {len(waiting) - len(damaged)} shards copied ({copied / 1e6:.1f} MB), "
         f"{len(source.shards) - len(waiting)} were there already"
     )
+    damaged += source.damaged
     _show_damage(damaged)
     return 1 if damaged else 0
 

@@ -17,7 +17,7 @@ import yaml
 
 from lpgnet.model import CONFIG_TYPES, ModelError
 from lpgnet.pipeline.common.bounded_yaml import UnboundedYamlError, load_yaml
-from lpgnet.pipeline.common.files import check_address, name_near, read_regular
+from lpgnet.pipeline.common.files import check_address, is_address, name_near, read_regular
 from lpgnet.pipeline.common.ranges import (
     Count,
     Folds,
@@ -840,6 +840,7 @@ def check_experiment(config: Config) -> None:
             raise UsageError(f"key '{key}': {name!r} must be a name, not a path outside the work folder")
     for key, root in (("features.store", config.features.store), ("corpus.root", config.corpus.root)):
         check_address(root, key=key)
+    _check_places({"work": config.work, "features.cache_folder": config.features.cache_folder}, config.ray)
     if not config.model.modalities:
         raise UsageError("key 'model.modalities': name text, audio or both")
     _check_targets(config.training)
@@ -886,11 +887,21 @@ def check_prediction(config: PredictionConfig) -> None:
         UsageError: a value is out of range; names the key.
     """
     _check_ranges(config)
+    _check_places({key: getattr(config, key) for key in ("model", "transcript", "out")}, config.ray)
     if config.vad.release > config.vad.threshold:
         raise UsageError(f"key 'vad.release': {config.vad.release} must not be above vad.threshold")
     if not 0 <= config.window_overlap <= config.window // 2:
         raise UsageError(f"key 'window_overlap': {config.window_overlap} must be at most half of window")
     _check_speakers(config)
+
+
+def _check_places(local: Mapping[str, str | None], ray: RayConfig) -> None:
+    """Refuse addresses where only a file or folder of this machine will do, and repeat no login."""
+    check_address(ray.address, key="ray.address")
+    for key, path in local.items():
+        check_address(path or "", key=key)
+        if is_address(path or ""):
+            raise UsageError(f"key '{key}': {path} is an address; name a file or folder of this machine")
 
 
 def _check_speakers(config: PredictionConfig) -> None:

@@ -16,7 +16,7 @@ from lpgnet.pipeline.labelling.groups import GroupLabeller, Labelled, Outcome, c
 from lpgnet.pipeline.labelling.made_from import Origins
 from lpgnet.pipeline.labelling.model_folders import model_folder
 from lpgnet.pipeline.recordings.sources import RecordingSource, Source, check_exists
-from lpgnet.pipeline.reports.parquet import Failure, in_utf8
+from lpgnet.pipeline.reports.parquet import Failure, TimelineDataset, in_utf8
 from lpgnet.pipeline.reports.timeline import output_paths
 
 # Of more recordings than this, only the failures are told one by one.
@@ -63,14 +63,25 @@ def label_sources(
         check_exists(sources[0].recording)
     tally = Tally()
     is_shown = len(waiting) <= FEW and config.engine == "local"
-    if waiting:
-        _label(waiting, origins, tally, on_labelled if is_shown else None, debug=debug)
-    if origins.dataset:
-        origins.dataset.write_failures(map(_failure, tally.failed))
+    try:
+        if waiting:
+            _label(waiting, origins, tally, on_labelled if is_shown else None, debug=debug)
+    finally:
+        if origins.dataset and (waiting or origins.dataset.folder.exists()):
+            _settle(origins.dataset, tally)
     if tally.n_done and (origins.dataset or not is_shown):
         where = origins.dataset.folder if origins.dataset else origins.out
         show(f"labelled: {counted(tally.n_done, 'recording')}, {counted(tally.n_turns, 'turn')}; in {where}")
     _conclude(tally, len(sources), len(waiting))
+
+
+def _settle(dataset: TimelineDataset, tally: Tally) -> None:
+    """Leave each recording its newest rows, and those that failed none: what is there is what holds now.
+
+    Not before anything is labelled: whatever may be wrong then takes nothing away.
+    """
+    dataset.settle({in_utf8(outcome.name) for outcome in tally.failed})
+    dataset.write_failures(map(_failure, tally.failed))
 
 
 def _label(
@@ -86,8 +97,6 @@ def _label(
     _check_writable(origins.out)
     refused = {source.name: outcome for source in waiting if (outcome := _refusal(source, origins))}
     spared = [source for source in waiting if source.name not in refused]
-    if origins.dataset:
-        origins.dataset.settle({in_utf8(source.name) for source in waiting})
     engine = _label_on_ray if origins.config.engine == "ray" else _label_here
     with closing(engine(spared, origins, _with_choices(on_labelled), debug)) as outcomes:
         _follow(chain(refused.values(), outcomes), tally, len(waiting))

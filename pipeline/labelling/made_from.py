@@ -112,9 +112,7 @@ class Origins:
 
     def _is_written(self, source: Source, in_dataset: Mapping[str, str]) -> bool:
         paths = output_paths(self.out, source.name, self.formats)
-        return all(path.is_file() for path in paths.values()) and (
-            not self.dataset or in_utf8(source.name) in in_dataset
-        )
+        return all(map(os.path.isfile, paths.values())) and (not self.dataset or in_utf8(source.name) in in_dataset)
 
     def _is_done(self, source: Source, origin: Origin, in_dataset: Mapping[str, str]) -> bool:
         if self.dataset and in_dataset[in_utf8(source.name)] != digest(origin):

@@ -329,10 +329,15 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
     seen: Counter[str] = Counter()
     result: list[Source] = []
     for source in sources:
-        name = names[id(source)]
+        name = _inside(names[id(source)])
         seen[name] += 1
         result.append(replace(source, name=name if seen[name] == 1 else f"{name}~{seen[name]}"))
     return result
+
+
+def _inside(name: str) -> str:
+    """A name that leads out of no folder: keys of objects, and rows of lists, may be whatever somebody wrote."""
+    return "/".join(part for part in PurePosixPath(name).parts if part not in ("..", "/")) or "recording"
 
 
 def _names_apart(alike: Sequence[Source]) -> Iterator[tuple[Source, str]]:

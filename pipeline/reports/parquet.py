@@ -96,9 +96,11 @@ class TimelineDataset:
     def settle(self, leave_out: Collection[str] = ()) -> None:
         """Take rows out that are not to be there; call it while nobody writes.
 
+        Of a timeline that several parts have, as after one that was made anew or a run that was interrupted or tried
+        twice, the newest stays.
+
         Args:
-            leave_out: timelines that are made anew. Of one that several parts have, as after a run that was
-                interrupted or tried twice, the newest stays.
+            leave_out: timelines of which none stays.
 
         Raises:
             PipelineError: a part cannot be read or written.
@@ -151,6 +153,8 @@ class TimelineDataset:
         """Write a table whole or not at all."""
         import pyarrow.parquet as pq
 
+        from lpgnet.cache.files import sync_folder
+
         temporary = self.scratch / f"{path.name}.{uuid4().hex}{_SUFFIX}"
         try:
             for folder in (self.scratch, path.parent):
@@ -160,6 +164,7 @@ class TimelineDataset:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            sync_folder(path.parent)
         except OSError as error:
             raise failed_file(error, path) from None
         finally:

@@ -281,6 +281,16 @@ class TestSmallCache:
         assert right(FeatureStore(reader.root, FINGERPRINT, reader.cache), [0])
         assert sum("HEAD" in one for one in s3.requests()) == 0, "row 0 was read later than row 10"
 
+    def test_room_is_made_among_copies_alone(self, reader: FeatureStore) -> None:
+        assert reader.cache and reader.cache.folder
+        beside = write(FeatureStore(reader.cache.folder, FINGERPRINT), self.ROWS)
+        others = [reader.cache.folder / "data" / "train-0.arrow", reader.folder / "mine.arrow"]
+        for file in others:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(bytes(10))
+        assert right(reader, self.ROWS) and right(FeatureStore(beside.root, FINGERPRINT), self.ROWS)
+        assert all(file.exists() for file in others)
+
     def test_a_cache_of_less_than_a_shard_keeps_one(self, reader: FeatureStore, elsewhere: Fill) -> None:
         tiny = elsewhere(1e-9)
         assert right(tiny, self.ROWS) and len(list(tiny.folder.glob("*.arrow"))) == 1

@@ -215,6 +215,29 @@ def test_what_is_done_is_not_done_again_by_content(predict: Callable, folder: Pa
     assert "up to date: 1 of 1" in predict(calls / "0.wav", "--formats", "csv,parquet", "--min_probability", "0.9")[2]
 
 
+def test_a_run_that_fails_takes_nothing_away(predict: Callable, folder: Path, tmp_path: Path) -> None:
+    recordings, out = [folder / "calls" / f"{number}.wav" for number in range(2)], tmp_path / "out"
+    assert predict(*recordings, "--formats", "parquet")[0] == 0
+    before = parquet_rows(out)
+    for wrong in (
+        ["--text_encoder", f"hf:{tmp_path / 'nowhere'}"],
+        ["--engine", "ray", "--ray.address", "127.0.0.1:1"],
+    ):
+        assert predict(*recordings, "--formats", "parquet", "--again", "true", *wrong)[0] == 1
+        assert parquet_rows(out) == before
+
+
+def test_rows_that_are_there_twice_go_with_the_next_run(predict: Callable, folder: Path, tmp_path: Path) -> None:
+    recordings, out = [folder / "calls" / f"{number}.wav" for number in range(2)], tmp_path / "out"
+    assert predict(*recordings, "--formats", "parquet")[0] == 0
+    (part,) = (out / "timelines.parquet").iterdir()
+    before, twice = parquet_rows(out), part.with_name("part-0.parquet")
+    shutil.copy2(part, twice)
+    assert len(parquet_rows(out)) == 2 * len(before)
+    code, _, err = predict(*recordings, "--formats", "parquet")
+    assert code == 0 and "up to date: 2 of 2" in err and parquet_rows(out) == before
+
+
 def test_an_interrupted_run_keeps_what_is_done(
     predict: Callable, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

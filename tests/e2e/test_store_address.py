@@ -71,6 +71,10 @@ def test_push_and_pull(workplace: Workplace, s3: S3, run: Run) -> None:
     code, out, err = run(["cache", "pull", s3.root, "--store", str(workplace.folder / "copy")])
     assert code == 0 and out.count(" 1 shards copied") == 2, err
     assert run(["cache", "verify", "--store", str(workplace.folder / "copy")])[0] == 0
+    (cut,) = list((workplace.folder / "copy").glob("*/*.arrow"))[:1]
+    cut.write_bytes(cut.read_bytes()[:1000])
+    code, out, _ = run(["cache", "push", s3.root + "/again", "--store", str(workplace.folder / "copy")])
+    assert code == 1 and cut.name in out, "a shard that cannot be opened is told, and is not said to be there"
     (name,) = s3.files.glob(f"{s3.bucket}/stores/*/*.arrow")[:1]
     s3.files.pipe_file(name, s3.files.cat_file(name)[:-8] + b"12345678")
     code, out, _ = run(["cache", "pull", s3.root, "--store", str(workplace.folder / "another")])

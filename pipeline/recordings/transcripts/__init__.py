@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -109,7 +110,7 @@ def find_transcript(recording: Path) -> Path | None:
     Returns:
         The first of them that exists; None where none does.
     """
-    found = first_transcript(recording.name, lambda name: recording.with_name(name).is_file())
+    found = first_transcript(recording.name, lambda name: os.path.isfile(recording.with_name(name)))
     return recording.with_name(found) if found else None
 
 

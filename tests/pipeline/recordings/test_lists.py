@@ -48,6 +48,38 @@ def test_an_error_names_the_file_and_the_row(tmp_path: Path, suffix: str, value:
         list(read_list(str(path)))
 
 
+@pytest.mark.parametrize("value", [".", "./", "/", "file://", "a" * 300 + ".wav", "a/" * 3000 + "a.wav"])
+def test_what_is_no_path_is_told_with_its_row(tmp_path: Path, value: str) -> None:
+    rows = [{"recording": "a.wav"}, {"recording": value}]
+    with pytest.raises(PipelineError, match=r"list\.jsonl, line 2: has "):
+        find_sources([str(write(tmp_path, "jsonl", rows))], None)
+
+
+def test_a_long_value_is_refused_before_each_row_has_it(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 20_000
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array(["x" * 1_000_000]))
+    pq.write_table(pa.table({"recording": values}), path := tmp_path / "list.parquet")
+    assert path.stat().st_size < 2_000_000
+    with pytest.raises(PipelineError, match=r"list\.parquet, row 1: has, or a row after it, more letters"):
+        next(read_list(str(path)))
+
+
+def test_names_lead_out_of_no_folder(tmp_path: Path) -> None:
+    import fsspec
+
+    keys = ["/out/calls/../../../evil.wav", "/out/calls/a.wav", "/evil/a.wav"]
+    for key in keys:
+        fsspec.filesystem("memory").pipe_file(key, b"x")
+    rows = [{"recording": f"memory:/{key}"} for key in keys]
+    listed = write(tmp_path, "jsonl", [*rows, {"recording": "memory://b/../../../x.wav"}])
+    for given in ("memory://out/calls", str(listed)):
+        for source in find_sources([given], None):
+            assert ".." not in Path(source.name).parts and not Path(source.name).is_absolute()
+
+
 def test_what_is_no_list(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"list\.parquet: has no column 'recording'"):
         list(read_list(str(write(tmp_path, "parquet", [{"path": "a.wav"}]))))
