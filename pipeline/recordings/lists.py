@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from lpgnet.pipeline.common.files import is_address, open_regular, parse_object, read_text
+from lpgnet.pipeline.common.remote_files import open_at
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE
 from lpgnet.pipeline.errors import PipelineError, failed_file, kind_and_words
-from lpgnet.pipeline.recordings.remote_files import fetch, open_at
+from lpgnet.pipeline.recordings.remote_files import fetch
 
 RECORDING, TRANSCRIPT = "recording", "transcript"
 # Rows of a Parquet file that are in memory at once.
