@@ -1,4 +1,7 @@
-"""What is known of files that have not changed: path, size, times and inode to a small JSON object."""
+"""What is known of files that have not changed: path, size, times and inode to a small JSON object.
+
+Of files elsewhere: address and version.
+"""
 
 import contextlib
 import json
@@ -6,7 +9,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +30,8 @@ _CREATE = """CREATE TABLE IF NOT EXISTS files
 
 JsonObject = dict[str, Any]
 Compute = Callable[[Path], JsonObject]
+# The value of a key, and the state of the file that it is of; an empty one is not to be remembered.
+_ComputeKey = Callable[[bytes], tuple[JsonObject, str]]
 _Record = tuple[bytes, str, str, str]
 _T = TypeVar("_T")
 
@@ -83,11 +88,39 @@ class StatCache:
         """
         paths = [os.path.abspath(file) for file in files]
         stats = {os.fsencode(path): _stat(path) for path in dict.fromkeys(paths)}
+        values = self._look_up(stats, lambda path: _compute_still(os.fsdecode(path), compute))
+        return [values[os.fsencode(path)] for path in paths]
+
+    def lookup_versions(
+        self, kind: str, versions: Mapping[str, str], compute: Callable[[str], tuple[JsonObject, bool]]
+    ) -> dict[str, JsonObject]:
+        """Do as `lookup_many` for files at addresses, of which the caller knows the versions.
+
+        Args:
+            kind: of the values, as several things may be known of one file.
+            versions: by address, each such that another content has another version.
+            compute: gives a small JSON object of one address, and whether it is to be remembered: not where the
+                version has become another meanwhile.
+
+        Returns:
+            An object an address.
+        """
+        # No path has such a byte in it.
+        keys = {f"\0{kind}\0{address}".encode(errors="surrogatepass"): address for address in versions}
+
+        def compute_one(key: bytes) -> tuple[JsonObject, str]:
+            value, is_sure = compute(keys[key])
+            return value, versions[keys[key]] if is_sure else ""
+
+        values = self._look_up({key: versions[address] for key, address in keys.items()}, compute_one)
+        return {keys[key]: value for key, value in values.items()}
+
+    def _look_up(self, stats: dict[bytes, str], compute: _ComputeKey) -> dict[bytes, JsonObject]:
         values = self._recall(stats)
-        unknown = [path for path in stats if path not in values]
+        unknown = [key for key in stats if key not in values]
         for start in range(0, len(unknown), _BATCH_SIZE):
             values |= self._compute(unknown[start : start + _BATCH_SIZE], compute)
-        return [values[os.fsencode(path)] for path in paths]
+        return values
 
     def _recall(self, stats: dict[bytes, str]) -> dict[bytes, JsonObject]:
         """Return the values of the files that are as they were; a damaged entry is no entry."""
@@ -97,13 +130,13 @@ class StatCache:
         sound = [entry for entry, digest in entries if digest == entry.digest]
         return {entry.path: json.loads(entry.value) for entry in sound if stats[entry.path] == entry.stat}
 
-    def _compute(self, paths: Sequence[bytes], compute: Compute) -> dict[bytes, JsonObject]:
+    def _compute(self, paths: Sequence[bytes], compute: _ComputeKey) -> dict[bytes, JsonObject]:
         """Compute the values, and remember those that are done even when one fails."""
         values: dict[bytes, JsonObject] = {}
         settled: list[_Entry] = []
         try:
             for path in paths:
-                values[path], stat = _compute_still(os.fsdecode(path), compute)
+                values[path], stat = compute(path)
                 if stat:
                     settled.append(_Entry(path, stat, json.dumps(values[path])))
         finally:

@@ -28,19 +28,40 @@ def digests_of(paths: Iterable[Path], *, stat_cache: Path, large: Container[str]
         large: suffixes of files that count as large whatever their size: there may be thousands of recordings.
     """
     files = list(dict.fromkeys(paths))
-    remembered = [path for path in files if path.is_file() and _is_large(path, large)]
-    digests = dict(zip(remembered, _remembered_digests(remembered, stat_cache), strict=True)) if remembered else {}
-    return {str(path): digests[path] if path in digests else _digest(path) for path in files}
+    remote = {str(path): path for path in files if is_address(str(path))}
+    local = [path for path in files if str(path) not in remote]
+    remembered = [path for path in local if path.is_file() and _is_large(path, large)]
+    digests = dict(zip(map(str, remembered), _remembered_digests(remembered, stat_cache), strict=True))
+    digests |= _digests_at(remote, stat_cache)
+    return {str(path): digests[str(path)] if str(path) in digests else _digest(path) for path in files}
 
 
 def _is_large(path: Path, large: Container[str]) -> bool:
-    # Only of a local file is it known whether it changed.
-    local = not is_address(str(path))
-    return local and (path.suffix.lower() in large or path.stat().st_size > SMALL_BYTES)
+    return path.suffix.lower() in large or path.stat().st_size > SMALL_BYTES
+
+
+def _digests_at(paths: Mapping[str, Path], stat_cache: Path) -> dict[str, Digest]:
+    """Return the digests of the files at addresses of which it can be told whether they changed."""
+    if not paths:
+        return {}
+    # Imported late, as below.
+    from lpgnet.cache import StatCache
+    from lpgnet.pipeline.common.remote_files import RemoteFiles, has_version
+
+    versions = RemoteFiles().sure_versions(paths)
+
+    def digest_still(address: str) -> tuple[dict[str, Digest], bool]:
+        digest = _digest(paths[address])
+        return {"sha256": digest}, digest is not None and has_version(address, versions[address])
+
+    found = StatCache(stat_cache).lookup_versions("sha256", versions, digest_still)
+    return {address: one["sha256"] for address, one in found.items()}
 
 
 def _remembered_digests(paths: Sequence[Path], stat_cache: Path) -> list[Digest]:
     """Look all of them up at once; where one cannot be read or does not hold still, one after another."""
+    if not paths:
+        return []
     # Imported late: it needs numpy and pyarrow, and most stamps have no large file.
     from lpgnet.cache import StatCache, StoreError
 

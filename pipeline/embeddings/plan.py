@@ -15,6 +15,7 @@ from lpgnet.cache import FeatureStore, StatCache, StoredRows, StoreError, audio_
 from lpgnet.pipeline.common.console import Lines
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.common.processes import current_launch
+from lpgnet.pipeline.common.remote_files import RemoteFiles, has_version
 from lpgnet.pipeline.corpora.audio import AudioInfo, Segment, describe, locate, segment_of
 from lpgnet.pipeline.corpora.manifest import Utterance
 from lpgnet.pipeline.errors import MissingExtraError, PipelineError, kind_and_words
@@ -122,17 +123,35 @@ def _described(file: str, found: dict[str, Any]) -> DescribedFile:
 
 
 def _describe_files(files: Iterable[str], stat_cache: StatCache | None) -> dict[str, dict[str, Any]]:
-    """Call `describe_or_problem` for each file; a local file that has not changed is not read again."""
+    """Call `describe_or_problem` for each file; one that has not changed is not read again."""
     found = sorted(set(files))
-    local = [file for file in found if stat_cache and not is_address(file) and os.path.isfile(file)]
-    values = _look_up(stat_cache, local) if stat_cache else {}
-    return values | {file: describe_or_problem(Path(file), file) for file in found if file not in values}
+    values = _known_of(stat_cache, found) if stat_cache else {}
+    return values | {file: describe_or_problem(file) for file in found if file not in values}
+
+
+def _known_of(stat_cache: StatCache, files: Sequence[str]) -> dict[str, dict[str, Any]]:
+    remote = [file for file in files if is_address(file)]
+    local = [file for file in files if not is_address(file) and os.path.isfile(file)]
+    return _look_up(stat_cache, local) | (_look_up_remote(stat_cache, remote) if remote else {})
+
+
+def _look_up_remote(stat_cache: StatCache, addresses: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Describe the files of which it can be told whether they changed; of one that cannot be used the problem."""
+    versions = RemoteFiles().sure_versions(addresses)
+    describe_one = _telling_how_far(len(versions))
+
+    def describe_still(address: str) -> tuple[dict[str, Any], bool]:
+        found = describe_one(address)
+        return found, "problem" not in found and has_version(address, versions[address])
+
+    return stat_cache.lookup_versions("recording", versions, describe_still)
 
 
 def _look_up(stat_cache: StatCache, files: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Describe files through the cache, one by one where one of them goes away or changes meanwhile."""
     try:
-        found = stat_cache.lookup_many(map(Path, files), _telling_how_far(len(files)))
+        describe_one = _telling_how_far(len(files))
+        found = stat_cache.lookup_many(map(Path, files), lambda path: describe_one(str(path)))
     except StoreError as error:
         if len(files) == 1:
             return {files[0]: {"problem": str(error)}}
@@ -141,29 +160,29 @@ def _look_up(stat_cache: StatCache, files: Sequence[str]) -> dict[str, dict[str,
     return {file: value for file, value in zip(files, found, strict=True) if "problem" not in value}
 
 
-def _telling_how_far(count: int) -> Callable[[Path], dict[str, Any]]:
+def _telling_how_far(count: int) -> Callable[[str], dict[str, Any]]:
     """Return what describes files, and tells every few seconds of how many it did: videos are decoded for it."""
     if not current_launch().is_main:
         return describe_or_problem
     lines = Lines("note", "files")
     task = lines.add_task("recordings", total=count, note="")
 
-    def describe_one(path: Path) -> dict[str, Any]:
-        found = describe_or_problem(path)
+    def describe_one(file: str) -> dict[str, Any]:
+        found = describe_or_problem(file)
         lines.update(task, advance=1)
         return found
 
     return describe_one
 
 
-def describe_or_problem(path: Path, file: str | None = None) -> dict[str, Any]:
+def describe_or_problem(file: str) -> dict[str, Any]:
     """Describe a recording in a form that the stat cache keeps.
 
     Raises:
         MissingExtraError: an extra is needed, which is told once and not of each of thousands of videos.
     """
     try:
-        return asdict(describe(file or str(path)))
+        return asdict(describe(file))
     except MissingExtraError:
         raise
     except Exception as error:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lpgnet.cache.addresses import without_local_scheme
 from lpgnet.pipeline.common.files import is_address, open_regular, parse_object, read_text
+from lpgnet.pipeline.common.remote_files import open_at
 from lpgnet.pipeline.corpora.manifest import MANIFEST_FILE
 from lpgnet.pipeline.errors import PipelineError, failed_file, kind_and_words
-from lpgnet.pipeline.recordings.remote_files import fetch, open_at
+from lpgnet.pipeline.recordings.remote_files import fetch
 
 if TYPE_CHECKING:
     import pyarrow as pa

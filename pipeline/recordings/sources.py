@@ -11,10 +11,11 @@ from pathlib import Path, PurePath, PurePosixPath
 from lpgnet.cache.addresses import without_local_scheme
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import is_address
+from lpgnet.pipeline.common.remote_files import RemoteFiles
 from lpgnet.pipeline.corpora.manifest import CORPUS_FILE, MANIFEST_FILE, Utterance, read_manifest
 from lpgnet.pipeline.errors import PipelineError, UsageError, shorten
 from lpgnet.pipeline.recordings.lists import is_list, read_list
-from lpgnet.pipeline.recordings.remote_files import RemoteFiles
+from lpgnet.pipeline.recordings.remote_files import transcript_beside
 from lpgnet.pipeline.recordings.transcripts import Transcript, find_transcript, is_shared, recordings_of
 
 # Suffixes that make a file of a folder a recording; a file that is named itself may have any.
@@ -230,7 +231,7 @@ def _recording(name: str, recording: str, transcript: str | None, remote: Remote
         path = Path(recording)
         return RecordingSource(name, path, Path(transcript) if transcript else find_transcript(path))
     if transcript is None:
-        transcript = remote.transcript_of(recording)
+        transcript = transcript_beside(recording, remote)
     versions = {file: remote.version(file) for file in (recording, transcript) if file and is_address(file)}
     size = remote.size(recording) if is_address(recording) else _size(Path(recording))
     return RemoteSource(name, recording, transcript, versions, size)

@@ -130,3 +130,42 @@ def test_what_a_driver_says_is_repeated_without_secrets(
 
     monkeypatch.setattr("lpgnet.pipeline.prepare.read_corpus", refuse)
     check_no_secret(workplace.folder, fails(run, workplace.arguments("prepare", "--name", "x"), "*** *** ***"))
+
+
+def fetched(s3: S3) -> list[str]:
+    """The recordings of which anything was downloaded since this was asked last."""
+    asked = {path.partition("?")[0] for method, path, *_ in s3.requests() if method == "GET" and "/corpus/" in path}
+    return sorted(path.rpartition("/corpus/")[2] for path in asked if path.endswith((".wav", ".flac")))
+
+
+def test_no_stage_downloads_a_recording_that_it_knows(
+    workplace: Workplace, s3: S3, run: Run, remote: list[str]
+) -> None:
+    def good(stage: str, *more: str) -> str:
+        code, out, err = run(workplace.arguments(stage, *remote, *more))
+        assert code == 0, err
+        return out
+
+    def stages() -> None:
+        for stage in ("prepare", "features"):
+            good(stage)
+        for stage in ("train", "evaluate"):
+            good(stage, "--training.epochs", "1")
+
+    for stage in ("prepare", "features"):
+        good(stage)
+    recordings = fetched(s3)
+    assert recordings
+    stages()
+    assert fetched(s3) == []
+    stat_cache = workplace.folder / "copies" / "stat.sqlite"
+    stat_cache.write_bytes(b"no database" * 1000)
+    assert "computed" not in good("features"), "time is lost, and no embedding"
+    assert fetched(s3) == recordings
+    stages()
+    assert fetched(s3) == []
+    one = f"{s3.bucket}/corpus/{recordings[0]}"
+    content = s3.files.cat_file(one)
+    s3.files.pipe_file(one, content[:-2000] + content[-1000:] + content[-2000:-1000])
+    assert "computed" in good("features"), "another of the same size is another"
+    assert fetched(s3) == recordings[:1]
