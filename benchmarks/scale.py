@@ -51,6 +51,9 @@ SHOWN = (1, 10, 100, 1000)
 # Of Amazon's S3, a second and prefix; and what one list returns.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html
 PUTS, GETS, LISTED = 3_500, 5_500, 1_000
+# Rows of the page of benchmarks: this project's extraction, by precision, and growth.
+OURS = re.compile(r"^\| \(c\) this project, (\w+) \| ([\d.]+) \|", re.MULTILINE)
+GROWTH = re.compile(r"^\| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \|$", re.MULTILINE)
 # Of a row in a store beside its values, and of a key in a reader's memory (docs/store.md).
 ROW_BYTES, INDEX_BYTES = 36, 24
 # What processes of a launch have not yet made durable when they end (seconds, at most).
@@ -143,8 +146,7 @@ def machines(page: str) -> list[Machine]:
 
 
 def _speeds(page: str, precision: str) -> list[float]:
-    row = rf"^\| \(c\) this project, {precision} \| ([\d.]+) \|"
-    return [float(value) for value in re.findall(row, page, re.MULTILINE)]
+    return [float(speed) for found, speed in OURS.findall(page) if found == precision]
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,7 @@ class Planning:
 
 def planning(page: str) -> Planning:
     """Read what planning takes from the page of benchmarks: from the two largest corpora there."""
-    row = r"^\| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \|$"
-    rows = re.findall(row, page.partition("**features, nothing")[2], re.MULTILINE)
+    rows = GROWTH.findall(page.partition("**features, nothing")[2])
     (few, _, low), (many, milliseconds, high) = ([float(cell.replace(",", "")) for cell in row] for row in rows[1:3])
     return Planning((high - low) * 1e6 / (many - few), milliseconds / 1e3)
 

@@ -12,7 +12,7 @@ from lpgnet.pipeline.common.processes import leave_launch
 from lpgnet.pipeline.common.stops import Stop
 from lpgnet.pipeline.common.streams import MESSAGES, OUTPUT, prepare_streams
 from lpgnet.pipeline.common.threads import settle_threads
-from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, in_one_line
+from lpgnet.pipeline.errors import PipelineError, UsageError, did_you_mean, for_people, in_one_line, without_secrets
 from lpgnet.pipeline.presets import preset_names
 
 STAGES = {
@@ -118,18 +118,8 @@ def _guarded(work: Callable[[], int], *, debug: bool = False, keeps_work: bool =
 
 
 def _fail(error: PipelineError) -> int:
-    MESSAGES.write(f"lpgnet: error: {in_one_line(_safe(str(error)))}\n")
+    MESSAGES.write(f"lpgnet: error: {in_one_line(without_secrets(str(error)))}\n")
     return 2 if isinstance(error, UsageError) else 1
-
-
-def _safe(text: str) -> str:
-    """Blot out what logs in to object storage, which an error of its driver may repeat."""
-    # Without it no driver has said anything, and what follows would take longer than the rest of the command.
-    if "fsspec" not in sys.modules:
-        return text
-    from lpgnet.cache.addresses import without_secrets
-
-    return without_secrets(text)
 
 
 def module_main(stage: str) -> None:

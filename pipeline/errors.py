@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -66,7 +67,18 @@ def _is_of_a_driver(error: BaseException | None) -> bool:
 
 def kind_and_words(error: BaseException) -> str:
     """Say `ValueError: what it says`, in one line, of an error that nobody foresaw."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    # Blotted out before it is cut: half a secret is one too.
+    return f"{type(error).__name__}: {' '.join(without_secrets(str(error)).split())[:300]}"
+
+
+def without_secrets(text: str) -> str:
+    """Blot out what logs in to object storage, which an error of its driver may repeat."""
+    # Without it no driver has said anything, and what follows would take longer than the rest of the command.
+    if "fsspec" not in sys.modules:
+        return text
+    from lpgnet.cache import addresses
+
+    return addresses.without_secrets(text)
 
 
 def failed_file(error: OSError, path: object = None) -> PipelineError:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lpgnet.cache.addresses import filesystem, without_secrets
+from lpgnet.cache.addresses import filesystem
 from lpgnet.pipeline.common.files import check_driver
 from lpgnet.pipeline.errors import PipelineError, kind_and_words
 
@@ -25,6 +25,8 @@ _TIMES = ("mtime", "modified", "last_modified", "LastModified", "updated")
 # A file that was written just before may be written again without its time changing: some tell no seconds, and clocks
 # of two machines differ.
 _SETTLED_SECONDS = 120.0
+# A page of a web server is no list of its files.
+_UNLISTED = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,11 @@ class RemoteFiles:
             yield f"{address.rstrip('/')}/{below}", below
 
     def names(self, folder: str) -> Collection[str]:
-        """Return the names of the files in a folder; none where it cannot be listed, as by HTTP."""
+        """Return the names of the files in a folder; none where it is not there, or nothing lists it, as by HTTP.
+
+        Raises:
+            PipelineError: it cannot be listed now.
+        """
         return self._folder(folder.rstrip("/")).keys()
 
     def version(self, address: str) -> str:
@@ -138,12 +144,20 @@ def open_at(address: str) -> Iterator[BinaryIO]:
 
 
 def _list_folder(address: str) -> dict[str, _Known]:
-    """The files of a folder by name; none where it cannot be listed, as by HTTP."""
+    """The files of a folder by name; none where it is not there, or nothing lists it, as by HTTP.
+
+    Raises:
+        PipelineError: it cannot be listed now: what is not seen may be there all the same.
+    """
     files, path = _file_system(address)
     try:
         return {PurePosixPath(info["name"]).name: _known_by(info) for info in files.ls(path, detail=True)}
-    except Exception:
+    except (FileNotFoundError, NotADirectoryError, NotImplementedError):
         return {}
+    except Exception as error:
+        if address.startswith(_UNLISTED):
+            return {}
+        raise _failed(address, error) from None
 
 
 def _ask(address: str) -> _Known:
@@ -192,4 +206,4 @@ def _file_system(address: str) -> tuple[AbstractFileSystem, str]:
 def _failed(address: str, error: Exception) -> PipelineError:
     if isinstance(error, FileNotFoundError):
         return PipelineError(f"{address}: no such recording")
-    return PipelineError(f"{address}: cannot be read ({without_secrets(kind_and_words(error))})")
+    return PipelineError(f"{address}: cannot be read ({kind_and_words(error)})")

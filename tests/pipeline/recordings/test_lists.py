@@ -80,6 +80,23 @@ def test_names_lead_out_of_no_folder(tmp_path: Path) -> None:
             assert ".." not in Path(source.name).parts and not Path(source.name).is_absolute()
 
 
+def test_a_folder_that_cannot_be_listed_is_not_one_without_transcripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be listed now would be labelled without the transcript that stands beside it."""
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/listed/a.wav", b"x")
+    files.pipe_file("/listed/a.srt", b"x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("access denied to made-up-secret-key-1234")
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-secret-key-1234")
+    monkeypatch.setattr(type(files), "ls", refuse)
+    with pytest.raises(PipelineError, match=r"memory://listed: cannot be read \(PermissionError: .* to \*\*\*\)"):
+        find_sources(["memory://listed/a.wav"], None)
+
+
 def test_what_is_no_list(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"list\.parquet: has no column 'recording'"):
         list(read_list(str(write(tmp_path, "parquet", [{"path": "a.wav"}]))))
