@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lpgnet.cache import FeatureStore, StatCache, StoreError, audio_key, file_digest, text_key
+from lpgnet.cache.stat_cache import _stat
 
 Values = dict[str, Any]
 
@@ -279,3 +280,59 @@ def test_edited_text_changes_the_rows_that_have_it_in_their_context() -> None:
 
     before, after = keys(["one", "two", "three", "four"]), keys(["one", "2", "three", "four"])
     assert [turn for turn in range(4) if before[turn] != after[turn]] == [1, 2]
+
+
+class Versions:
+    """Computes values of addresses, and notes of which."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.sure = True
+
+    def __call__(self, address: str) -> tuple[Values, bool]:
+        self.read.append(address)
+        return {"value": len(self.read)}, self.sure
+
+
+def test_a_version_is_believed_until_it_is_another(tmp_path: Path) -> None:
+    compute, path = Versions(), tmp_path / "files.sqlite"
+
+    def look_up(kind: str, **versions: str) -> dict[str, Values]:
+        return StatCache(path).lookup_versions(kind, versions, compute)
+
+    first = look_up("a", x="1", y="1")
+    assert look_up("a", y="1", x="1") == first and compute.read == ["x", "y"]
+    assert look_up("a", x="2", y="1") == {"x": {"value": 3}, "y": first["y"]}
+    assert look_up("b", x="2") == {"x": {"value": 4}}, "several things are known of one file"
+    assert look_up("a", x="2") == {"x": {"value": 3}}
+    compute.sure = False
+    assert look_up("a", x="3") == {"x": {"value": 5}}
+    assert look_up("a", x="3") == {"x": {"value": 6}}
+    assert look_up("a", x="2") == {"x": {"value": 3}}
+    path.write_bytes(b"no database" * 1000)
+    assert look_up("a", x="2") == {"x": {"value": 7}}
+
+
+@pytest.mark.parametrize("address", ["a\0b", "\udc80\ud800", "", "s3://bucket/\u00e4"])
+def test_any_text_is_an_address_and_none_is_a_path(tmp_path: Path, settled: None, address: str) -> None:
+    cache, file = StatCache(tmp_path / "files.sqlite"), tmp_path / "a"
+    file.write_bytes(b"x")
+    known = cache.lookup(file, Reader())
+    for name in (address, str(file)):
+        assert cache.lookup_versions("a", {name: _stat(str(file))}, Versions()) == {name: {"value": 1}}
+    reader = Reader()
+    assert cache.lookup(file, reader) == known and not reader.read
+
+
+def test_what_is_done_is_remembered_when_an_address_fails(tmp_path: Path) -> None:
+    cache, compute = StatCache(tmp_path / "files.sqlite"), Versions()
+
+    def fail_at_z(address: str) -> tuple[Values, bool]:
+        if address == "z":
+            raise KeyboardInterrupt
+        return compute(address)
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.lookup_versions("a", {"y": "1", "z": "1"}, fail_at_z)
+    cache.lookup_versions("a", {"y": "1", "z": "1"}, compute)
+    assert compute.read == ["y", "z"]

@@ -146,26 +146,22 @@ def test_no_stage_downloads_a_recording_that_it_knows(
         assert code == 0, err
         return out
 
-    def stages() -> None:
-        for stage in ("prepare", "features"):
-            good(stage)
-        for stage in ("train", "evaluate"):
-            good(stage, "--training.epochs", "1")
-
-    for stage in ("prepare", "features"):
-        good(stage)
+    good("prepare")
+    good("features")
     recordings = fetched(s3)
     assert recordings
-    stages()
+    assert "up to date" in good("prepare")
+    for stage in ("features", "train", "evaluate"):
+        assert "computed" not in good(stage, "--training.epochs", "1")
     assert fetched(s3) == []
-    stat_cache = workplace.folder / "copies" / "stat.sqlite"
-    stat_cache.write_bytes(b"no database" * 1000)
+    (workplace.folder / "copies" / "stat.sqlite").write_bytes(b"no database" * 1000)
     assert "computed" not in good("features"), "time is lost, and no embedding"
     assert fetched(s3) == recordings
-    stages()
-    assert fetched(s3) == []
     one = f"{s3.bucket}/corpus/{recordings[0]}"
-    content = s3.files.cat_file(one)
-    s3.files.pipe_file(one, content[:-2000] + content[-1000:] + content[-2000:-1000])
+    content = bytearray(s3.files.cat_file(one))
+    assert content[:4] == b"fLaC"
+    content[30] ^= 1  # of the digest of its samples, which nobody compares
+    s3.files.pipe_file(one, bytes(content))
+    s3.requests()
     assert "computed" in good("features"), "another of the same size is another"
     assert fetched(s3) == recordings[:1]
