@@ -8,8 +8,9 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -207,6 +208,7 @@ class Pool:
         gpus: GPUs that Ray reserves for each.
         nodes: how many of them fit on each machine, by the machine's id.
         spare: processors that are left for decoding.
+        otherwise: where they compute that have no GPU of Ray's: cpu or mps.
     """
 
     count: int
@@ -214,6 +216,12 @@ class Pool:
     gpus: float
     nodes: Mapping[str, int]
     spare: int
+    otherwise: str = "cpu"
+
+    @property
+    def device(self) -> str:
+        """Where an encoder computes: Ray shows a process the GPUs that it reserved for it, and no others."""
+        return "cuda" if self.gpus else self.otherwise
 
     @property
     def options(self) -> dict[str, Any]:
@@ -257,7 +265,7 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
     if config.encoders and config.encoders > pool.count:
         reason = " on the GPUs" if with_gpus else ", as one processor is left for decoding"
         say(f"ray.encoders {config.encoders}: there is room for {pool.count}{reason}")
-    return pool
+    return replace(pool, otherwise="mps") if kind == "mps" else pool
 
 
 def _gpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
@@ -320,6 +328,24 @@ class Place:
         if pool is not None:
             others = pool.nodes.get(here(), 1)
             settle_worker(self.threads or max(1, usable_cores() // others), said=self.threads is not None)
+
+
+@contextmanager
+def marked(root: Path | str) -> Iterator[list[Path]]:
+    """Put a file into a folder while the block lasts: a machine that does not see it has another folder of this name.
+
+    Args:
+        root: the folder, which is made; or an address, which is the same everywhere and gets none.
+
+    Yields:
+        The file, where there is one, for `check_nodes`.
+    """
+    if not isinstance(root, Path):
+        yield []
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(prefix=".ray-", dir=root) as file:
+        yield [Path(file.name)]
 
 
 @dataclass(frozen=True)

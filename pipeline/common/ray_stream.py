@@ -60,6 +60,15 @@ def stream(dataset: Callable[[Any], Any], nodes: Sequence[Node]) -> Generator[di
         ray.kill(process)
 
 
+def is_round(before: Iterable[Node], now: Iterable[Node], *, any_done: bool) -> bool:
+    """Tell whether a run of a stream is one of `ROUNDS`.
+
+    With a machine the work of many may be lost, through no fault of theirs; where nothing was done besides, whatever
+    was begun may be what ended the machine, and others that come for it would be ended for ever.
+    """
+    return not (any_done and is_smaller(before, now))
+
+
 def is_smaller(before: Iterable[Node], now: Iterable[Node]) -> bool:
     """Tell whether a machine was lost."""
     return not {node.id for node in before} <= {node.id for node in now}

@@ -20,9 +20,9 @@ import pytest
 import yaml
 
 import lpgnet
+from lpgnet.pipeline.common import ray_stream
 from lpgnet.pipeline.common.ray_cluster import Place, check_nodes, connected, find_nodes
 from lpgnet.pipeline.config import RayConfig
-from lpgnet.pipeline.embeddings import ray_extraction
 from lpgnet.pipeline.errors import PipelineError
 from tests.e2e.test_features import assert_same_embeddings
 from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_config, write_table
@@ -245,7 +245,7 @@ def test_two_nodes_of_three_are_killed(
     whole_demo: Workplace, run: Run, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An encoder that has no machine left is not waited for: its work is shared out again."""
-    monkeypatch.setattr(ray_extraction, "PATIENCE", 3.0)
+    monkeypatch.setattr(ray_stream, "PATIENCE", 3.0)
     root, confirmed = whole_demo.folder / "killed", set()
 
     def kill_two(ended: Event) -> None:
