@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 CPU_FACTOR = 5
 # A chunk takes at most one in so many parts of what is left for its encoder (Polychronopoulos and Kuck, Guided
 # self-scheduling, IEEE Transactions on Computers 36, 1987): no encoder works alone for long at the end.
-PARTS_LEFT = 2
+PARTS_LEFT = 4
 
 
 def cut(requests: Sequence[Request], *, encoders: int, least: float, most: float) -> list[list[Request]]:
@@ -136,7 +136,7 @@ class Embedder:
 
         quiet_transformers()
         self._encoder: Encoder = load_encoder(self._work.spec, device=self._work.pool.device)
-        store = open_store(self._work.features, self._work.spec.fingerprint)
+        store = open_store(self._work.features, self._work.spec.fingerprint, read=False)
         self._writer = make_writer(store, self._encoder, self._work.features.dtype)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[object]]:

@@ -16,7 +16,7 @@ from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.errors import PipelineError, UsageError, for_people
 from lpgnet.pipeline.labelling.groups import GroupLabeller, Outcome, cut
 from lpgnet.pipeline.labelling.made_from import Origins
-from lpgnet.pipeline.labelling.model_folders import about_folder
+from lpgnet.pipeline.labelling.model_folders import about_folder, local_parts
 from lpgnet.pipeline.recordings.sources import Source
 
 _LOST = "every process of Ray that took it up was lost; perhaps memory ran out, or its file ends the decoder"
@@ -65,13 +65,13 @@ def label_on_ray(sources: Sequence[Source], origins: Origins) -> Generator[Outco
 def _rounds(sources: Sequence[Source], origins: Origins, mark: list[Path]) -> Iterator[Outcome]:
     """Label all, what did not come back again one by one, and give up what never does."""
     config, place = origins.config, Place.here()
-    model = Path(config.model or "")
-    for line in about_folder(model):
+    for line in about_folder(Path(config.model or "")):
         say(line)
+    needed = local_parts(config) + mark
     left = {source.name: source for source in sorted(sources, key=lambda source: source.size, reverse=True)}
     rounds = 0
     while left and rounds < ROUNDS:
-        nodes = check_nodes(find_nodes(), [model, *mark], place)
+        nodes = check_nodes(find_nodes(), needed, place)
         pool = plan_pool(config.ray, nodes, device=config.device)
         say(f"predict: {pool}")
         groups = [[source] for source in left.values()] if rounds else cut(list(left.values()), processes=pool.count)

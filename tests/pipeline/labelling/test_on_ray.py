@@ -91,6 +91,7 @@ def label(cluster: Cluster, origins: Origins, count: int, monkeypatch: pytest.Mo
         "stream": cluster.stream,
         "check_nodes": lambda nodes, *_: nodes,
         "about_folder": lambda _: (),
+        "local_parts": lambda _: [],
     }.items():
         monkeypatch.setattr(on_ray, name, value)
     return list(on_ray.label_on_ray([source(number) for number in range(count)], origins))
