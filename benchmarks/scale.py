@@ -383,12 +383,17 @@ def limits_table(machine: Machine, measured: Measured, planned: Planning, memory
         (
             "opening a store at an address: the head of each shard",
             f"{shards / LISTED:,.0f} lists, {shards:,.0f} GETs: {shards / GETS / 60:.2g} minutes at {GETS:,} a second",
-            f"{GETS * 60:,.0f} shards a minute",
+            f"{GETS * 60:,.0f} shards a minute; the driver does, its encoders read no shard",
         ),
         (
             f"shards put by {machine.name}",
             f"{shards:,.0f}",
             f"{PUTS / puts:,.0f} encoders in one prefix, at {puts:.2g} a second each",
+        ),
+        (
+            "and looked for once by who put them: a HEAD each, no list",
+            f"{shards:,.0f}",
+            f"{GETS / puts:,.0f} encoders in one prefix",
         ),
         (
             "training: rows of all layers, in a file in the work folder",

@@ -91,8 +91,10 @@ class Address:
 
     def names(self) -> set[str]:
         """List the objects that have a shard's name."""
-        self._sizes = {name: size for name, size in self._list() if ShardName.parse(name)}
-        return set(self._sizes)
+        found = {name: size for name, size in self._list() if ShardName.parse(name)}
+        # Added to what is known: another thread may be about to open what it listed before.
+        self._sizes |= found
+        return set(found)
 
     def strays(self) -> Iterator[tuple[str, str]]:
         """Yield objects that end as shards do but have no shard's name."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -65,13 +66,17 @@ class FeatureStore:
     say so raises a `StoreError` that advises the repair which converts them.
     """
 
-    def __init__(self, root: Path | str, fingerprint: str, cache: ShardCache | None = None) -> None:
+    def __init__(
+        self, root: Path | str, fingerprint: str, cache: ShardCache | None = None, *, read: bool = True
+    ) -> None:
         """Open the store.
 
         Args:
             root: the folder of all stores, or their address, such as s3://bucket/prefix.
             fingerprint: the encoder's.
             cache: where copies of shards at an address are kept on this machine.
+            read: False never looks for rows, and seems empty: for one of many processes that only add what somebody
+                found missing, who would each read of every shard that the others write.
 
         Raises:
             StoreError: the fingerprint is not lowercase hexadecimal, its folder is a link, or the address does not
@@ -79,13 +84,13 @@ class FeatureStore:
         """
         if not FINGERPRINT.fullmatch(fingerprint):
             raise StoreError(f"a fingerprint is 8 to 128 lowercase hexadecimal digits, not {fingerprint!r}")
-        self.root, self.fingerprint, self.cache = as_root(root), fingerprint, cache
+        self.root, self.fingerprint, self.cache, self._reads = as_root(root), fingerprint, cache, read
         self.place = open_place(self.root, fingerprint, cache or ShardCache())
         self._view = _View((), Index.build([]), ())
         self.refresh()
 
-    def __reduce__(self) -> tuple[Callable[..., "FeatureStore"], tuple[Path | str, str, ShardCache | None]]:
-        return FeatureStore, (self.root, self.fingerprint, self.cache)
+    def __reduce__(self) -> tuple[Callable[[], "FeatureStore"], tuple[()]]:
+        return partial(FeatureStore, self.root, self.fingerprint, self.cache, read=self._reads), ()
 
     def __len__(self) -> int:
         return len(self._view.index)
@@ -222,6 +227,8 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """See what others have published or merged since. Rows already handed out stay as they are."""
+        if not self._reads:
+            return
         known: dict[str, Shard | Damage | None] = {shard.name: shard for shard in self._view.shards}
         known |= {damage.shard: damage for damage in self._view.damaged}
         found: dict[str, Shard | Damage | None] = {}

@@ -184,8 +184,13 @@ def _inside(value: object) -> Iterable[object]:
 
 
 def is_address(root: str) -> bool:
-    """Tell whether a root is an fsspec address such as `memory://corpus` rather than a local folder."""
-    return "://" in root
+    """Tell whether a root is an fsspec address such as `memory://corpus` rather than a local folder, as file:// is."""
+    if "://" not in root:
+        return False
+    # Imported late: few have an address.
+    from lpgnet.cache import addresses
+
+    return addresses.is_address(root)
 
 
 def check_address(root: str, *, key: str) -> None:

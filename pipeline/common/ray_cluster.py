@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from lpgnet.cache.files import part_file, remove_abandoned
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import is_address
 from lpgnet.pipeline.common.stops import WORDS
@@ -37,6 +39,10 @@ _SETTINGS = {
 OBJECT_BYTES = 2**30
 # How long the head of a cluster may take to answer (seconds).
 REACH_SECONDS = 10.0
+# How long all machines together may take to start a process and look for what the work needs (seconds).
+ANSWER_SECONDS = 300.0
+# The environment's name for the address of a cluster.
+ADDRESS = "RAY_ADDRESS"
 
 
 def import_ray() -> Any:
@@ -97,7 +103,13 @@ def _signals_kept() -> Iterator[None]:
 def _standard_error_dropped() -> Iterator[None]:
     """Drop what is written to standard error by any language: Ray says there that it was told to say nothing."""
     MESSAGES.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # It is closed: nothing is written there.
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
     try:
@@ -108,8 +120,14 @@ def _standard_error_dropped() -> Iterator[None]:
 
 
 def _connect(address: str) -> None:
-    """Connect to a cluster: to one that runs here if there is one (auto), else to one that this process starts."""
+    """Connect to a cluster: to one that runs here if there is one (auto), else to one that this process starts.
+
+    Ray takes the environment's address for auto. Whoever set it wants that cluster and no other.
+    """
     import ray
+
+    named = os.environ.get(ADDRESS) if address == "auto" else None
+    address, key = (named, ADDRESS) if named else (address, "--ray.address")
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -122,7 +140,7 @@ def _connect(address: str) -> None:
             if address != "auto":
                 raise PipelineError(
                     f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]}); "
-                    "check --ray.address, or use --ray.address local for this machine alone"
+                    f"check {key}, or use --ray.address local for this machine alone"
                 ) from None
     # Where there is one processor only, encoding and decoding share it.
     cores = max(2, usable_cores())
@@ -207,6 +225,7 @@ class Pool:
         gpus: GPUs that Ray reserves for each.
         nodes: how many of them fit on each machine, by the machine's id.
         spare: processors that are left for decoding.
+        otherwise: where they compute that have no GPU of Ray's: cpu or mps.
     """
 
     count: int
@@ -214,6 +233,12 @@ class Pool:
     gpus: float
     nodes: Mapping[str, int]
     spare: int
+    otherwise: str = "cpu"
+
+    @property
+    def device(self) -> str:
+        """Where an encoder computes: Ray shows a process the GPUs that it reserved for it, and no others."""
+        return "cuda" if self.gpus else self.otherwise
 
     @property
     def options(self) -> dict[str, Any]:
@@ -257,7 +282,7 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
     if config.encoders and config.encoders > pool.count:
         reason = " on the GPUs" if with_gpus else ", as one processor is left for decoding"
         say(f"ray.encoders {config.encoders}: there is room for {pool.count}{reason}")
-    return pool
+    return replace(pool, otherwise="mps") if kind == "mps" else pool
 
 
 def _gpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
@@ -322,6 +347,26 @@ class Place:
             settle_worker(self.threads or max(1, usable_cores() // others), said=self.threads is not None)
 
 
+@contextmanager
+def marked(root: Path | str) -> Iterator[list[Path]]:
+    """Put a file into a folder while the block lasts: a machine that does not see it has another folder of this name.
+
+    Args:
+        root: the folder, which is made; or an address, which is the same everywhere and gets none.
+
+    Yields:
+        The file, where there is one, for `check_nodes`.
+    """
+    if not isinstance(root, Path):
+        yield []
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    # What was left by a process that was killed.
+    remove_abandoned(root)
+    with part_file(root) as (path, _):
+        yield [path]
+
+
 @dataclass(frozen=True)
 class _Found:
     """What a machine has of what the work needs."""
@@ -335,7 +380,7 @@ def check_nodes(nodes: Sequence[Node], paths: Sequence[Path], place: Place) -> l
 
     Args:
         nodes: the machines.
-        paths: local files and folders, as this process names them.
+        paths: local files and folders, as this process names them; files must hold the same, folders be there.
         place: where the work was started from.
 
     Returns:
@@ -344,7 +389,8 @@ def check_nodes(nodes: Sequence[Node], paths: Sequence[Path], place: Place) -> l
     Raises:
         PipelineError: one lacks something; names the machine, and what it lacks.
     """
-    answers = dict(zip(nodes, _ask(nodes, [str(path) for path in paths], place), strict=True))
+    contents = {str(path): _content(path) for path in paths}
+    answers = dict(zip(nodes, _ask(nodes, contents, place), strict=True))
     there = set(find_nodes()) if any(isinstance(one, str) for one in answers.values()) else set(nodes)
     for node in there & answers.keys():
         _check(node, answers[node])
@@ -368,13 +414,14 @@ def _check(node: Node, found: _Found | str) -> None:
         )
 
 
-def _ask(nodes: Sequence[Node], paths: Sequence[str], place: Place) -> list[_Found | str]:
+def _ask(nodes: Sequence[Node], contents: Mapping[str, str | None], place: Place) -> list[_Found | str]:
     """Return what each machine has, or why it cannot say."""
     import ray
 
     ask = ray.remote(_find)
-    asked = [ask.options(num_cpus=0, scheduling_strategy=on_node(node.id)).remote(paths, place) for node in nodes]
-    return [_answer(one) for one in asked]
+    asked = [ask.options(num_cpus=0, scheduling_strategy=on_node(node.id)).remote(contents, place) for node in nodes]
+    answered = set(ray.wait(asked, num_returns=len(asked), timeout=ANSWER_SECONDS)[0])
+    return [_answer(one) if one in answered else f"no answer in {ANSWER_SECONDS:g} s" for one in asked]
 
 
 def on_node(node: str) -> Any:
@@ -403,8 +450,17 @@ def _answer(asked: Any) -> _Found | str:
     return found
 
 
-def _find(paths: Sequence[str], place: Place) -> _Found:
+def _content(path: Path) -> str | None:
+    """Digest a file; None of what is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find(contents: Mapping[str, str | None], place: Place) -> _Found:
     from lpgnet import __version__
 
     place.enter()
-    return _Found(__version__, tuple(path for path in paths if not Path(path).exists()))
+    found = {path for path, content in contents.items() if content in (None, _content(Path(path)))}
+    return _Found(__version__, tuple(path for path in contents if path not in found or not Path(path).exists()))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
+from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.ray_cluster import Node, find_nodes, here, on_node
 from lpgnet.pipeline.errors import PipelineError, kind_and_words
 
@@ -16,6 +17,8 @@ ROUNDS = 3
 TRIES = 5
 # How long nothing may come, after a machine was lost, until the work is shared out among the others (seconds).
 PATIENCE = 30.0
+# How long the first piece of work may take until it is said what may be waited for (seconds).
+QUIET = 60.0
 
 
 class Tries:
@@ -54,10 +57,33 @@ def stream(dataset: Callable[[Any], Any], nodes: Sequence[Node]) -> Generator[di
     head = next((node.id for node in nodes if node.head), nodes[0].id)
     process: Any = ray.remote(_Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(dataset)
     try:
-        while row := _next(process, nodes):
+        waiting = process.next.remote()
+        if not ray.wait([waiting], timeout=QUIET)[0]:
+            say(f"lpgnet: nothing is done after {QUIET:g} s: processes load what they need, or wait for {_free()}")
+        while row := _next(waiting, nodes):
             yield row
+            waiting = process.next.remote()
     finally:
         ray.kill(process)
+
+
+def _free() -> str:
+    """Say what of the cluster is reserved by nobody."""
+    import ray
+
+    there, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+    names = {"CPU": "processors", "GPU": "GPUs"}
+    counts = [f"{free.get(kind, 0):g} of {there[kind]:g} {name}" for kind, name in names.items() if kind in there]
+    return f"others to leave the cluster ({' and '.join(counts)} are free)"
+
+
+def is_round(before: Iterable[Node], now: Iterable[Node], *, any_done: bool) -> bool:
+    """Tell whether a run of a stream is one of `ROUNDS`.
+
+    With a machine the work of many may be lost, through no fault of theirs; where nothing was done besides, whatever
+    was begun may be what ended the machine, and others that come for it would be ended for ever.
+    """
+    return not (any_done and is_smaller(before, now))
 
 
 def is_smaller(before: Iterable[Node], now: Iterable[Node]) -> bool:
@@ -65,11 +91,10 @@ def is_smaller(before: Iterable[Node], now: Iterable[Node]) -> bool:
     return not {node.id for node in before} <= {node.id for node in now}
 
 
-def _next(process: Any, nodes: Sequence[Node]) -> dict[str, Any] | None:
-    """Wait for the next row; None where there are no more, or Ray cannot go on with them."""
+def _next(waiting: Any, nodes: Sequence[Node]) -> dict[str, Any] | None:
+    """Wait for a row; None where there are no more, or Ray cannot go on with them."""
     import ray
 
-    waiting = process.next.remote()
     while not ray.wait([waiting], timeout=PATIENCE)[0]:
         if is_smaller(nodes, find_nodes()):
             return None

@@ -96,7 +96,7 @@ def locate(root: str, audio: str, *, follow_links: bool = True) -> str:
         PipelineError: the path leaves the root.
     """
     root = without_local_scheme(root)
-    if audio.startswith("/") or ".." in audio.split("/") or is_address(audio):
+    if audio.startswith("/") or ".." in audio.split("/") or "://" in audio:
         raise PipelineError(f"audio '{audio}' leaves the corpus root; give a path relative to {root}")
     if is_address(root):
         return f"{root.rstrip('/')}/{audio}"

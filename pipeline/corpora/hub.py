@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.pipeline.common.console import progress_bar
-from lpgnet.pipeline.common.files import is_address, open_binary, open_regular
+from lpgnet.pipeline.common.files import open_binary, open_regular
 from lpgnet.pipeline.corpora.audio import open_audio, refuse_link
 from lpgnet.pipeline.corpora.base import PublishedCounts, ReadCorpus
 from lpgnet.pipeline.corpora.clips import Clips
@@ -266,7 +266,7 @@ class _Reading:
 
     def _inside(self, path: str, where: str) -> Path:
         file = Path(os.path.abspath(self.folder / path))
-        if is_address(path) or "\0" in path or not file.is_relative_to(self.folder):
+        if "://" in path or "\0" in path or not file.is_relative_to(self.folder):
             raise PipelineError(
                 f"{where}: its audio '{path:.200}' lies outside {self.folder}; put the recordings there, or store their"
                 " bytes in the dataset"

@@ -310,7 +310,7 @@ def _check_files(builder: Any, folder: Path, source: str) -> None:
     if kind not in _KINDS:
         raise PipelineError(f"{source}: is of the kind '{kind}', and {', '.join(_KINDS)} are read; convert it to one")
     files = [str(file) for listed in (builder.config.data_files or {}).values() for file in listed]
-    outside = [file for file in files if is_address(file) or not Path(os.path.abspath(file)).is_relative_to(folder)]
+    outside = [file for file in files if "://" in file or not Path(os.path.abspath(file)).is_relative_to(folder)]
     if outside:
         raise PipelineError(f"{source}: its files lie outside {folder}: {shorten(outside, most=2)}; put them there")
     _check_regular([Path(file) for file in files], source)

@@ -7,20 +7,20 @@ a chunk that is begun again gives the same keys again, and no embedding travels.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from lpgnet.cache.addresses import without_local_scheme
+from lpgnet.cache.places import as_root
 from lpgnet.pipeline.common.console import progress_bar, quiet_transformers, say
-from lpgnet.pipeline.common.files import from_json, is_address, to_json
-from lpgnet.pipeline.common.ray_cluster import Node, Place, Pool, check_nodes, find_nodes, here, on_node, plan_pool
+from lpgnet.pipeline.common.files import from_json, to_json
+from lpgnet.pipeline.common.ray_cluster import Node, Place, Pool, check_nodes, find_nodes, marked, plan_pool
+from lpgnet.pipeline.common.ray_stream import ROUNDS, is_round, may_begin, stream
 from lpgnet.pipeline.config import Config, FeaturesConfig
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.embeddings.extraction import (
@@ -37,7 +37,7 @@ from lpgnet.pipeline.embeddings.plan import Problem, Request
 from lpgnet.pipeline.embeddings.prepared import Prepared
 from lpgnet.pipeline.embeddings.stores import open_store
 from lpgnet.pipeline.embeddings.storing import add_row, make_writer
-from lpgnet.pipeline.errors import PipelineError, counted, for_people, kind_and_words, shorten
+from lpgnet.pipeline.errors import PipelineError, counted, for_people, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,14 +50,7 @@ if TYPE_CHECKING:
 CPU_FACTOR = 5
 # A chunk takes at most one in so many parts of what is left for its encoder (Polychronopoulos and Kuck, Guided
 # self-scheduling, IEEE Transactions on Computers 36, 1987): no encoder works alone for long at the end.
-PARTS_LEFT = 2
-# How often what is missing in the store, though Ray has ended, is begun again.
-ROUNDS = 3
-# How many processes may take up a chunk, in one round, and be lost with it: what ends every process that takes it up,
-# such as one with too little memory, must not be begun for ever.
-TRIES = 5
-# How long no chunk may be done, after a machine was lost, until the work is shared out among the others (seconds).
-PATIENCE = 30.0
+PARTS_LEFT = 4
 
 
 def cut(requests: Sequence[Request], *, encoders: int, least: float, most: float) -> list[list[Request]]:
@@ -116,11 +109,6 @@ class Work:
     pool: Pool
     place: Place
 
-    @property
-    def device(self) -> str:
-        """Where the encoder computes: Ray shows a process the GPUs that it reserved for it, and no others."""
-        return "cuda" if self.pool.gpus else "mps" if self.features.device == "mps" else "cpu"
-
 
 def decode_chunk(row: dict[str, Chunk], *, rate: int | None, place: Place) -> dict[str, Chunk]:
     """Decode a chunk's requests: a task of Ray."""
@@ -147,8 +135,8 @@ class Embedder:
         from lpgnet.feature_extractors import load_encoder
 
         quiet_transformers()
-        self._encoder: Encoder = load_encoder(self._work.spec, device=self._work.device)
-        store = open_store(self._work.features, self._work.spec.fingerprint)
+        self._encoder: Encoder = load_encoder(self._work.spec, device=self._work.pool.device)
+        store = open_store(self._work.features, self._work.spec.fingerprint, read=False)
         self._writer = make_writer(store, self._encoder, self._work.features.dtype)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[object]]:
@@ -164,9 +152,7 @@ class Embedder:
 
     def _try(self, chunk: Chunk) -> Done:
         """Embed and store a chunk, unless that cannot be done or has ended too many processes."""
-        import ray
-
-        if self._failure or ray.get(self._tries.begin.remote(chunk.number)) > TRIES:
+        if self._failure or not may_begin(self._tries, chunk.number):
             return Done(failure=self._failure)
         done = Done(sum(map(cost, chunk.requests)))
         self._embed(chunk, done.extraction)
@@ -178,18 +164,6 @@ class Embedder:
         for request, embedding in encode_chunk(self._encoder, chunk.requests, chunk.items, extraction, budget):
             add_row(self._writer, request, embedding)
         self._writer.flush()
-
-
-class Tries:
-    """A process of Ray that counts how often each chunk was taken up."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-
-    def begin(self, chunk: int) -> int:
-        """Count one more, and return how many they are."""
-        self._counts[chunk] += 1
-        return self._counts[chunk]
 
 
 class RayExtraction:
@@ -208,18 +182,18 @@ class RayExtraction:
         """
         spec, extraction, left, rounds = prepared.spec, Extraction(), requests, 0
         bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters")
-        with _marked(self._config.features.store) as mark, bar:
+        with marked(as_root(self._config.features.store)) as mark, bar:
             task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
             started = perf_counter()
             while left and rounds < ROUNDS:
                 nodes = self._find_nodes(spec, left, mark)
                 # Closed before the cluster is left, whatever happens here.
-                with closing(run(self._make_work(spec, nodes), left, nodes)) as stream:
-                    for done in stream:
+                with closing(run(self._make_work(spec, nodes), left, nodes)) as chunks:
+                    for done in chunks:
                         extraction = merge([extraction, done.extraction])
                         bar.update(task, advance=done.cost, speed=speed(extraction, perf_counter() - started))
-                left = _unfinished(prepared, left, extraction.problems)
-                rounds += not _lost(nodes, find_nodes())
+                before, left = left, _unfinished(prepared, left, extraction.problems)
+                rounds += is_round(nodes, find_nodes(), any_done=len(left) < len(before))
         if left:
             raise PipelineError(_unfinished_message(left))
         return extraction
@@ -229,17 +203,12 @@ class RayExtraction:
         say(f"features: {spec.modality} by {spec.name} in {spec.precision} by {pool}")
         return Work(spec, self._config.features, pool, self._place)
 
-    def _find_nodes(self, spec: EncoderSpec, requests: Sequence[Request], mark: Path | None) -> list[Node]:
+    def _find_nodes(self, spec: EncoderSpec, requests: Sequence[Request], mark: list[Path]) -> list[Node]:
         """Return the machines of the cluster, which all have what the work needs."""
         paths = [Path(spec.name.partition(":")[2])]
         if any(isinstance(request.source, Segment) for request in requests):
             paths.append(Path(without_local_scheme(self._corpus_root)))
-        needed = [path for path in paths if path.exists()] + ([mark] if mark else [])
-        return check_nodes(find_nodes(), needed, self._place)
-
-
-def _lost(before: Sequence[Node], now: Sequence[Node]) -> bool:
-    return not {node.id for node in before} <= {node.id for node in now}
+        return check_nodes(find_nodes(), [path for path in paths if path.exists()] + mark, self._place)
 
 
 def _unfinished_message(left: Sequence[Request]) -> str:
@@ -248,17 +217,6 @@ def _unfinished_message(left: Sequence[Request]) -> str:
         f"{counted(len(left), 'embedding')} could not be computed: {names}; every process of Ray that took them up was "
         "lost, most likely because memory ran out; the others are kept: use fewer --ray.encoders"
     )
-
-
-@contextmanager
-def _marked(store: str) -> Iterator[Path | None]:
-    """Put a file into a local store while the block lasts: a machine that does not see it has another folder there."""
-    if is_address(store):
-        yield None
-        return
-    Path(store).mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(prefix=".ray-", dir=store) as file:
-        yield Path(file.name)
 
 
 def _unfinished(prepared: Prepared, requests: Sequence[Request], problems: Sequence[Problem]) -> list[Request]:
@@ -272,68 +230,22 @@ def _unfinished(prepared: Prepared, requests: Sequence[Request], problems: Seque
 def run(work: Work, requests: Sequence[Request], nodes: Sequence[Node]) -> Generator[Done, None, None]:
     """Embed and store requests on the cluster, and yield what became of each chunk as soon as it is done.
 
-    Ends early where a machine was lost and no chunk is done any more: an encoder for which there is no room on the
-    others would be waited for.
-
     Raises:
         PipelineError: the work cannot go on.
     """
-    import ray
-
-    head = next((node.id for node in nodes if node.head), nodes[0].id)
-    stream: Any = ray.remote(Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(work, requests)
-    try:
-        while done := _next(stream, nodes):
+    with closing(stream(partial(_dataset, work, requests), nodes)) as rows:
+        for row in rows:
+            done = from_json(json.loads(row["done"]), Done, where="a process of Ray")
             if done.failure:
                 raise PipelineError(done.failure)
             yield done
-    finally:
-        ray.kill(stream)
-
-
-def _next(stream: Any, nodes: Sequence[Node]) -> Done | None:
-    """Wait for the next chunk; None where there are no more, or Ray cannot go on with them."""
-    import ray
-
-    waiting = stream.next.remote()
-    while not ray.wait([waiting], timeout=PATIENCE)[0]:
-        if _lost(nodes, find_nodes()):
-            return None
-    try:
-        done: Done | None = ray.get(waiting)
-    except ray.exceptions.RayTaskError as error:
-        raise PipelineError(f"Ray cannot go on ({kind_and_words(error.cause or error)})") from None
-    except ray.exceptions.RayError:
-        return None
-    return done
-
-
-class Stream:
-    """A process of Ray, on its head, that runs the stream of chunks: decoding, and encoders on what is decoded.
-
-    It works alike for whoever is in the cluster and whoever is connected from outside (ray://), and can be ended when
-    the stream waits for what will not come.
-    """
-
-    def __init__(self, work: Work, requests: Sequence[Request]) -> None:
-        import ray.data
-
-        # What is lost for good with one chunk is no reason to give up the others.
-        ray.data.DataContext.get_current().max_errored_blocks = -1
-        tries = ray.remote(Tries).options(num_cpus=0, scheduling_strategy=on_node(here())).remote()
-        self._rows = iter(_dataset(work, requests, tries).iter_rows())
-
-    def next(self) -> Done | None:
-        """Return what became of the next chunk; None at the end."""
-        row = next(self._rows, None)
-        return row and from_json(json.loads(row["done"]), Done, where="a process of Ray")
 
 
 def _dataset(work: Work, requests: Sequence[Request], tries: Any) -> Any:
     import ray.data
 
     unit = CHUNK_COST[work.spec.modality]
-    most = unit * (CPU_FACTOR if work.device == "cpu" else GPU_FACTOR)
+    most = unit * (CPU_FACTOR if work.pool.device == "cpu" else GPU_FACTOR)
     chunks = cut(requests, encoders=work.pool.count, least=unit / 2, most=most)
     rows = [{"chunk": Chunk(number, tuple(chunk))} for number, chunk in enumerate(chunks)]
     decoding = partial(decode_chunk, rate=work.spec.sampling_rate, place=work.place)

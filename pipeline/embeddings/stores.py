@@ -10,17 +10,19 @@ from lpgnet.pipeline.common.stamps import STAT_CACHE_FILE
 from lpgnet.pipeline.config import FeaturesConfig
 
 
-def open_store(features: FeaturesConfig, fingerprint: str) -> FeatureStore:
+def open_store(features: FeaturesConfig, fingerprint: str, *, read: bool = True) -> FeatureStore:
     """Open the store of an encoder.
 
     Args:
         features: says where all stores are.
         fingerprint: the encoder's.
+        read: False for a process that only adds rows.
 
     Raises:
         StoreError: it cannot be read.
     """
-    return FeatureStore(features.store, fingerprint, shard_cache(features.cache_folder, features.cache_gigabytes))
+    cache = shard_cache(features.cache_folder, features.cache_gigabytes)
+    return FeatureStore(features.store, fingerprint, cache, read=read)
 
 
 def stat_cache_file(features: FeaturesConfig) -> Path:

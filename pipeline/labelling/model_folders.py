@@ -18,8 +18,9 @@ from lpgnet.pipeline.training.trained_on import about_model
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import Encoder, EncoderSpec
     from lpgnet.model import EmotionModel
+    from lpgnet.pipeline.config import PredictionConfig
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 # Subfolder of the model's folder for the encoders that `export --bundle_encoders` copies.
 BUNDLED_ENCODERS = "encoders"
 
@@ -71,7 +72,7 @@ def load_model_encoder(
 
     # Weights are digested once, to be compared and then to be loaded.
     digest = cache(digest_file)
-    name = elsewhere or (f"hf:{bundled}" if bundled.is_dir() else name_near(spec.name, beside=bundled))
+    name = _encoder_name(spec, bundled, elsewhere)
     if spec.trust_remote_code and not trust_remote_code:
         raise PipelineError(
             f"{name}: this {spec.modality} encoder runs code that it comes with; read that code, "
@@ -90,6 +91,29 @@ def load_model_encoder(
             f"--{spec.modality}_encoder"
         )
     return load_encoder(found, device=device, digest_file=digest)
+
+
+def _encoder_name(spec: EncoderSpec, bundled: Path, elsewhere: str | None) -> str:
+    return elsewhere or (f"hf:{bundled}" if bundled.is_dir() else name_near(spec.name, beside=bundled))
+
+
+def local_parts(config: PredictionConfig) -> list[Path]:
+    """Return the files of the model, and the folders of its encoders and of further models, that are on this machine.
+
+    Raises:
+        PipelineError: there is no model, or what its configuration says of it is wrong.
+    """
+    from lpgnet.pipeline.training.runs import described_encoders
+
+    folder = model_folder(Path(config.model or ""))
+    elsewhere = {"audio": config.audio_encoder, "text": config.text_encoder}
+    names = [
+        _encoder_name(spec, folder / BUNDLED_ENCODERS / modality, elsewhere.get(modality))
+        for modality, spec in described_encoders(read_config(folder / CONFIG_FILE), folder).items()
+        if config.modalities in ("all", modality)
+    ]
+    paths = [Path(name.partition(":")[2]).expanduser() for name in (*names, config.asr, config.aligner) if name]
+    return [folder / CONFIG_FILE, folder / WEIGHTS_FILE, *(path for path in paths if path.exists())]
 
 
 def export_model(model: Path, out: Path, *, bundle_encoders: bool) -> None:

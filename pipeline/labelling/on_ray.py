@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from lpgnet.pipeline.common.console import say
-from lpgnet.pipeline.common.ray_cluster import Place, Pool, check_nodes, connected, find_nodes, plan_pool
-from lpgnet.pipeline.common.ray_stream import ROUNDS, is_smaller, may_begin, stream
+from lpgnet.pipeline.common.ray_cluster import Place, Pool, check_nodes, connected, find_nodes, marked, plan_pool
+from lpgnet.pipeline.common.ray_stream import ROUNDS, is_round, may_begin, stream
 from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.errors import PipelineError, UsageError, for_people
 from lpgnet.pipeline.labelling.groups import GroupLabeller, Outcome, cut
 from lpgnet.pipeline.labelling.made_from import Origins
-from lpgnet.pipeline.labelling.model_folders import about_folder
+from lpgnet.pipeline.labelling.model_folders import about_folder, local_parts
 from lpgnet.pipeline.recordings.sources import Source
 
 _LOST = "every process of Ray that took it up was lost; perhaps memory ran out, or its file ends the decoder"
@@ -55,36 +55,33 @@ def label_on_ray(sources: Sequence[Source], origins: Origins) -> Generator[Outco
     Raises:
         PipelineError: there is no cluster, a machine lacks the model or the folder, or files cannot be written.
     """
-    with (
-        connected(origins.config.ray),
-        # A machine that does not see this file has another folder of this name.
-        NamedTemporaryFile(prefix=".ray-", dir=origins.out) as mark,
-    ):
-        yield from _rounds(sources, origins, Path(mark.name))
+    with connected(origins.config.ray), marked(origins.out) as mark:
+        yield from _rounds(sources, origins, mark)
     if origins.dataset:
         # A group that was taken up twice may have failed in other recordings the second time.
         origins.dataset.settle()
 
 
-def _rounds(sources: Sequence[Source], origins: Origins, mark: Path) -> Iterator[Outcome]:
+def _rounds(sources: Sequence[Source], origins: Origins, mark: list[Path]) -> Iterator[Outcome]:
     """Label all, what did not come back again one by one, and give up what never does."""
     config, place = origins.config, Place.here()
-    model = Path(config.model or "")
-    for line in about_folder(model):
+    for line in about_folder(Path(config.model or "")):
         say(line)
+    needed = local_parts(config) + mark
     left = {source.name: source for source in sorted(sources, key=lambda source: source.size, reverse=True)}
     rounds = 0
     while left and rounds < ROUNDS:
-        nodes = check_nodes(find_nodes(), [model, mark], place)
+        nodes = check_nodes(find_nodes(), needed, place)
         pool = plan_pool(config.ray, nodes, device=config.device)
         say(f"predict: {pool}")
         groups = [[source] for source in left.values()] if rounds else cut(list(left.values()), processes=pool.count)
-        for row in stream(partial(_dataset, Work(config, pool, place), list(groups)), nodes):
-            outcome = _outcome(row)
-            if left.pop(outcome.name, None):
-                yield outcome
-        # With a machine the work of many may be lost, through no fault of theirs.
-        rounds += not is_smaller(nodes, find_nodes())
+        before, dataset = len(left), partial(_dataset, Work(config, pool, place), list(groups))
+        # Closed before the cluster is left, whatever happens here.
+        with closing(stream(dataset, nodes)) as rows:
+            for outcome in map(_outcome, rows):
+                if left.pop(outcome.name, None):
+                    yield outcome
+        rounds += is_round(nodes, find_nodes(), any_done=len(left) < before)
     for source in left.values():
         yield Outcome(str(source), source.name, error=PipelineError(f"{source}: {_LOST}"))
 
@@ -114,9 +111,7 @@ class Labeller:
         work.place.enter(work.pool)
         from lpgnet.pipeline.labelling.emotion_pipeline import EmotionPipeline
 
-        device = "cuda" if work.pool.gpus else "mps" if work.config.device == "mps" else "cpu"
-        # Ray shows a process the GPUs that it reserved for it, and no others.
-        pipeline = EmotionPipeline.from_config(replace(work.config, device=device))
+        pipeline = EmotionPipeline.from_config(replace(work.config, device=work.pool.device))
         self._labeller = GroupLabeller(pipeline, Origins(work.config))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:

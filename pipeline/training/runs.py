@@ -189,10 +189,14 @@ def model_encoders(model: EmotionModel, folder: Path) -> dict[str, EncoderSpec]:
     Raises:
         PipelineError: an encoder is missing, or has a field that is none; names the file and the key.
     """
-    described = model.config.encoders
+    return described_encoders(model.config, folder)
+
+
+def described_encoders(config: EmotionConfig, folder: Path) -> dict[str, EncoderSpec]:
+    """Return what `model_encoders` does, by the model's configuration alone."""
     return {
-        name: _read_spec(described.get(name), where=f"{folder / 'config.json'}: key 'encoders.{name}'")
-        for name in model.config.modality_names
+        name: _read_spec(config.encoders.get(name), where=f"{folder / 'config.json'}: key 'encoders.{name}'")
+        for name in config.modality_names
     }
 
 

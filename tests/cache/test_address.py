@@ -143,6 +143,32 @@ def test_opening_reads_the_heads_alone_and_a_row_its_shard_once(s3: S3, elsewher
     assert (again[row_key(3)].values == 3).all() and not s3.requests(), "the copy serves other processes"
 
 
+def test_who_only_writes_reads_nothing_of_what_others_write(s3: S3, fill: Fill) -> None:
+    store = fill(range(3), range(3, 6))
+    blind = pickle.loads(pickle.dumps(FeatureStore(s3.root, FINGERPRINT, read=False)))
+    with blind.writer({}) as writer:
+        s3.requests()
+        for number in range(9, 12):
+            writer.add(row_key(number), row_values(number), n_frames=3, flags=number)
+            writer.flush()
+        asked = s3.requests()
+    assert [method for method, *_ in asked] == ["PUT", "HEAD"] * 3
+    assert not blind.shards
+    store.refresh()
+    assert right(store, [*range(6), 9, 10, 11])
+
+
+def test_two_threads_refresh_one_reader(fill: Fill, elsewhere: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One lists while the other is about to open what it listed before a merge."""
+    store, place = fill(range(3), range(3, 6)), elsewhere().place
+    names = place.names()
+    compact(store)
+    merged = place.names()
+    assert not names & merged
+    assert {type(opened).__name__ for _, opened in place.open(names)} == {"ShardGoneError"}
+    assert {type(opened).__name__ for _, opened in place.open(merged)} == {"RemoteShard"}
+
+
 def test_what_was_flushed_is_seen_by_readers_that_refresh(fill: Fill, elsewhere: Fill) -> None:
     store = fill(range(3))
     old = elsewhere()

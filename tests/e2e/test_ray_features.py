@@ -20,9 +20,9 @@ import pytest
 import yaml
 
 import lpgnet
+from lpgnet.pipeline.common import ray_stream
 from lpgnet.pipeline.common.ray_cluster import Place, check_nodes, connected, find_nodes
 from lpgnet.pipeline.config import RayConfig
-from lpgnet.pipeline.embeddings import ray_extraction
 from lpgnet.pipeline.errors import PipelineError
 from tests.e2e.test_features import assert_same_embeddings
 from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_config, write_table
@@ -144,6 +144,16 @@ def test_no_cluster_at_the_address(workplace: Workplace, run: Run) -> None:
     fails(run, workplace.arguments("features", *store, *options), "no Ray cluster answers at 127.0.0.1:1")
 
 
+def test_no_cluster_at_the_address_of_the_environment(
+    workplace: Workplace, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    store = ["--features.store", str(workplace.folder / "new")]
+    fails(
+        run, workplace.arguments("features", *store, "--engine", "ray"), "answers at 127.0.0.1:1", "check RAY_ADDRESS"
+    )
+
+
 def test_an_encoder_that_cannot_be_loaded_is_told_once(workplace: Workplace, run: Run, ray_cluster: Any) -> None:
     store = ["--features.store", str(workplace.folder / "new")]
     broken = workplace.folder / "broken"
@@ -171,6 +181,47 @@ def test_a_node_without_a_file_is_named(ray_cluster: Any, tmp_path: Path) -> Non
         assert check_nodes(nodes, [Path("there")], here) == nodes and len(nodes) == NODES
         with pytest.raises(PipelineError, match=f"{socket.gethostname()}: has no gone, or not the one"):
             check_nodes(nodes, [Path("there"), Path("gone")], here)
+
+
+def test_a_node_with_another_file_of_the_name_is_named(
+    ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, text in (("here", "one model"), ("there", "another")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(text)
+    monkeypatch.chdir(tmp_path / "here")
+    with connected(RayConfig(address=ray_cluster.address)):
+        nodes, path = find_nodes(), Path("config.json")
+        assert check_nodes(nodes, [path], Place(str(tmp_path / "here"), None)) == nodes
+        with pytest.raises(PipelineError, match=r"has no config.json, or not the one"):
+            check_nodes(nodes, [path], Place(str(tmp_path / "there"), None))
+
+
+def test_a_cluster_that_others_use_is_waited_for_and_said(ray_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    said = []
+
+    def leave(line: str) -> None:
+        said.append(line)
+        for other in others:
+            ray.kill(other)
+
+    class Other:
+        def stay(self) -> None:
+            pass
+
+    def work(_: object) -> Any:
+        return ray.data.range(1).map(lambda row: row, num_cpus=1)
+
+    monkeypatch.setattr(ray_stream, "QUIET", 1.0)
+    monkeypatch.setattr(ray_stream, "say", leave)
+    with connected(RayConfig(address=ray_cluster.address)):
+        others = [ray.remote(Other).options(num_cpus=1).remote() for _ in range(NODES)]
+        ray.get([other.stay.remote() for other in others])
+        assert list(ray_stream.stream(work, find_nodes())) == [{"id": 0}]
+    (line,) = said
+    assert "nothing is done after 1 s" in line and f"0 of {NODES} processors" in line
 
 
 def _encoder_of(workplace: Workplace) -> str:
@@ -245,7 +296,7 @@ def test_two_nodes_of_three_are_killed(
     whole_demo: Workplace, run: Run, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An encoder that has no machine left is not waited for: its work is shared out again."""
-    monkeypatch.setattr(ray_extraction, "PATIENCE", 3.0)
+    monkeypatch.setattr(ray_stream, "PATIENCE", 3.0)
     root, confirmed = whole_demo.folder / "killed", set()
 
     def kill_two(ended: Event) -> None:

@@ -16,6 +16,8 @@ import pytest
 import soundfile
 
 from lpgnet.pipeline.common import ray_stream
+from lpgnet.pipeline.config import PredictionConfig
+from lpgnet.pipeline.labelling.model_folders import local_parts
 from tests.e2e.test_predict_many import SRT, failures, parquet_rows
 from tests.e2e.workplace import RECORDING, Run, fails
 from tests.ray_cluster import add_node, workers
@@ -112,6 +114,17 @@ def test_a_model_that_cannot_be_loaded_is_told_as_here(
     weights.write_bytes(weights.read_bytes()[:1000])
     local = fails(run, arguments("one", calls, "--model", str(model))).splitlines()[-1]
     assert fails(run, arguments("two", calls, "--model", str(model), *on(ray_cluster))).splitlines()[-1] == local
+
+
+def test_every_machine_needs_the_model_its_encoders_and_further_models(trained: Path, tmp_path: Path) -> None:
+    config = PredictionConfig(model=str(trained), asr=f"hf:{tmp_path}", aligner="hf:someone/model-on-the-hub")
+    config_file, weights, *folders, asr = local_parts(config)
+    assert [config_file, weights] == [trained / "best" / name for name in ("config.json", "model.safetensors")]
+    assert [folder.name for folder in folders] == ["audio", "text"] and all(folder.is_dir() for folder in folders)
+    assert asr == tmp_path
+    (audio,) = local_parts(PredictionConfig(model=str(trained), modalities="audio"))[2:]
+    moved = local_parts(PredictionConfig(model=str(trained), text_encoder=f"hf:{tmp_path}"))[2:]
+    assert moved == [audio, tmp_path]
 
 
 def parts(out: Path) -> set[Path]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lpgnet.pipeline.common.files import MAX_TEXT_BYTES, read_regular, read_text
+from lpgnet.cache import addresses
+from lpgnet.cache.places import as_root
+from lpgnet.pipeline.common.files import MAX_TEXT_BYTES, is_address, read_regular, read_text
 from lpgnet.pipeline.config import Config, parse_config
 from lpgnet.pipeline.corpora import read_corpus
 from lpgnet.pipeline.corpora.manifest import read_manifest
@@ -19,6 +21,13 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="there are no such files"),
     pytest.mark.timeout(60),
 ]
+
+
+@pytest.mark.parametrize(
+    "root", ["a", "/a/b", "file:///a", "local:///a", "s3://a/b", "memory://a", "C:/a", "a://file://b"]
+)
+def test_there_is_one_meaning_of_an_address(root: str) -> None:
+    assert is_address(root) == addresses.is_address(root) == isinstance(as_root(root), str)
 
 
 def make_larger_than_memory(path: Path) -> None:

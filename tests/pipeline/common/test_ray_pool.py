@@ -1,10 +1,15 @@
 """How many encoders a Ray cluster gets: they fit, they use what there is, and one processor is left for decoding."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpgnet.pipeline.common.ray_cluster import Node, Pool, plan_pool
+from lpgnet.cache.files import machine_name
+from lpgnet.cache.places import as_root
+from lpgnet.pipeline.common.ray_cluster import Node, Pool, _standard_error_dropped, marked, plan_pool
 from lpgnet.pipeline.config import RayConfig
 from lpgnet.pipeline.errors import UsageError
 
@@ -66,6 +71,42 @@ def test_without_the_gpus_that_are_asked_for() -> None:
         plan_pool(RayConfig(), nodes_of((4, 0)), device="cuda")
     with pytest.raises(UsageError, match=r"ray.gpus 4: no machine of the Ray cluster has so many"):
         plan_pool(RayConfig(gpus=4), nodes_of((8, 2)), device="auto")
+
+
+def test_standard_error_may_be_closed() -> None:
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        with _standard_error_dropped():
+            pass
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def test_where_encoders_compute() -> None:
+    devices = {
+        ("auto", 0.0): "cpu",
+        ("auto", 2.0): "cuda",
+        ("cuda:1", 2.0): "cuda",
+        ("cpu", 2.0): "cpu",
+        ("mps", 0.0): "mps",
+    }
+    for (device, gpus), expected in devices.items():
+        assert plan_pool(RayConfig(), nodes_of((4, gpus)), device=device).device == expected
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_folder_is_marked_by_whichever_name(tmp_path: Path, scheme: str) -> None:
+    with marked(as_root(f"{scheme}{tmp_path}/store")) as (mark,):
+        assert mark.parent == tmp_path / "store" and mark.exists()
+    assert not mark.exists()
+    left = tmp_path / "store" / f".{machine_name()}-0123.part"
+    left.touch()
+    with marked(as_root(f"{scheme}{tmp_path}/store")):
+        assert not left.exists(), "what a driver left that was killed"
+    with marked(as_root("memory://store")) as marks:
+        assert not marks
 
 
 def test_decoding_asks_for_other_than_encoding() -> None:

@@ -91,6 +91,7 @@ def label(cluster: Cluster, origins: Origins, count: int, monkeypatch: pytest.Mo
         "stream": cluster.stream,
         "check_nodes": lambda nodes, *_: nodes,
         "about_folder": lambda _: (),
+        "local_parts": lambda _: [],
     }.items():
         monkeypatch.setattr(on_ray, name, value)
     return list(on_ray.label_on_ray([source(number) for number in range(count)], origins))
@@ -111,6 +112,31 @@ def test_with_a_machine_no_round_is_lost(origins: Origins, monkeypatch: pytest.M
     outcomes = label(cluster, origins, 40, monkeypatch)
     assert len(outcomes) == 40 and len(cluster.given) == 4
     assert any(len(group) > 1 for group in cluster.given[1]), "the groups of a lost machine are given out again"
+
+
+def test_what_only_ends_machines_is_given_up(origins: Origins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round a machine is lost, and another comes for it."""
+    machines = [[NODES[0], Node(f"{number}", "host", 2, 0.0)] for number in range(20)]
+    cluster = Cluster({"7"}, machines)
+    outcomes = label(cluster, origins, 40, monkeypatch)
+    assert [outcome.name for outcome in outcomes if outcome.error] == ["7"] and len(cluster.given) <= 5
+
+
+def test_the_stream_is_closed_where_the_work_cannot_go_on(origins: Origins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and not when the error with its traceback is dropped: until then its processes would go on."""
+    ended = []
+
+    def stream(*_: object) -> Iterator[dict[str, Any]]:
+        try:
+            yield on_ray._row(Outcome("", "", error=PipelineError("the model is damaged")))
+        finally:
+            ended.append(True)
+
+    cluster = Cluster(set(), [NODES] * 2)
+    monkeypatch.setattr(cluster, "stream", stream)
+    with pytest.raises(PipelineError, match="damaged") as caught:
+        label(cluster, origins, 5, monkeypatch)
+    assert ended and caught.tb
 
 
 def test_a_group_that_is_done_twice_is_told_of_once(origins: Origins, monkeypatch: pytest.MonkeyPatch) -> None:
