@@ -169,12 +169,6 @@ def test_processes_and_a_machine_are_killed(
     assert_same_dataset(tmp_path / "one", tmp_path / "three")
 
 
-def test_a_recording_that_ends_every_process_fails_alone(
-    arguments: Callable, run: Run, calls: Path, tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a file does that crashes its decoder; the others, and those that were with it, are labelled."""
-
-
 def test_the_driver_is_killed_and_the_run_resumed(
     arguments: Callable, run: Run, calls: Path, tmp_path: Path, ray_cluster: Any
 ) -> None:
