@@ -263,13 +263,14 @@ class Pool:
         return f"{counted(self.count, 'process', 'processes')} on {counted(len(self.nodes), 'machine')} of Ray, {each}"
 
 
-def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
-    """Decide how many processes hold encoders, and what each reserves, so that a processor is left for decoding.
+def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str, decodes: bool) -> Pool:
+    """Decide how many processes hold encoders, and what each reserves.
 
     Args:
         config: how many there should be.
         nodes: the machines of the cluster.
         device: auto, cpu, cuda or mps.
+        decodes: whether others decode for them, for whom a processor is left.
 
     Raises:
         UsageError: there is no GPU, or no room for any encoder.
@@ -277,10 +278,10 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str) -> Pool:
     kind = device.partition(":")[0]
     with_gpus = kind in ("auto", "cuda") and any(node.gpus for node in nodes) and config.gpus != 0
     if kind == "cuda" and not with_gpus:
-        raise UsageError(f"features.device {device}: no machine of the Ray cluster offers a GPU")
-    pool = _gpu_pool(config, nodes) if with_gpus else _cpu_pool(config, nodes)
+        raise UsageError(f"device {device}: no machine of the Ray cluster offers a GPU")
+    pool = _gpu_pool(config, nodes) if with_gpus else _cpu_pool(config, nodes, spare=int(decodes))
     if config.encoders and config.encoders > pool.count:
-        reason = " on the GPUs" if with_gpus else ", as one processor is left for decoding"
+        reason = " on the GPUs" if with_gpus else ", as one processor is left for decoding" if decodes else ""
         say(f"ray.encoders {config.encoders}: there is room for {pool.count}{reason}")
     return replace(pool, otherwise="mps") if kind == "mps" else pool
 
@@ -295,19 +296,19 @@ def _gpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
     return Pool(count, 0, gpus, _taken(room, count), max(1, sum(node.cpus for node in nodes) - count))
 
 
-def _cpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
-    """Give each encoder as many processors as there are for all of them, less one that decodes."""
+def _cpu_pool(config: RayConfig, nodes: Sequence[Node], *, spare: int) -> Pool:
+    """Give each encoder as many processors as there are for all of them, less those that decode."""
     total = sum(node.cpus for node in nodes)
-    count = min(config.encoders or total, max(1, total - 1))
-    cpus = max(cpus for cpus in range(1, max(node.cpus for node in nodes) + 1) if _fit(nodes, count, cpus))
+    count = min(config.encoders or total, max(1, total - spare))
+    cpus = max(cpus for cpus in range(1, max(node.cpus for node in nodes) + 1) if _fit(nodes, count, cpus, spare))
     taken = _taken({node.id: node.cpus // cpus for node in nodes}, count)
     return Pool(count, cpus, 0.0, taken, max(1, total - count * cpus))
 
 
-def _fit(nodes: Sequence[Node], count: int, cpus: int) -> bool:
-    """Whether so many encoders of so many processors fit on these machines, and leave one processor where they can."""
+def _fit(nodes: Sequence[Node], count: int, cpus: int, spare: int) -> bool:
+    """Whether so many encoders of so many processors fit on these machines, and leave so many where they can."""
     total = sum(node.cpus for node in nodes)
-    return sum(node.cpus // cpus for node in nodes) >= count and (count * cpus < total or total == 1)
+    return sum(node.cpus // cpus for node in nodes) >= count and (count * cpus <= total - spare or total == 1)
 
 
 def _taken(room: Mapping[str, int], count: int) -> dict[str, int]:

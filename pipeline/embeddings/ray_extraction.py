@@ -199,7 +199,7 @@ class RayExtraction:
         return extraction
 
     def _make_work(self, spec: EncoderSpec, nodes: Sequence[Node]) -> Work:
-        pool = plan_pool(self._config.ray, nodes, device=self._config.features.device)
+        pool = plan_pool(self._config.ray, nodes, device=self._config.features.device, decodes=True)
         say(f"features: {spec.modality} by {spec.name} in {spec.precision} by {pool}")
         return Work(spec, self._config.features, pool, self._place)
 

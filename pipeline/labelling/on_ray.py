@@ -72,7 +72,7 @@ def _rounds(sources: Sequence[Source], origins: Origins, mark: list[Path]) -> It
     rounds = 0
     while left and rounds < ROUNDS:
         nodes = check_nodes(find_nodes(), needed, place)
-        pool = plan_pool(config.ray, nodes, device=config.device)
+        pool = plan_pool(config.ray, nodes, device=config.device, decodes=False)
         say(f"predict: {pool}")
         groups = [[source] for source in left.values()] if rounds else cut(list(left.values()), processes=pool.count)
         before, dataset = len(left), partial(_dataset, Work(config, pool, place), list(groups))

@@ -211,14 +211,17 @@ def _table(entries: Sequence[Entry], fingerprints: Fingerprints) -> pa.Table:
     import pyarrow as pa
 
     rows = [
-        _row(entry, number, row, fingerprints)
+        _row(entry, number, row, fingerprints, warnings)
         for entry in entries
+        for warnings in [in_utf8("; ".join(entry.timeline.warnings)) or None]
         for number, row in zip(count(1), entry.timeline.rows, strict=False)
     ]
     return pa.Table.from_pylist(rows, pa.schema([_field(name, value) for name, value in rows[0].items()]))
 
 
-def _row(entry: Entry, number: int, row: TimelineRow, fingerprints: Fingerprints) -> dict[str, Any]:
+def _row(
+    entry: Entry, number: int, row: TimelineRow, fingerprints: Fingerprints, warnings: str | None
+) -> dict[str, Any]:
     return {
         "recording": in_utf8(entry.recording),
         "timeline": in_utf8(entry.timeline.name),
@@ -233,6 +236,7 @@ def _row(entry: Entry, number: int, row: TimelineRow, fingerprints: Fingerprints
         **{f"p_{name}": float(value) for name, value in row.probabilities.items()},
         **{f"w_{name}": float(value) for name, value in row.modality_weights.items()},
         **{name: float(value) for name, value in row.dimensions.items()},
+        "warnings": warnings,
         "model": fingerprints.model,
         **{f"{modality}_encoder": value for modality, value in fingerprints.encoders.items()},
         "made_from": entry.made_from,
@@ -249,4 +253,4 @@ def _field(name: str, value: object) -> pa.Field:
     return pa.field(name, kinds[type(value)](), nullable=False)
 
 
-_MAY_BE_MISSING = ("speaker", "channel", "text")
+_MAY_BE_MISSING = ("speaker", "channel", "text", "warnings")

@@ -88,7 +88,12 @@ class Timeline:
     @property
     def notes(self) -> list[str]:
         """What people must know before they read a label: what the model is good for, and all warnings."""
-        return [*self.about_model, *(line for line in self.choices if line.startswith(WARNING))]
+        return [*self.about_model, *self.warnings]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful about this recording."""
+        return [line for line in self.choices if line.startswith(WARNING)]
 
     @property
     def classes(self) -> list[str]:

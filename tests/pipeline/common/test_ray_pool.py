@@ -22,7 +22,9 @@ def nodes_of(*offers: tuple[int, float]) -> list[Node]:
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=5), COUNTS)
 def test_encoders_on_processors_fit_and_leave_one(cpus: list[int], wanted: int | None) -> None:
-    pool = plan_pool(RayConfig(encoders=wanted), nodes_of(*((count, 0.0) for count in cpus)), device="auto")
+    pool = plan_pool(
+        RayConfig(encoders=wanted), nodes_of(*((count, 0.0) for count in cpus)), device="auto", decodes=True
+    )
     total = sum(cpus)
     assert pool.gpus == 0 and pool.cpus >= 1
     assert sum(count // pool.cpus for count in cpus) >= pool.count
@@ -52,13 +54,14 @@ def test_encoders_on_processors_fit_and_leave_one(cpus: list[int], wanted: int |
     ],
 )
 def test_pools(offers: list[tuple[int, float]], config: RayConfig, count: int, cpus: int, gpus: float) -> None:
-    pool = plan_pool(config, nodes_of(*offers), device="auto")
+    pool = plan_pool(config, nodes_of(*offers), device="auto", decodes=True)
     assert (pool.count, pool.cpus, pool.gpus) == (count, cpus, gpus)
 
 
 def test_more_than_there_is_room_for_is_reduced_and_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan_pool(RayConfig(encoders=9), nodes_of((4, 0)), device="cpu").count == 3
-    assert plan_pool(RayConfig(encoders=9), nodes_of((4, 2)), device="auto").count == 2
+    assert plan_pool(RayConfig(encoders=9), nodes_of((4, 0)), device="cpu", decodes=True).count == 3
+    assert plan_pool(RayConfig(encoders=9), nodes_of((4, 2)), device="auto", decodes=True).count == 2
+    assert plan_pool(RayConfig(), nodes_of((2, 0)), device="cpu", decodes=False).count == 2
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "ray.encoders 9: there is room for 3, as one processor is left for decoding",
@@ -68,9 +71,9 @@ def test_more_than_there_is_room_for_is_reduced_and_said(capsys: pytest.CaptureF
 
 def test_without_the_gpus_that_are_asked_for() -> None:
     with pytest.raises(UsageError, match="no machine of the Ray cluster offers a GPU"):
-        plan_pool(RayConfig(), nodes_of((4, 0)), device="cuda")
+        plan_pool(RayConfig(), nodes_of((4, 0)), device="cuda", decodes=True)
     with pytest.raises(UsageError, match=r"ray.gpus 4: no machine of the Ray cluster has so many"):
-        plan_pool(RayConfig(gpus=4), nodes_of((8, 2)), device="auto")
+        plan_pool(RayConfig(gpus=4), nodes_of((8, 2)), device="auto", decodes=True)
 
 
 def test_standard_error_may_be_closed() -> None:
@@ -93,7 +96,7 @@ def test_where_encoders_compute() -> None:
         ("mps", 0.0): "mps",
     }
     for (device, gpus), expected in devices.items():
-        assert plan_pool(RayConfig(), nodes_of((4, gpus)), device=device).device == expected
+        assert plan_pool(RayConfig(), nodes_of((4, gpus)), device=device, decodes=True).device == expected
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

@@ -31,7 +31,8 @@ def entry(name: str, made_from: str, *, turns: int = 2, text: str | None = "yes"
         )
         for n in range(turns)
     )
-    return Entry(Timeline(name, rows, None, float(turns)), f"calls/{name}.wav", made_from)
+    choices = ("turns: by voice activity", "warning: is unlike anything")
+    return Entry(Timeline(name, rows, None, float(turns), choices), f"calls/{name}.wav", made_from)
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def test_a_row_a_turn(dataset: TimelineDataset) -> None:
         "w_text": 0.4,
         "w_audio": 0.6,
         "valence": 2.5,
+        "warnings": "warning: is unlike anything",
         "model": "m" * 64,
         "audio_encoder": "a" * 64,
         "text_encoder": "t" * 64,
