@@ -72,7 +72,7 @@ def load_model_encoder(
 
     # Weights are digested once, to be compared and then to be loaded.
     digest = cache(digest_file)
-    name = _encoder_name(spec, bundled, elsewhere)
+    name = _encoder_name(spec.name, bundled, elsewhere)
     if spec.trust_remote_code and not trust_remote_code:
         raise PipelineError(
             f"{name}: this {spec.modality} encoder runs code that it comes with; read that code, "
@@ -93,8 +93,8 @@ def load_model_encoder(
     return load_encoder(found, device=device, digest_file=digest)
 
 
-def _encoder_name(spec: EncoderSpec, bundled: Path, elsewhere: str | None) -> str:
-    return elsewhere or (f"hf:{bundled}" if bundled.is_dir() else name_near(spec.name, beside=bundled))
+def _encoder_name(name: str, bundled: Path, elsewhere: str | None) -> str:
+    return elsewhere or (f"hf:{bundled}" if bundled.is_dir() else name_near(name, beside=bundled))
 
 
 def local_parts(config: PredictionConfig) -> list[Path]:
@@ -103,13 +103,11 @@ def local_parts(config: PredictionConfig) -> list[Path]:
     Raises:
         PipelineError: there is no model, or what its configuration says of it is wrong.
     """
-    from lpgnet.pipeline.training.runs import described_encoders
-
     folder = model_folder(Path(config.model or ""))
     elsewhere = {"audio": config.audio_encoder, "text": config.text_encoder}
     names = [
-        _encoder_name(spec, folder / BUNDLED_ENCODERS / modality, elsewhere.get(modality))
-        for modality, spec in described_encoders(read_config(folder / CONFIG_FILE), folder).items()
+        _encoder_name(str(encoder.get("name")), folder / BUNDLED_ENCODERS / modality, elsewhere.get(modality))
+        for modality, encoder in read_config(folder / CONFIG_FILE).encoders.items()
         if config.modalities in ("all", modality)
     ]
     paths = [Path(name.partition(":")[2]).expanduser() for name in (*names, config.asr, config.aligner) if name]
