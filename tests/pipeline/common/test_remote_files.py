@@ -20,7 +20,7 @@ SURE: list[dict[str, Any]] = [
 DOUBTFUL: list[dict[str, Any]] = [
     {},
     {"ETag": 'W/"a"'},
-    {"mtime": NOW},
+    {"mtime": NOW + 10**6},
     {"mtime": datetime.fromtimestamp(NOW - 3600)},
     {"mtime": "20200101"},
     {"created": NOW - 3600},
@@ -37,6 +37,13 @@ def test_by_a_tag_or_by_a_time_that_is_past(told: dict[str, Any]) -> None:
 @pytest.mark.parametrize("told", DOUBTFUL)
 def test_any_other_is_doubted(told: dict[str, Any]) -> None:
     assert not _known_by({"name": "a", "size": 3, "type": "file", **told}).is_sure
+
+
+def test_a_file_that_was_written_just_before_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"name": "a", "size": 3, "type": "file", "mtime": NOW - 3600}
+    assert _known_by(told).is_sure
+    monkeypatch.setattr("lpgnet.pipeline.common.remote_files._SETTLED_SECONDS", 10.0**6)
+    assert not _known_by(told).is_sure
 
 
 def test_a_time_is_the_same_however_it_is_told() -> None:
