@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 
 from lpgnet.cache.addresses import without_local_scheme
@@ -98,23 +98,20 @@ class DialogueSource:
     Attributes:
         root: what the utterances' paths are relative to.
         manifest: the folder that it was read from.
+        versions: what there is at the addresses of its recordings, where the root is one.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     root: str
     manifest: Path
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
-        """What its timeline is made from."""
-        audio = {utterance.audio for utterance in self.utterances if utterance.audio}
-        return [self.manifest / MANIFEST_FILE, *(Path(self.root) / path for path in sorted(audio))]
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """What there is at the addresses that its timeline is made from, by address."""
-        return {}
+        """The local files that its timeline is made from."""
+        audio = () if is_address(self.root) else _audio_of(self.utterances)
+        return [self.manifest / MANIFEST_FILE, *(Path(self.root) / path for path in audio)]
 
     @property
     def folder(self) -> str:
@@ -186,7 +183,7 @@ def _sources(given: str, remote: RemoteFiles) -> Iterator[Source]:
     elif is_list(given):
         yield from _listed(given, remote)
     elif (manifest := _manifest_folder(path)) is not None:
-        yield from _dialogues(manifest)
+        yield from _dialogues(manifest, remote)
     elif path.is_dir():
         for file in sorted(path.rglob("*")):
             if _is_recording(file.name) and _may_be_read(file):
@@ -253,10 +250,17 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _dialogues(folder: Path) -> Iterator[DialogueSource]:
+def _dialogues(folder: Path, remote: RemoteFiles) -> Iterator[DialogueSource]:
     manifest = read_manifest(folder)
+    root = without_local_scheme(manifest.corpus.root)
     for dialogue_id, utterances in manifest.dialogues():
-        yield DialogueSource(_flat(dialogue_id), tuple(utterances), manifest.corpus.root, folder)
+        there = [f"{root.rstrip('/')}/{path}" for path in _audio_of(utterances)] if is_address(root) else ()
+        versions = {address: remote.version(address) for address in there}
+        yield DialogueSource(_flat(dialogue_id), tuple(utterances), root, folder, versions)
+
+
+def _audio_of(utterances: Iterable[Utterance]) -> list[str]:
+    return sorted({utterance.audio for utterance in utterances if utterance.audio})
 
 
 def _flat(name: str) -> str:

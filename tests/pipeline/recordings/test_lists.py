@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lpgnet.pipeline.corpora.manifest import Corpus, Manifest, Utterance, write_manifest
 from lpgnet.pipeline.errors import PipelineError
 from lpgnet.pipeline.recordings.lists import ListedRecording, read_list
 from lpgnet.pipeline.recordings.sources import RecordingSource, RemoteSource, Source, find_sources
@@ -95,6 +96,23 @@ def test_a_folder_that_cannot_be_listed_is_not_one_without_transcripts(monkeypat
     monkeypatch.setattr(type(files), "ls", refuse)
     with pytest.raises(PipelineError, match=r"memory://listed: cannot be read \(PermissionError: .* to \*\*\*\)"):
         find_sources(["memory://listed/a.wav"], None)
+
+
+def test_a_dialogue_whose_recordings_are_at_an_address_knows_when_they_change(tmp_path: Path) -> None:
+    import fsspec
+
+    utterances = tuple(Utterance("d", f"d-{n}", f"{n}.wav", text="yes") for n in range(2))
+    write_manifest(tmp_path, Manifest(Corpus("c", "memory://dialogues", "table", 1), utterances))
+    files = fsspec.filesystem("memory")
+    found = []
+    for content in (b"x", b"xx"):
+        files.pipe_file("/dialogues/0.wav", content)
+        (source,) = find_sources([str(tmp_path)], None)
+        assert source.files == [tmp_path / "manifest.jsonl"]
+        found.append(source.versions)
+    before, after = found
+    assert before.keys() == after.keys() == {"memory://dialogues/0.wav", "memory://dialogues/1.wav"}
+    assert {file for file in before if before[file] != after[file]} == {"memory://dialogues/0.wav"}
 
 
 def test_what_is_no_list(tmp_path: Path) -> None:
