@@ -115,7 +115,7 @@ def fails(run: Run, arguments: list[str], *fragments: str, code: int = 1) -> str
 
 def until(page: Any, expression: str) -> None:
     """Wait until an expression is true; Playwright's own wait evaluates strings, which the report's policy forbids."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, f"never true: {expression}"
         page.wait_for_timeout(20)
