@@ -109,8 +109,8 @@ def test_a_recording_that_ends_every_process_fails_alone(origins: Origins, monke
 
 def test_with_a_machine_no_round_is_lost(origins: Origins, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster({"7"}, [NODES, NODES[:1], NODES[:1], NODES[:1], *[NODES[:1]] * 4])
-    outcomes = label(cluster, origins, 40, monkeypatch)
-    assert len(outcomes) == 40 and len(cluster.given) == 4
+    outcomes = label(cluster, origins, 80, monkeypatch)
+    assert len(outcomes) == 80 and len(cluster.given) == 4
     assert any(len(group) > 1 for group in cluster.given[1]), "the groups of a lost machine are given out again"
 
 
