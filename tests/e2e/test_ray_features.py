@@ -333,9 +333,9 @@ def test_a_signal_stops_it_and_leaves_nothing_running(whole_demo: Workplace, num
     for one in [psutil.Process(process.pid), *(started if number == signal.SIGINT else [])]:
         with suppress(psutil.Error):
             one.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number, err
     assert err.splitlines()[-1].startswith(f"lpgnet: {word}; finished work is kept")
     assert all(line.startswith(("lpgnet: ", "features: ", "text: ", "audio: ")) for line in err.splitlines()), err
     assert "Traceback" not in err and not out
-    assert not psutil.wait_procs(started, timeout=30)[1]
+    assert not psutil.wait_procs(started, timeout=120)[1]

@@ -31,7 +31,7 @@ srun() {
 }
 """
 # A launch that went wrong has been seen to hang; one that is well takes some seconds.
-PATIENCE = 120
+PATIENCE = 270
 
 
 def free_port() -> int:
