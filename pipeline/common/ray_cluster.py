@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from lpgnet.cache.files import part_file, remove_abandoned
 from lpgnet.pipeline.common.console import say
 from lpgnet.pipeline.common.files import is_address
+from lpgnet.pipeline.common.stamps import digest_file
 from lpgnet.pipeline.common.stops import WORDS
 from lpgnet.pipeline.common.streams import MESSAGES
 from lpgnet.pipeline.common.threads import settle_worker, usable_cores
@@ -453,10 +453,7 @@ def _answer(asked: Any) -> _Found | str:
 
 def _content(path: Path) -> str | None:
     """Digest a file; None of what is none."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_file(path) if path.is_file() else None
 
 
 def _find(contents: Mapping[str, str | None], place: Place) -> _Found:

@@ -66,7 +66,7 @@ def _remembered_digests(paths: Sequence[Path], stat_cache: Path) -> list[Digest]
     from lpgnet.cache import StatCache, StoreError
 
     try:
-        found = StatCache(stat_cache).lookup_many(paths, lambda path: {"sha256": _digest_file(path)})
+        found = StatCache(stat_cache).lookup_many(paths, lambda path: {"sha256": digest_file(path)})
         return [str(one["sha256"]) for one in found]
     except (OSError, StoreError):
         return [None] if len(paths) == 1 else [_remembered_digests([path], stat_cache)[0] for path in paths]
@@ -76,12 +76,17 @@ def _digest(path: Path) -> Digest:
     try:
         if path.is_dir():
             return hashlib.sha256(json.dumps(sorted(inside.name for inside in path.iterdir())).encode()).hexdigest()
-        return _digest_file(path) if path.is_file() else None
+        return digest_file(path) if path.is_file() else None
     except (OSError, ValueError):
         return None
 
 
-def _digest_file(path: Path) -> str:
+def digest_file(path: Path) -> str:
+    """Digest what a file holds.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") if is_address(str(path)) else open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

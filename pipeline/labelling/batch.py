@@ -78,6 +78,8 @@ def label_sources(
 def _settle(dataset: TimelineDataset, tally: Tally) -> None:
     """Leave each recording its newest rows, and those that failed none: what is there is what holds now.
 
+    A group that Ray took up twice may have failed in other recordings the second time, and so be there in two parts.
+
     Not before anything is labelled: whatever may be wrong then takes nothing away.
     """
     dataset.settle({in_utf8(outcome.name) for outcome in tally.failed})

@@ -57,9 +57,6 @@ def label_on_ray(sources: Sequence[Source], origins: Origins) -> Generator[Outco
     """
     with connected(origins.config.ray), marked(origins.out) as mark:
         yield from _rounds(sources, origins, mark)
-    if origins.dataset:
-        # A group that was taken up twice may have failed in other recordings the second time.
-        origins.dataset.settle()
 
 
 def _rounds(sources: Sequence[Source], origins: Origins, mark: list[Path]) -> Iterator[Outcome]:

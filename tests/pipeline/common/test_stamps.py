@@ -58,8 +58,8 @@ def test_the_same_content_is_the_same_file(digests: Digests, tmp_path: Path, nam
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from here on."""
     names: list[str] = []
-    read = stamps._digest_file
-    monkeypatch.setattr(stamps, "_digest_file", lambda path: (names.append(path.name), read(path))[1])
+    read = stamps.digest_file
+    monkeypatch.setattr(stamps, "digest_file", lambda path: (names.append(path.name), read(path))[1])
     return names
 
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_read_has_no_digest(digests: Digests, tmp_path: Path, mon
     assert list(found) == [str(path) for path in (good, gone, pipe, strange)]
     assert found[str(good)] and {found[str(path)] for path in (gone, pipe, strange)} == {None}
 
-    growing, read = tmp_path / "d.wav", stamps._digest_file
+    growing, read = tmp_path / "d.wav", stamps.digest_file
     growing.write_text("x")
 
     def read_growing(path: Path) -> str:
@@ -104,11 +104,11 @@ def test_what_cannot_be_read_has_no_digest(digests: Digests, tmp_path: Path, mon
                 file.write("x")
         return read(path)
 
-    monkeypatch.setattr(stamps, "_digest_file", read_growing)
+    monkeypatch.setattr(stamps, "digest_file", read_growing)
     assert digests(growing, good) == {str(growing): None, str(good): found[str(good)]}
     denied = tmp_path / "e.wav"
     denied.write_text("x")
-    monkeypatch.setattr(stamps, "_digest_file", lambda path: (_ for _ in ()).throw(PermissionError("denied")))
+    monkeypatch.setattr(stamps, "digest_file", lambda path: (_ for _ in ()).throw(PermissionError("denied")))
     assert digests(denied) == {str(denied): None}
 
 
