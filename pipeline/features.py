@@ -31,21 +31,21 @@ def print_filled(filled: Sequence[Filled]) -> None:
         if one.served:
             show(f"  {one.served.line}")
         if done.computed:
-            show(f"  computed {_work(done, one.seconds)}")
+            show(f"  computed {_work(done)}")
         for flag, count in sorted(done.flags.items()):
             show(f"  {count} {flag}")
         for line in one.told:
             show(f"  {line}")
 
 
-def _work(done: Extraction, seconds: float) -> str:
+def _work(done: Extraction) -> str:
     hours = f" ({done.audio_seconds / 3600:.2f} h)" if done.audio_seconds else ""
-    facts = [speed(done, seconds)]
+    facts = [speed(done, done.seconds)]
     if done.size:
         facts.append(f"padded/real {(done.size + done.padding) / done.size:.2f}")
     if done.audio_seconds:
         facts.append(f"waited {done.seconds_waited:.1f} s for decoding")
-    return f"{done.computed}{hours} in {seconds:.1f} s: {', '.join(facts)}"
+    return f"{done.computed}{hours} in {done.seconds:.1f} s: {', '.join(facts)}"
 
 
 def report_problems(filled: Sequence[Filled], *, on_error: str) -> None:

@@ -60,7 +60,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 class Lines(Progress):
     """Progress for a log file: a line as soon as 5 % more is done or half a minute has passed, at most one in 2 s."""
 
-    def __init__(self, field: str, unit: str) -> None:
+    def __init__(self, field: str, unit: str | None) -> None:
         super().__init__(disable=True)
         self._field, self._unit = field, unit
         self._told: dict[TaskID, tuple[float, float]] = {}
@@ -83,16 +83,16 @@ class Lines(Progress):
             and (task.percentage >= share + LINE_PERCENT or seconds >= LINE_SECONDS[1])
         ):
             self._told[task_id] = (task.percentage, now)
-            beside = str(task.fields[self._field])
-            say(f"{task.description}: {task.completed:.0f} of {task.total:.0f} {self._unit}  {beside}".rstrip())
+            beside, unit = str(task.fields[self._field]), self._unit or task.fields["unit"]
+            say(f"{task.description}: {task.completed:.0f} of {task.total:.0f} {unit}  {beside}".rstrip())
 
 
-def progress_bar(field: str, *, unit: str, shown: bool = True) -> Progress:
+def progress_bar(field: str, *, unit: str | None, shown: bool = True) -> Progress:
     """Make a progress bar on standard error, or lines where that is no terminal.
 
     Args:
         field: name of the tasks' field that is shown beside the bar.
-        unit: what the bar counts, such as `epochs`.
+        unit: what the bar counts, such as `epochs`; None where each task has a field `unit`.
         shown: False in all processes of a launch but one.
     """
     if shown and not messages.is_terminal:
@@ -100,7 +100,7 @@ def progress_bar(field: str, *, unit: str, shown: bool = True) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn(f"{{task.completed:.0f}} of {{task.total:.0f}} {unit}"),
+        TextColumn(f"{{task.completed:.0f}} of {{task.total:.0f}} {unit or '{task.fields[unit]}'}"),
         TimeRemainingColumn(),
         TextColumn(f"{{task.fields[{field}]}}"),
         console=messages,

@@ -46,7 +46,7 @@ ADDRESS = "RAY_ADDRESS"
 
 
 def import_ray() -> Any:
-    """Import Ray with its data library, or say how it is installed.
+    """Import Ray, or say how it is installed; its data library, which takes longer, is for those who run a stream.
 
     Raises:
         MissingExtraError: it is not there.
@@ -55,7 +55,6 @@ def import_ray() -> Any:
         os.environ.setdefault(name, value)
     try:
         import ray
-        import ray.data
     except ImportError:
         raise MissingExtraError(f"--engine ray needs the extra '{EXTRA}': pip install 'lpgnet[{EXTRA}]'") from None
     return ray
@@ -144,7 +143,9 @@ def _connect(address: str) -> None:
                 ) from None
     # Where there is one processor only, encoding and decoding share it.
     cores = max(2, usable_cores())
-    ray.init(address="local", include_dashboard=False, num_cpus=cores, object_store_memory=OBJECT_BYTES, **quiet)
+    # Its processes are as urgent as this one, where Ray would let all others of the machine go first.
+    quiet |= {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
+    ray.init(address="local", num_cpus=cores, object_store_memory=OBJECT_BYTES, **quiet)
 
 
 def _be_quiet() -> None:

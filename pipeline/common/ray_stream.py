@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from lpgnet.pipeline.common.console import say
-from lpgnet.pipeline.common.ray_cluster import Node, find_nodes, here, on_node
+from lpgnet.pipeline.common.ray_cluster import Node, find_nodes, on_node
 from lpgnet.pipeline.errors import PipelineError, kind_and_words
 
 # How often what does not come back, though Ray has ended, is begun again.
@@ -19,25 +19,15 @@ TRIES = 5
 PATIENCE = 30.0
 # How long the first piece of work may take until it is said what may be waited for (seconds).
 QUIET = 60.0
-
-
-class Tries:
-    """A process of Ray that counts how often each piece of work was taken up."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-
-    def begin(self, piece: int) -> int:
-        """Count one more, and return how many they are."""
-        self._counts[piece] += 1
-        return self._counts[piece]
+# The thread, in the process that runs a stream, that counts how often work is taken up.
+_COUNTING = "counting"
 
 
 def may_begin(tries: Any, piece: int) -> bool:
     """Tell, in a process that takes a piece of work up, whether it has not ended too many of them."""
     import ray
 
-    return bool(ray.get(tries.begin.remote(piece)) <= TRIES)
+    return bool(ray.get(tries.begin.options(concurrency_group=_COUNTING).remote(piece)) <= TRIES)
 
 
 def stream(dataset: Callable[[Any], Any], nodes: Sequence[Node]) -> Generator[dict[str, Any], None, None]:
@@ -46,7 +36,7 @@ def stream(dataset: Callable[[Any], Any], nodes: Sequence[Node]) -> Generator[di
     Ends early where a machine is lost and with it what a process needs, which would wait for it for ever.
 
     Args:
-        dataset: makes the stream, there; it is given a handle of `Tries`.
+        dataset: makes the stream, there; it is given what `may_begin` asks.
         nodes: the machines of the cluster.
 
     Raises:
@@ -55,7 +45,9 @@ def stream(dataset: Callable[[Any], Any], nodes: Sequence[Node]) -> Generator[di
     import ray
 
     head = next((node.id for node in nodes if node.head), nodes[0].id)
-    process: Any = ray.remote(_Stream).options(num_cpus=0, scheduling_strategy=on_node(head)).remote(dataset)
+    # Who asks for a count is answered while the next row is waited for.
+    options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {_COUNTING: 1}}
+    process: Any = ray.remote(**options)(_Stream).options(scheduling_strategy=on_node(head)).remote(dataset)
     try:
         waiting = process.next.remote()
         if not ray.wait([waiting], timeout=QUIET)[0]:
@@ -108,7 +100,7 @@ def _next(waiting: Any, nodes: Sequence[Node]) -> dict[str, Any] | None:
 
 
 class _Stream:
-    """A process of Ray, on its head, that runs a stream.
+    """A process of Ray, on its head, that runs a stream, and counts how often each piece of its work was taken up.
 
     It works alike for whoever is in the cluster and whoever is connected from outside (ray://), and can be ended when
     the stream waits for what will not come.
@@ -119,9 +111,14 @@ class _Stream:
 
         # What is lost for good with one piece of work is no reason to give up the others.
         ray.data.DataContext.get_current().max_errored_blocks = -1
-        tries = ray.remote(Tries).options(num_cpus=0, scheduling_strategy=on_node(here())).remote()
-        self._rows = iter(dataset(tries).iter_rows())
+        self._counts: Counter[int] = Counter()
+        self._rows = iter(dataset(ray.get_runtime_context().current_actor).iter_rows())
 
     def next(self) -> dict[str, Any] | None:
         """Return the next row; None at the end."""
         return next(self._rows, None)
+
+    def begin(self, piece: int) -> int:
+        """Count one more process that takes a piece of work up, and return how many they are."""
+        self._counts[piece] += 1
+        return self._counts[piece]

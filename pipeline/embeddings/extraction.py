@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # What is decoded, embedded and handed on together: enough to fill batches, little enough to keep in memory.
 CHUNK_COST = {"audio": 60.0, "text": 50_000.0}
+# What cost is measured in, for people.
+UNITS = {"audio": "s of audio", "text": "characters"}
 # A GPU takes batches of minutes, so it gets chunks of half an hour to sort.
 GPU_FACTOR = 30
 # Chunks that are decoded while the encoder works on another.
@@ -41,6 +43,7 @@ class Extraction:
         size: samples or tokens of the utterances that went through the encoder.
         padding: samples or tokens that were added to fill the batches.
         seconds_waited: how long the encoder waited for decoding.
+        seconds: how long all took by the clock, loading the encoder included; 0 as long as it goes on.
     """
 
     computed: int = 0
@@ -50,10 +53,11 @@ class Extraction:
     seconds_waited: float = 0.0
     flags: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def merge(extractions: Sequence[Extraction]) -> Extraction:
-    """Add up what several processes did; `seconds_waited` is that of the one that waited longest."""
+    """Add up what several processes did; seconds are those of the one that took, or waited, longest."""
     flags: Counter[str] = Counter()
     for extraction in extractions:
         flags.update(extraction.flags)
@@ -65,6 +69,7 @@ def merge(extractions: Sequence[Extraction]) -> Extraction:
         seconds_waited=max(one.seconds_waited for one in extractions),
         flags=dict(flags),
         problems=[problem for one in extractions for problem in one.problems],
+        seconds=max(one.seconds for one in extractions),
     )
 
 

@@ -15,9 +15,15 @@ from lpgnet.pipeline.common.ray_cluster import connected, import_ray
 from lpgnet.pipeline.common.threads import place
 from lpgnet.pipeline.config import Config, FeaturesConfig
 from lpgnet.pipeline.corpora.manifest import read_manifest
-from lpgnet.pipeline.embeddings.extraction import Extraction, cost, embed, merge, speed
+from lpgnet.pipeline.embeddings.extraction import UNITS, Extraction, cost, embed, merge, speed
 from lpgnet.pipeline.embeddings.plan import Plan, Problem, Request
-from lpgnet.pipeline.embeddings.prepared import Prepared, encoded_modalities, encoder_config, prepare_modality
+from lpgnet.pipeline.embeddings.prepared import (
+    Prepared,
+    Share,
+    encoded_modalities,
+    encoder_config,
+    prepare_modality,
+)
 from lpgnet.pipeline.embeddings.speech_search import SpeechSearch
 from lpgnet.pipeline.embeddings.storing import add_row, make_writer
 from lpgnet.pipeline.embeddings.summaries import ModalitySummary, Served, read_summaries, write_summaries
@@ -26,8 +32,8 @@ from lpgnet.pipeline.errors import PipelineError, UsageError
 if TYPE_CHECKING:
     from lpgnet.feature_extractors import EncoderSpec
 
-# Embeds requests of one modality and stores their rows.
-Extract: TypeAlias = Callable[[Prepared, list[Request]], Extraction]
+# Embeds what there is of each modality and stores its rows; an extraction for each.
+Extract: TypeAlias = Callable[[list[Share]], list[Extraction]]
 # How often what was computed becomes durable (seconds).
 FLUSH_SECONDS = 30.0
 
@@ -38,7 +44,6 @@ class Filled:
 
     Attributes:
         served: which embeddings are read from those of all layers.
-        seconds: include loading the encoder.
         told: what else people read.
     """
 
@@ -47,7 +52,6 @@ class Filled:
     cached: int
     served: Served | None
     extraction: Extraction
-    seconds: float = 0.0
     told: tuple[str, ...] = ()
 
 
@@ -72,8 +76,10 @@ def fill_store(config: Config) -> list[Filled]:
     missing = [_missing(one) for one in prepared]
     if launch.size > 1:
         _agree([one.spec.fingerprint for one in prepared], config.features.device)
+    filled = [_look(*pair, launch) for pair in zip(prepared, missing, strict=True)]
+    shares = [Share(*pair) for pair in zip(prepared, [_own(requests, launch) for requests in missing], strict=True)]
     with _engine(config, manifest.corpus.root, launch, needed=any(missing)) as extract:
-        filled = [_fill_modality(*pair, launch, extract) for pair in zip(prepared, missing, strict=True)]
+        filled = [_add(*three) for three in zip(filled, prepared, extract(shares), strict=True)]
     if launch.size > 1:
         filled = [_gather(one) for one in filled]
     filled = [replace(one, told=search.told(of)) for one, of in zip(filled, prepared, strict=True)]
@@ -92,7 +98,7 @@ def _check_engine(config: Config, launch: Launch) -> None:
 
 @contextmanager
 def _engine(config: Config, root: str, launch: Launch, *, needed: bool) -> Iterator[Extract]:
-    """Yield what embeds and stores requests: this process, or the processes of a cluster that it is connected to."""
+    """Yield what embeds and stores shares: this process, or the processes of a cluster that it is connected to."""
     if config.engine == "local" or not needed:
         yield partial(_extract, config.features, shown=launch.is_main)
         return
@@ -122,24 +128,27 @@ def _gather(filled: Filled) -> Filled:
     """Wait until every process has written its shards, and add up what they did, in the time of the slowest."""
     from accelerate.utils import gather_object
 
-    everyone = gather_object([filled])
-    extraction = merge([one.extraction for one in everyone])
-    return replace(filled, extraction=extraction, seconds=max(one.seconds for one in everyone))
+    return replace(filled, extraction=merge([one.extraction for one in gather_object([filled])]))
 
 
-def _fill_modality(prepared: Prepared, missing: list[Request], launch: Launch, extract: Extract) -> Filled:
-    """Compute this process's part of one modality's missing embeddings."""
-    started = perf_counter()
-    wanted = len(prepared.plan.requests)
+def _look(prepared: Prepared, missing: list[Request], launch: Launch) -> Filled:
+    """Say what there is of a modality before anything is computed."""
     extraction = Extraction(problems=list(prepared.plan.problems) if launch.is_main else [])
     cached = _count_cached(prepared, missing)
-    filled = Filled(prepared.spec, wanted, cached, prepared.served() if cached else None, extraction)
-    share = balance(missing, [cost(request) for request in missing], launch.size)[launch.rank]
-    if share:
-        filled.extraction = merge([extraction, extract(prepared, share)])
-        filled.extraction.problems = _share_problems(prepared.plan, filled.extraction.problems)
-    filled.seconds = perf_counter() - started
-    return filled
+    served = prepared.served() if cached else None
+    return Filled(prepared.spec, len(prepared.plan.requests), cached, served, extraction)
+
+
+def _own(missing: list[Request], launch: Launch) -> list[Request]:
+    """Return this process's part of what is missing."""
+    return balance(missing, [cost(request) for request in missing], launch.size)[launch.rank]
+
+
+def _add(filled: Filled, prepared: Prepared, done: Extraction) -> Filled:
+    """Add what was computed."""
+    extraction = merge([filled.extraction, done])
+    extraction.problems = _share_problems(prepared.plan, extraction.problems)
+    return replace(filled, extraction=extraction)
 
 
 def _count_cached(prepared: Prepared, missing: list[Request]) -> int:
@@ -161,23 +170,28 @@ def _missing(prepared: Prepared) -> list[Request]:
     return [by_key[key] for key in prepared.stored.missing(by_key)]
 
 
-def _extract(config: FeaturesConfig, prepared: Prepared, requests: list[Request], *, shown: bool) -> Extraction:
+def _extract(config: FeaturesConfig, shares: list[Share], *, shown: bool) -> list[Extraction]:
+    """Embed shares and write them to the store, one after another."""
+    return [_extract_share(config, share, shown=shown) if share.requests else Extraction() for share in shares]
+
+
+def _extract_share(config: FeaturesConfig, share: Share, *, shown: bool) -> Extraction:
     """Embed requests and write them to the store, a shard at a time, with a progress bar where it is `shown`."""
     from lpgnet.feature_extractors import load_encoder
 
     quiet_transformers()
-    extraction = Extraction()
-    spec, device = prepared.spec, resolve_device(config.device)
+    began, extraction = perf_counter(), Extraction()
+    spec, device = share.prepared.spec, resolve_device(config.device)
     encoder = load_encoder(spec, device=device)
     if shown:
         say(f"features: {spec.modality} by {spec.name} in {spec.precision} {place(device, encoder)}")
     pairs = embed(
-        encoder, requests, extraction, device=device, workers=config.workers, batch_budget=config.batch_budget
+        encoder, share.requests, extraction, device=device, workers=config.workers, batch_budget=config.batch_budget
     )
-    bar = progress_bar("speed", unit="s of audio" if spec.modality == "audio" else "characters", shown=shown)
+    bar = progress_bar("speed", unit=UNITS[spec.modality], shown=shown)
     # Closed where writing fails, so that no process goes on decoding.
-    with closing(pairs), make_writer(prepared.stored.own, encoder, config.dtype) as writer, bar:
-        task = bar.add_task(spec.modality, total=sum(map(cost, requests)), speed="")
+    with closing(pairs), make_writer(share.prepared.stored.own, encoder, config.dtype) as writer, bar:
+        task = bar.add_task(spec.modality, total=sum(map(cost, share.requests)), speed="")
         started = flushed = perf_counter()
         for request, embedding in pairs:
             add_row(writer, request, embedding)
@@ -185,6 +199,7 @@ def _extract(config: FeaturesConfig, prepared: Prepared, requests: list[Request]
             if perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()
                 flushed = perf_counter()
+    extraction.seconds = perf_counter() - began
     return extraction
 
 

@@ -13,7 +13,7 @@ from lpgnet.cache import StatCache, StoredRows, find_ids
 from lpgnet.pipeline.common.processes import resolve_device
 from lpgnet.pipeline.config import AudioEncoderConfig, Config, EncodersConfig, FeaturesConfig, TextEncoderConfig
 from lpgnet.pipeline.corpora.manifest import Manifest
-from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, make_plan, plan_imported
+from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, Request, make_plan, plan_imported
 from lpgnet.pipeline.embeddings.silence import Speech, read_speech, trim
 from lpgnet.pipeline.embeddings.stores import open_store, stat_cache_file
 from lpgnet.pipeline.embeddings.summaries import Served, read_summaries
@@ -63,6 +63,18 @@ class Prepared:
             return None
         count = sum(request.key in served for request in self.plan.requests)
         return Served(self.stored.whole.fingerprint, self.stored.layers, count)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of a modality, what is to be embedded: one request for each key.
+
+    Attributes:
+        requests: may be none.
+    """
+
+    prepared: Prepared
+    requests: list[Request]
 
 
 def prepare_modality(

@@ -29,8 +29,14 @@ from tests.e2e.workplace import DEMO, Run, Workplace, fails, read_table, write_c
 from tests.ray_cluster import NODES, add_node, workers
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")
 UTTERANCES = 6
+# What `lpgnet` does, also where it would ignore Ctrl-C, as a shell's background process does.
+HEEDS_SIGNALS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from lpgnet.pipeline.cli import main
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +64,10 @@ def base_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def on(cluster: Any) -> list[str]:
-    return ["--engine", "ray", "--ray.address", cluster.address]
+def on(cluster: Any, *, encoders: int | None = None) -> list[str]:
+    """The options for a cluster; where one process is enough for a test, another need not load what it needs."""
+    number = [] if encoders is None else ["--ray.encoders", str(encoders)]
+    return ["--engine", "ray", "--ray.address", cluster.address, *number]
 
 
 def test_base_encoders_on_three_nodes_fill_the_store_as_one_process_does(
@@ -97,6 +105,7 @@ def test_damage_is_told_as_the_local_engine_tells_it(
 ) -> None:
     """By the names that files have here, also where these are relative, which the nodes resolve as we do."""
     monkeypatch.chdir(workplace.folder)
+    sound_only(workplace)
     workplace.config.write_text(workplace.config.read_text().replace(f"{workplace.folder}/", ""))
     rows = read_table(workplace.corpus / "utterances.csv")
     names = sorted({row["audio"] for row in rows})
@@ -105,12 +114,10 @@ def test_damage_is_told_as_the_local_engine_tells_it(
         file.seek(2000)
         file.write(bytes(4000))
     (workplace.corpus / names[1]).write_bytes(b"no audio")
-    rows[-1]["text"] = "   "
-    write_table(workplace.corpus / "utterances.csv", rows)
     assert run(workplace.arguments("prepare"))[0] == 0
     summary = workplace.folder / "work" / "small" / "features.json"
     told = {}
-    for name, engine in (("local", []), ("ray", on(ray_cluster))):
+    for name, engine in (("local", []), ("ray", on(ray_cluster, encoders=1))):
         options = ["--features.store", name, *engine]
         skipped = run(workplace.arguments("features", *options, "--features.on_error", "skip"))
         written = json.loads(summary.read_text())
@@ -162,7 +169,9 @@ def test_an_encoder_that_cannot_be_loaded_is_told_once(workplace: Workplace, run
     weights.write_bytes(weights.read_bytes()[:1000])
     broken_name = ["--encoders.audio.name", f"hf:{broken}"]
     local = fails(run, workplace.arguments("features", *store, *broken_name)).splitlines()[-1]
-    ray = fails(run, workplace.arguments("features", *store, *broken_name, *on(ray_cluster))).splitlines()[-1]
+    ray = fails(run, workplace.arguments("features", *store, *broken_name, *on(ray_cluster, encoders=1))).splitlines()[
+        -1
+    ]
     assert ray == local
 
 
@@ -230,15 +239,19 @@ def _encoder_of(workplace: Workplace) -> str:
     return found[1]
 
 
+def sound_only(workplace: Workplace) -> None:
+    """Have an encoder that is ready sooner than those that need torch, each time a process is started."""
+    config = yaml.safe_load(workplace.config.read_text())
+    config["encoders"] = {"audio": {"name": "librosa:prosody"}}
+    workplace.config.write_text(yaml.safe_dump(config))
+
+
 @pytest.fixture
 def whole_demo(workplace: Workplace, run: Run) -> Workplace:
     """The sound of the whole demo corpus, prepared: a dozen chunks for two encoders."""
     shutil.rmtree(workplace.corpus)
     workplace.corpus.symlink_to(DEMO / "corpus")
-    config = yaml.safe_load(workplace.config.read_text())
-    # Ready sooner than those that need torch, each time a process is started again.
-    config["encoders"] = {"audio": {"name": "librosa:prosody"}}
-    workplace.config.write_text(yaml.safe_dump(config))
+    sound_only(workplace)
     assert run(workplace.arguments("prepare"))[0] == 0
     return workplace
 
@@ -321,7 +334,7 @@ def test_two_nodes_of_three_are_killed(
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 def test_a_signal_stops_it_and_leaves_nothing_running(whole_demo: Workplace, number: int, word: str) -> None:
     root = whole_demo.folder / "stopped"
-    command = [sys.executable, "-m", "lpgnet.pipeline.features", *whole_demo.arguments("features")[1:]]
+    command = [sys.executable, "-c", HEEDS_SIGNALS, *whole_demo.arguments("features")]
     options = ["--features.store", str(root), "--engine", "ray", "--ray.address", "local"]
     process = subprocess.Popen(
         [*command, *options], cwd=whole_demo.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -336,6 +349,6 @@ def test_a_signal_stops_it_and_leaves_nothing_running(whole_demo: Workplace, num
     out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number, err
     assert err.splitlines()[-1].startswith(f"lpgnet: {word}; finished work is kept")
-    assert all(line.startswith(("lpgnet: ", "features: ", "text: ", "audio: ")) for line in err.splitlines()), err
+    assert all(line.startswith(("lpgnet: ", "features: ", "speech: ", "audio: ")) for line in err.splitlines()), err
     assert "Traceback" not in err and not out
     assert not psutil.wait_procs(started, timeout=120)[1]

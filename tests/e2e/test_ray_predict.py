@@ -19,11 +19,11 @@ from lpgnet.pipeline.common import ray_stream
 from lpgnet.pipeline.config import PredictionConfig
 from lpgnet.pipeline.labelling.model_folders import local_parts
 from tests.e2e.test_predict_many import SRT, failures, parquet_rows
+from tests.e2e.test_ray_features import on
 from tests.e2e.workplace import RECORDING, Run, fails
 from tests.ray_cluster import add_node, workers
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")
 
 
 @pytest.fixture
@@ -49,10 +49,6 @@ def arguments(trained: Path, tmp_path: Path) -> Callable[..., list[str]]:
         return ["predict", *options, "--device", "cpu", *map(str, more)]
 
     return make
-
-
-def on(cluster: Any) -> list[str]:
-    return ["--engine", "ray", "--ray.address", cluster.address]
 
 
 def assert_same_dataset(one: Path, other: Path) -> None:
@@ -93,10 +89,10 @@ def test_three_nodes_label_as_one_process_does(
 def test_one_recording_fails_as_here(arguments: Callable, run: Run, calls: Path, ray_cluster: Any) -> None:
     bad = [calls / "bad.wav", "--formats", "parquet"]
     local = fails(run, arguments("one", *bad)).splitlines()[-1]
-    assert fails(run, arguments("three", *bad, *on(ray_cluster))).splitlines()[-1] == local
+    assert fails(run, arguments("three", *bad, *on(ray_cluster, encoders=1))).splitlines()[-1] == local
     asr = [calls / "02.wav", "--asr", f"hf:{RECORDING.parents[1] / 'encoders' / 'audio'}", "--language", "de"]
     local = fails(run, arguments("one", *asr), "key 'language'", code=2).splitlines()[-1]
-    assert fails(run, arguments("three", *asr, *on(ray_cluster)), code=2).splitlines()[-1] == local
+    assert fails(run, arguments("three", *asr, *on(ray_cluster, encoders=1)), code=2).splitlines()[-1] == local
 
 
 def test_without_the_extra_it_says_what_to_install(
@@ -113,7 +109,8 @@ def test_a_model_that_cannot_be_loaded_is_told_as_here(
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     local = fails(run, arguments("one", calls, "--model", str(model))).splitlines()[-1]
-    assert fails(run, arguments("two", calls, "--model", str(model), *on(ray_cluster))).splitlines()[-1] == local
+    told = fails(run, arguments("two", calls, "--model", str(model), *on(ray_cluster, encoders=1)))
+    assert told.splitlines()[-1] == local
 
 
 def test_every_machine_needs_the_model_its_encoders_and_further_models(trained: Path, tmp_path: Path) -> None:
@@ -172,7 +169,7 @@ def test_processes_and_a_machine_are_killed(
 def test_the_driver_is_killed_and_the_run_resumed(
     arguments: Callable, run: Run, calls: Path, tmp_path: Path, ray_cluster: Any
 ) -> None:
-    command = arguments("three", calls, "--formats", "parquet", *on(ray_cluster))
+    command = arguments("three", calls, "--formats", "parquet", *on(ray_cluster, encoders=1))
     driver = subprocess.Popen(
         [sys.executable, "-m", "lpgnet", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from safetensors.numpy import load_file
 
 from tests.e2e.workplace import ROOT, Run, Workplace
+from tests.ray_cluster import started
 
 PAGE = ROOT / "docs" / "scale.md"
 BLOCKS = dict(re.findall(r"<!-- example: (\S+) -->\n```\w*\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
@@ -69,11 +69,11 @@ def machine(command: str, folder: Path, **environment: object) -> subprocess.Pop
 def machines(command: str, folders: Sequence[Path]) -> Iterator[list[subprocess.Popen[str]]]:
     """Begin a command on as many machines as there are folders; all that it started ends with the block."""
     port = free_port()
-    started = [machine(command, folder, NODE=node, PORT=port) for node, folder in enumerate(folders)]
+    begun = [machine(command, folder, NODE=node, PORT=port) for node, folder in enumerate(folders)]
     try:
-        yield started
+        yield begun
     finally:
-        for process in started:
+        for process in begun:
             end(process)
 
 
@@ -88,9 +88,9 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def run_on(command: str, folders: Sequence[Path]) -> tuple[list[int], list[str]]:
     """Run a command on machines; return the exit code of each, and what each said."""
-    with machines(command, folders) as started:
-        said = [process.communicate(timeout=PATIENCE)[1] for process in started]
-        return [process.returncode for process in started], said
+    with machines(command, folders) as begun:
+        said = [process.communicate(timeout=PATIENCE)[1] for process in begun]
+        return [process.returncode for process in begun], said
 
 
 def assert_same_run(folder: Path, reference: Path) -> None:
@@ -129,17 +129,18 @@ def test_a_job_of_slurm_trains_as_one_machine(workplace: Workplace, reference: P
 
 
 def test_ray_train_trains_as_one_machine(
-    workplace: Workplace, reference: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+    workplace: Workplace, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = BLOCKS["train_on_ray.py"]
     assert "use_gpu=True" in script
     (workplace.folder / "train_on_ray.py").write_text(script.replace("use_gpu=True", "use_gpu=False"))
-    monkeypatch.setenv("RAY_ADDRESS", ray_cluster.address)
-    process = machine("python train_on_ray.py --config configs/x.yaml", workplace.folder)
-    try:
-        _, said = process.communicate(timeout=2 * PATIENCE)
-    finally:
-        end(process)
+    with started(nodes=1, cpus=2) as cluster:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        process = machine("python train_on_ray.py --config configs/x.yaml", workplace.folder)
+        try:
+            _, said = process.communicate(timeout=2 * PATIENCE)
+        finally:
+            end(process)
     assert process.returncode == 0, said
     assert_same_run(run_folder(workplace.folder), reference)
 

@@ -201,10 +201,10 @@ def test_padding_is_counted(encoder: Encoder, noise: Path) -> None:
 
 
 def test_what_several_processes_did_is_added_up() -> None:
-    one = Extraction(2, 3.0, 40, 4, 0.5, {"silent": 1}, [Problem("a", "x")])
-    other = Extraction(1, 2.0, 20, 1, 0.7, {"silent": 2, "padded": 1}, [Problem("b", "y")])
+    one = Extraction(2, 3.0, 40, 4, 0.5, {"silent": 1}, [Problem("a", "x")], 8.0)
+    other = Extraction(1, 2.0, 20, 1, 0.7, {"silent": 2, "padded": 1}, [Problem("b", "y")], 9.0)
     assert merge([one, other]) == Extraction(
-        3, 5.0, 60, 5, 0.7, {"silent": 3, "padded": 1}, [Problem("a", "x"), Problem("b", "y")]
+        3, 5.0, 60, 5, 0.7, {"silent": 3, "padded": 1}, [Problem("a", "x"), Problem("b", "y")], 9.0
     )
 
 

@@ -3,10 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpgnet.feature_extractors import EncoderSpec
+from lpgnet.pipeline.common.ray_cluster import Place, Pool
+from lpgnet.pipeline.config import FeaturesConfig
 from lpgnet.pipeline.corpora.audio import Segment
 from lpgnet.pipeline.embeddings.extraction import cost
-from lpgnet.pipeline.embeddings.plan import Request
-from lpgnet.pipeline.embeddings.ray_extraction import PARTS_LEFT, cut
+from lpgnet.pipeline.embeddings.plan import Request, Words
+from lpgnet.pipeline.embeddings.ray_extraction import PARTS_LEFT, Work, _chunks, cut
 
 RATE = 16_000
 
@@ -37,3 +40,23 @@ def test_chunks_shrink_towards_the_end(seconds: list[float], encoders: int, leas
 def test_chunks_by_hand() -> None:
     chunks = cut(requests_of([1, 4, 2, 1, 8]), encoders=1, least=2, most=6)
     assert [[cost(request) for request in chunk] for chunk in chunks] == [[8], [4], [2], [1, 1]]
+
+
+@given(st.lists(st.integers(1, 100_000), max_size=30), st.lists(st.floats(0.1, 200), max_size=30), st.integers(1, 4))
+def test_chunks_come_encoder_by_encoder_each_cut_as_if_alone(
+    lengths: list[int], seconds: list[float], encoders: int
+) -> None:
+    words = [Request(str(number), bytes(16), Words("a" * length)) for number, length in enumerate(lengths)]
+    parts, specs = (words, requests_of(seconds)), (spec("text"), spec("audio"))
+    pool = Pool(encoders, 1, 0.0, {"node": encoders}, 1)
+    features, place = FeaturesConfig(), Place("/", None)
+    chunks = _chunks(Work(specs, features, pool, place), parts)
+    assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
+    alone = [_chunks(Work((one,), features, pool, place), (part,)) for one, part in zip(specs, parts, strict=True)]
+    assert [(chunk.part, chunk.requests) for chunk in chunks] == [
+        (part, chunk.requests) for part, chunks in enumerate(alone) for chunk in chunks
+    ]
+
+
+def spec(modality: str) -> EncoderSpec:
+    return EncoderSpec(modality, modality, "all", "mean", "fp32", None, None, False, modality)
