@@ -170,14 +170,14 @@ class Embedder:
         try:
             done = self._try(chunk)
         except Exception as error:
-            done = Done(failure=str(for_people(error)))
+            done = Done(chunk.part, failure=str(for_people(error)))
         self._since = perf_counter()
         return {"done": [json.dumps(to_json(done))]}
 
     def _try(self, chunk: Chunk) -> Done:
         """Embed and store a chunk, unless that cannot be done or has ended too many processes."""
         if self._failure or not may_begin(self._tries, chunk.number):
-            return Done(failure=self._failure)
+            return Done(chunk.part, failure=self._failure)
         self._load(chunk.part)
         return Done(chunk.part, sum(map(cost, chunk.requests)), self._embed(chunk))
 
