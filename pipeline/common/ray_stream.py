@@ -112,7 +112,10 @@ class _Stream:
         # What is lost for good with one piece of work is no reason to give up the others.
         ray.data.DataContext.get_current().max_errored_blocks = -1
         self._counts: Counter[int] = Counter()
-        self._rows = iter(dataset(ray.get_runtime_context().current_actor).iter_rows())
+        rows = dataset(ray.get_runtime_context().current_actor)
+        # Its `iter_rows` keeps a row back until there is another.
+        tables = rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        self._rows = (row for table in tables for row in table.to_pylist())
 
     def next(self) -> dict[str, Any] | None:
         """Return the next row; None at the end."""
