@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="how many recordings are made")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        how = f"{options.count:,} recordings of 3 to 10 s, one process of Ray that labels"
+        how = f"{options.count:,} recordings of 3 to 10 s, a process of Ray that labels for each processor"
         publish(table(Path(folder), options.count), script="many_recordings.py", write=options.write, how=how)
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def machine(command: str, folder: Path, **environment: object) -> subprocess.Pop
     return subprocess.Popen(
         ["bash", "-c", command],
         cwd=folder,
-        env=os.environ | {"PATH": path, "HOST": "127.0.0.1", "GPUS": "1"} | values,
+        env=os.environ | {"PATH": path, "HOST": "127.0.0.1", "GPUS": "1", "PYTHONFAULTHANDLER": "1"} | values,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -89,8 +90,21 @@ def end(process: subprocess.Popen[str]) -> None:
 def run_on(command: str, folders: Sequence[Path]) -> tuple[list[int], list[str]]:
     """Run a command on machines; return the exit code of each, and what each said."""
     with machines(command, folders) as begun:
-        said = [process.communicate(timeout=PATIENCE)[1] for process in begun]
+        try:
+            said = [process.communicate(timeout=PATIENCE)[1] for process in begun]
+        except subprocess.TimeoutExpired:
+            raise AssertionError("\n".join(where_it_is(process) for process in begun)) from None
         return [process.returncode for process in begun], said
+
+
+def where_it_is(process: subprocess.Popen[str]) -> str:
+    """Ask the processes of a machine that hangs what they are doing, which ends them: Python's fault handler tells."""
+    with suppress(psutil.NoSuchProcess):
+        machine = psutil.Process(process.pid)
+        for one in [*machine.children(recursive=True), machine]:
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGABRT)
+    return process.communicate()[1]
 
 
 def assert_same_run(folder: Path, reference: Path) -> None:
