@@ -147,7 +147,8 @@ def _own(missing: list[Request], launch: Launch) -> list[Request]:
 def _add(filled: Filled, prepared: Prepared, done: Extraction) -> Filled:
     """Add what was computed."""
     extraction = merge([filled.extraction, done])
-    extraction.problems = _share_problems(prepared.plan, extraction.problems)
+    if done.problems:
+        extraction.problems = _share_problems(prepared.plan, extraction.problems)
     return replace(filled, extraction=extraction)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -138,14 +138,12 @@ class Embedder:
     """
 
     def __init__(self, work: Work, tries: Any) -> None:
-        self._work, self._tries, self._failure = work, tries, ""
+        self._work, self._tries = work, tries
         self._waited = [0.0] * len(work.specs)
         self._part: int | None = None
-        try:
+        # What fails here fails again with the first chunk, and is told then; Ray would try again and again.
+        with suppress(Exception):
             self._load(0)
-        except Exception as error:
-            # Ray would try again what fails again; it is told with the first chunk.
-            self._failure = str(for_people(error))
         self._since = perf_counter()
 
     def _load(self, part: int) -> None:
@@ -175,9 +173,9 @@ class Embedder:
         return {"done": [json.dumps(to_json(done))]}
 
     def _try(self, chunk: Chunk) -> Done:
-        """Embed and store a chunk, unless that cannot be done or has ended too many processes."""
-        if self._failure or not may_begin(self._tries, chunk.number):
-            return Done(chunk.part, failure=self._failure)
+        """Embed and store a chunk, unless it has ended too many processes."""
+        if not may_begin(self._tries, chunk.number):
+            return Done(chunk.part)
         self._load(chunk.part)
         return Done(chunk.part, sum(map(cost, chunk.requests)), self._embed(chunk))
 
