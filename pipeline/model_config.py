@@ -1,7 +1,5 @@
 """The `model` section of the configuration, made of the networks' own configurations: each field is declared there."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints

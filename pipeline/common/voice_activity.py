@@ -1,7 +1,5 @@
 """What counts as speech: the settings of voice activity, which need no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from lpgnet.pipeline.common.ranges import NonNegativeFloat, Probability

@@ -1,7 +1,5 @@
 """What a corpus holds, as far as a model that was trained on it must tell: its language, and whose speech it is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

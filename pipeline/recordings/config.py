@@ -1,7 +1,5 @@
 """What a user sets of how turns are found in a recording."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from lpgnet.pipeline.common.ranges import AtLeastOne, NonNegativeFloat

@@ -1,7 +1,5 @@
 """Settings of the reports."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from lpgnet.pipeline.common.ranges import NonNegativeFloat

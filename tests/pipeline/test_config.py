@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,14 @@ def test_every_field_has_a_help_text(section: type) -> None:
     for key in known_keys(section):
         if key in texts:
             assert texts[key], f"{key} has no help"
+
+
+@pytest.mark.parametrize("section", [Config, PredictionConfig])
+def test_no_type_of_a_field_is_a_text_that_takes_time_to_evaluate(section: type) -> None:
+    for entry in fields(section):
+        assert not isinstance(entry.type, str), f"{section.__name__}.{entry.name}"
+        if is_dataclass(entry.type):
+            test_no_type_of_a_field_is_a_text_that_takes_time_to_evaluate(entry.type)
 
 
 def test_positional_recordings() -> None:
