@@ -8,7 +8,7 @@ random weights embed synthetic speech and words whose lengths are distributed as
 (b) the same in batches of 8 in arrival order, padded, averaged over each utterance's own frames or tokens;
 (c) this project's extraction, in fp32, and in bf16 where the device has instructions for it;
 (d) only the forward passes of (c): its own batches again, already on the device, nothing decoded, padded or pooled;
-and other packages, as `peers.py` says, where they are installed in the folder that `--peers` names.
+and other packages, as `peers.py` says, where they are installed in `build/peers`.
 
 All but (d) read the same 16 kHz wav files from disk, which stay in the page cache, and give one mean vector an
 utterance. (c) decodes in the process itself unless `--workers` says otherwise: starting a worker takes longer than
@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from page import ROOT, make_parser, publish
+from page import make_parser, publish
 
 # isort: split
 import torch
@@ -391,14 +391,10 @@ def main() -> None:
     parser = make_parser(__doc__ or "")
     parser.add_argument("--utterances", type=int, default=16, help="of speech (default: 16)")
     parser.add_argument("--texts", type=int, default=48, help="of words (default: 48)")
-    parser.add_argument("--rounds", type=int, default=2, help="of all ways (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="of all ways (default: 3)")
     parser.add_argument("--workers", type=int, default=0, help="decoding processes of (c) (default: 0)")
-    parser.add_argument(
-        "--peers", type=Path, default=ROOT / "build" / "peers", help="folder of other packages (default: build/peers)"
-    )
     options = parser.parse_args()
     quiet_transformers()
-    sys.path.append(str(options.peers.resolve()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how = f"{torch.cuda.get_device_name() if device == 'cuda' else 'on the processor'}, rounds: {options.rounds}"
     with tempfile.TemporaryDirectory() as name:

@@ -18,6 +18,8 @@ from lpgnet.pipeline.common.threads import settle_threads
 settle_threads()
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
+# Other packages, for comparison; peers.py says how they come there.
+PEERS = ROOT / "build" / "peers"
 # What a processor must have for its speed in bf16 and fp32 to be understood (Linux's names).
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
@@ -25,6 +27,7 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 def make_parser(about: str) -> argparse.ArgumentParser:
     """Return a parser of a benchmark's options that knows `--write`; `about` is its docstring."""
     sys.path.insert(0, str(ROOT))
+    sys.path.append(str(PEERS))
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the tables into the documentation")
     return parser

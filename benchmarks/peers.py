@@ -1,11 +1,11 @@
 """How other packages embed: each by its own code, from the same files and checkpoints as this project's extraction.
 
-None of them is a dependency. They are looked for in a folder of their own, behind the project's environment, so that
-torch, transformers and all else that both have are the project's:
+None of them is a dependency. They are looked for in a folder of their own, as is h5py by store.py, behind the project's
+environment, so that torch, transformers and all else that both have are the project's:
 
     pip list --format freeze | sed 's/==.*/ ; python_version < "3"/' > have.txt
     uv pip install --target build/peers --overrides have.txt nkululeko speechbrain sentence-transformers \
-        onnxruntime onnx onnxscript
+        onnxruntime onnx onnxscript h5py
 """
 
 import configparser
