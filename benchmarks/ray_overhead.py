@@ -137,7 +137,7 @@ def main() -> None:
     """Run everything in a temporary folder."""
     parser = make_parser(__doc__ or "")
     parser.add_argument("--utterances", type=int, default=500, help="of speech, and of words (default: 500)")
-    parser.add_argument("--rounds", type=int, default=3, help="of both engines (default: 3)")
+    parser.add_argument("--rounds", type=int, default=2, help="of both engines (default: 2)")
     options = parser.parse_args()
     how = f"{options.utterances} utterances of speech and of words, rounds: {options.rounds}"
     with tempfile.TemporaryDirectory() as name:
