@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from page import make_parser, publish
+from page import add_other_packages, make_parser, publish
 
 # isort: split
 import torch
@@ -395,6 +395,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="decoding processes of (c) (default: 0)")
     options = parser.parse_args()
     quiet_transformers()
+    add_other_packages()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how = f"{torch.cuda.get_device_name() if device == 'cuda' else 'on the processor'}, rounds: {options.rounds}"
     with tempfile.TemporaryDirectory() as name:

@@ -18,8 +18,6 @@ from lpgnet.pipeline.common.threads import settle_threads
 settle_threads()
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-# Other packages, for comparison; peers.py says how they come there.
-PEERS = ROOT / "build" / "peers"
 # What a processor must have for its speed in bf16 and fp32 to be understood (Linux's names).
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
@@ -27,10 +25,17 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 def make_parser(about: str) -> argparse.ArgumentParser:
     """Return a parser of a benchmark's options that knows `--write`; `about` is its docstring."""
     sys.path.insert(0, str(ROOT))
-    sys.path.append(str(PEERS))
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the tables into the documentation")
     return parser
+
+
+def add_other_packages() -> None:
+    """Let the packages that a benchmark compares with be imported from the folder that peers.py tells how to fill.
+
+    Only where it compares: one of them brings a package `tests`, which would hide this project's own.
+    """
+    sys.path.append(str(ROOT / "build" / "peers"))
 
 
 def publish(lines: Iterable[str], *, script: str, write: bool, how: str, page: Path = PAGE) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from page import ROOT, make_parser, publish
+from page import ROOT, add_other_packages, make_parser, publish
 
 from lpgnet.cache import FeatureStore, text_key
 from lpgnet.cache.shards import SHARD_BYTES
@@ -330,6 +330,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", default=tempfile.gettempdir(), type=Path, help="on the disk to measure")
     parser.add_argument("--rounds", type=int, default=5, help="of every way (default: 5)")
     options = parser.parse_args()
+    add_other_packages()
     how = f"the best of {options.rounds} rounds"
     publish(
         tables(options.folder, options.rounds),
