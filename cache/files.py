@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import secrets
 import sys
 import time
@@ -22,6 +23,8 @@ if sys.platform != "win32":
     import fcntl
 
 PART_SUFFIX = ".part"
+# Parts of this project: browsers, too, name what they have not downloaded yet `video.mp4.part`.
+_PART = re.compile(rf"\.[0-9a-f]{{32}}-[0-9a-f]+{re.escape(PART_SUFFIX)}")
 # A shard is written in seconds. What another machine left untouched for a day has no owner any more.
 ABANDONED_SECONDS = 24 * 3600
 
@@ -114,15 +117,15 @@ def publish_bytes(target: Path, content: bytes) -> None:
 
 
 def remove_abandoned(folder: Path) -> int:
-    """Remove the parts of writers that died.
+    """Remove the parts of writers that died, and no other file.
 
     Args:
-        folder: the store's.
+        folder: the store's, or one of the user's that others write to.
 
     Returns:
         How many there were.
     """
-    parts = [entry for entry in os.scandir(folder) if entry.name.endswith(PART_SUFFIX)]
+    parts = [entry for entry in os.scandir(folder) if _PART.fullmatch(entry.name)]
     regular = (Path(part.path) for part in parts if part.is_file(follow_symlinks=False))
     return sum(_remove_if_abandoned(part) for part in regular)
 

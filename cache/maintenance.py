@@ -205,13 +205,13 @@ def gc(store: FeatureStore, needed: Collection[bytes], *, dry_run: bool = True) 
     skipped = []
     for shard in current.shards:
         indices = [index for index in range(len(shard)) if shard.key(index) in wanted]
+        if len(indices) < len(shard):
+            try:
+                freed += _shrink(store, shard, indices, dry_run=dry_run)
+            except DamagedRowError:
+                skipped.append(shard.name)
+                indices = list(range(len(shard)))
         kept, dropped = kept + len(indices), dropped + len(shard) - len(indices)
-        if len(indices) == len(shard):
-            continue
-        try:
-            freed += _shrink(store, shard, indices, dry_run=dry_run)
-        except DamagedRowError:
-            skipped.append(shard.name)
     store.refresh()
     return GcReport(kept, dropped, freed, tuple(skipped))
 

@@ -83,6 +83,9 @@ def _parser() -> ArgumentParser:
         if name == "gc":
             action.add_argument("--keep-manifest", nargs="+", required=True, help="folders such as work/demo")
             action.add_argument("--delete", action="store_true", help="do it")
+            action.add_argument(
+                "--drop-unreadable", action="store_true", help="drop what is of recordings that cannot be read now, too"
+            )
         if name in ("export", "import"):
             _add_exchange(action, name)
         if name in ("push", "pull"):
@@ -201,9 +204,13 @@ def _compact(options: Namespace) -> int:
     for store in _stores(options):
         report = compact(store)
         show(f"{store.where}: {report.before} shards became {report.after}, {report.bytes_freed / 1e6:.1f} MB freed")
-        if report.skipped:
-            show(f"  left alone because damaged: {shorten(report.skipped)}; run repair first")
+        _show_skipped(report.skipped)
     return 0
+
+
+def _show_skipped(shards: Sequence[str]) -> None:
+    if shards:
+        show(f"  left alone because damaged: {shorten(shards)}; run repair first")
 
 
 def _gc(options: Namespace) -> int:
@@ -213,13 +220,18 @@ def _gc(options: Namespace) -> int:
         done = "dropped" if options.delete else "would be dropped"
         freed = f"{report.bytes_freed / 1e6:.1f} MB"
         show(f"{store.where}: {report.dropped} rows {done} ({freed}), {report.kept} kept")
+        _show_skipped(report.skipped)
     if not options.delete:
         show("nothing was changed; --delete does it")
     return 0
 
 
 def _needed_keys(folder: Path, options: Namespace) -> set[bytes]:
-    """The keys of everything in a manifest, whichever encoder they are embedded by."""
+    """The keys of everything in a manifest, whichever encoder they are embedded by.
+
+    Raises:
+        PipelineError: a recording that cannot be read may have rows, which would be dropped.
+    """
     manifest = read_manifest(folder)
     keys = {imported_key(utterance.utterance_id) for utterance in manifest.utterances}
     for modality in MODALITIES:
@@ -243,7 +255,10 @@ def _keys(
     plan = trim(plan, speech) if speech is not None else plan
     if plan.problems:
         first = plan.problems[0]
-        say(f"{len(plan.problems)} {modality} utterances have no key, such as {first.utterance_id}: {first.message}")
+        told = f"{len(plan.problems)} {modality} utterances have no key, such as {first.utterance_id}: {first.message}"
+        if modality == "audio" and options.action == "gc" and options.delete and not options.drop_unreadable:
+            raise PipelineError(f"{told}; what is stored of them would be dropped: mend that, or add --drop-unreadable")
+        say(told)
     return {request.utterance_id: request.key for request in plan.requests}
 
 

@@ -88,6 +88,7 @@ def test_gc_leaves_a_shard_alone_in_which_a_needed_row_is_damaged(filled: Fill) 
     path.write_bytes(content)
     report = gc(store, {row_key(0), row_key(1), row_key(4)}, dry_run=False)
     assert report.skipped == (path.name,) and path.exists()
+    assert (report.dropped, report.kept) == (3, 5)
     assert np.array_equal(store[row_key(4)].values, row_values(4)) and row_key(5) not in store
 
 

@@ -63,6 +63,22 @@ def test_what_no_manifest_needs_goes_when_asked(workplace: Workplace, run: Run, 
     assert "computed 30 " in run(workplace.arguments("features"))[1]
 
 
+def test_rows_of_recordings_that_cannot_be_read_stay_unless_told(
+    workplace: Workplace, run: Run, store: list[str], tmp_path: Path
+) -> None:
+    keep = ["--keep-manifest", str(workplace.folder / "work" / "small")]
+    audios = [row["audio"] for row in read_table(workplace.corpus / "utterances.csv")]
+    lost = f"{audios.count(audios[0])} rows"
+    shutil.move(workplace.corpus / audios[0], tmp_path)
+    code, out, err = run(["cache", "gc", *store, *keep])
+    assert code == 0 and f"{lost} would be dropped" in out and "have no key" in err
+    code, out, err = run(["cache", "gc", *store, *keep, "--delete"])
+    assert code == 1 and "dropped" not in out and "add --drop-unreadable" in err
+    assert f"{lost} would be dropped" in run(["cache", "gc", *store, *keep])[1]
+    code, out, _ = run(["cache", "gc", *store, *keep, "--delete", "--drop-unreadable"])
+    assert code == 0 and f"{lost} dropped" in out
+
+
 def test_compacting_loses_nothing(workplace: Workplace, run: Run, store: list[str]) -> None:
     assert run(["cache", "compact", *store])[0] == 0
     assert len(shards(workplace)) == 2
