@@ -9,6 +9,7 @@ dialogues. Seconds are processor seconds of one run, in a process of one thread.
 """
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -177,6 +178,8 @@ def do_run(run: Run) -> None:
     """Train and test, unless that was done."""
     if (run.folder / RESULT_FILE).exists():
         return
+    # One that was stopped half-way would go on, and take less time than it takes.
+    shutil.rmtree(run.folder, ignore_errors=True)
     corpus = corpus_of(run.corpus)
     split = next(split for split in make_folds(corpus.dialogues, run.config.splits) if split.name == run.fold)
     started = process_time()

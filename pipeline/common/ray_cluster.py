@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ REACH_SECONDS = 10.0
 ANSWER_SECONDS = 300.0
 # The environment's name for the address of a cluster.
 ADDRESS = "RAY_ADDRESS"
+# What Ray says where clusters do run here. In place of them, this machine alone is not what is meant.
+_UNUSABLE = re.compile("Version mismatch|multiple active Ray instances")
 
 
 def import_ray() -> Any:
@@ -136,16 +139,19 @@ def _connect(address: str) -> None:
             ray.init(address=address, **quiet)
             return
         except (OSError, RuntimeError, ValueError) as error:
-            if address != "auto":
-                raise PipelineError(
-                    f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]}); "
-                    f"check {key}, or use --ray.address local for this machine alone"
-                ) from None
+            if address != "auto" or _UNUSABLE.search(str(error)):
+                raise _not_connected(address, key, error) from None
     # Where there is one processor only, encoding and decoding share it.
     cores = max(2, usable_cores())
     # Its processes are as urgent as this one, where Ray would let all others of the machine go first.
     quiet |= {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
     ray.init(address="local", num_cpus=cores, object_store_memory=OBJECT_BYTES, **quiet)
+
+
+def _not_connected(address: str, key: str, error: Exception) -> PipelineError:
+    found = f"no Ray cluster answers at {address}" if address != "auto" else "the Ray that runs here cannot be used"
+    reason = " ".join(str(error).split())[:200]
+    return PipelineError(f"{found} ({reason}); check {key}, or use --ray.address local for this machine alone")
 
 
 def _be_quiet() -> None:
@@ -290,16 +296,26 @@ def plan_pool(config: RayConfig, nodes: Sequence[Node], *, device: str, decodes:
 def _gpu_pool(config: RayConfig, nodes: Sequence[Node]) -> Pool:
     # No processor is reserved: they all decode, and what feeds a GPU takes little of one.
     gpus = config.gpus or 1.0
-    room = {node.id: int(node.gpus / gpus + 1e-6) for node in nodes}
+    room = {node.id: _places(node.gpus, gpus) for node in nodes}
     if not sum(room.values()):
         raise UsageError(f"ray.gpus {gpus:g}: no machine of the Ray cluster has so many GPUs")
     count = min(config.encoders or sum(room.values()), sum(room.values()))
     return Pool(count, 0, gpus, _taken(room, count), max(1, sum(node.cpus for node in nodes) - count))
 
 
+def _places(offered: float, gpus: float) -> int:
+    """How many processes a machine has GPUs for; Ray gives none a part of one GPU and a part of another."""
+    if gpus >= 1:
+        return int(offered / gpus + 1e-6)
+    whole, rest = divmod(offered, 1)
+    return int(whole) * int(1 / gpus + 1e-6) + int(rest / gpus + 1e-6)
+
+
 def _cpu_pool(config: RayConfig, nodes: Sequence[Node], *, spare: int) -> Pool:
     """Give each encoder as many processors as there are for all of them, less those that decode."""
     total = sum(node.cpus for node in nodes)
+    if not total:
+        raise UsageError("no machine of the Ray cluster offers a processor, and no GPU is asked for")
     count = min(config.encoders or total, max(1, total - spare))
     cpus = max(cpus for cpus in range(1, max(node.cpus for node in nodes) + 1) if _fit(nodes, count, cpus, spare))
     taken = _taken({node.id: node.cpus // cpus for node in nodes}, count)

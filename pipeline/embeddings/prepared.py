@@ -198,7 +198,14 @@ def _precision(config: Config, modality: str) -> str:
         return known[settings.name]
     from lpgnet.feature_extractors import resolve_precision
 
-    return resolve_precision("auto", resolve_device(config.features.device))
+    try:
+        device = resolve_device(config.features.device)
+    except UsageError:
+        if config.engine == "local":
+            raise
+        problem = "auto looks at this machine, which has no such GPU as Ray's may have; say bf16 or fp32"
+        raise UsageError(f"encoders.{modality}.precision: {problem}") from None
+    return resolve_precision("auto", device)
 
 
 def _auto_precisions(folder: Path, modality: str) -> dict[str, str]:

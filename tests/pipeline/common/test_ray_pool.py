@@ -51,6 +51,9 @@ def test_encoders_on_processors_fit_and_leave_one(cpus: list[int], wanted: int |
         ([(8, 2)], RayConfig(encoders=1), 1, 0, 1.0),
         ([(8, 2)], RayConfig(gpus=0), 7, 1, 0.0),
         ([(0, 0.3)], RayConfig(gpus=0.1), 3, 0, 0.1),
+        # No process has a part of one GPU and a part of another.
+        ([(8, 2)], RayConfig(gpus=0.4), 4, 0, 0.4),
+        ([(8, 3)], RayConfig(gpus=2), 1, 0, 2.0),
     ],
 )
 def test_pools(offers: list[tuple[int, float]], config: RayConfig, count: int, cpus: int, gpus: float) -> None:
@@ -72,6 +75,8 @@ def test_more_than_there_is_room_for_is_reduced_and_said(capsys: pytest.CaptureF
 def test_without_the_gpus_that_are_asked_for() -> None:
     with pytest.raises(UsageError, match="no machine of the Ray cluster offers a GPU"):
         plan_pool(RayConfig(), nodes_of((4, 0)), device="cuda", decodes=True)
+    with pytest.raises(UsageError, match="offers a processor, and no GPU is asked for"):
+        plan_pool(RayConfig(), nodes_of((0, 1)), device="cpu", decodes=True)
     with pytest.raises(UsageError, match=r"ray.gpus 4: no machine of the Ray cluster has so many"):
         plan_pool(RayConfig(gpus=4), nodes_of((8, 2)), device="auto", decodes=True)
 
@@ -104,10 +109,13 @@ def test_a_folder_is_marked_by_whichever_name(tmp_path: Path, scheme: str) -> No
     with marked(as_root(f"{scheme}{tmp_path}/store")) as (mark,):
         assert mark.parent == tmp_path / "store" and mark.exists()
     assert not mark.exists()
-    left = tmp_path / "store" / f".{machine_name()}-0123.part"
+    left, download = tmp_path / "store" / f".{machine_name()}-0123.part", tmp_path / "store" / "video.mp4.part"
     left.touch()
+    download.touch()
+    os.utime(download, (0, 0))
     with marked(as_root(f"{scheme}{tmp_path}/store")):
         assert not left.exists(), "what a driver left that was killed"
+        assert download.exists(), "what another program has not downloaded yet"
     with marked(as_root("memory://store")) as marks:
         assert not marks
 
