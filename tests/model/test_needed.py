@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from lpgnet.model import ModelError
+from tests.model.precision import CLOSE, double_precision, doubled
 from tests.model.test_packing import LENGTHS, LOSSES, MODELS, make_model, make_targets
-
-CLOSE: dict[str, float] = {"atol": 8e-7, "rtol": 8e-7}
 
 
 def of_dialogues(batch: Any) -> dict[str, list[torch.Tensor]]:
@@ -38,22 +37,23 @@ def step(model: Any, arguments: dict[str, Any], **how: Any) -> tuple[torch.Tenso
     return output.loss, output.loss_terms, moved
 
 
-def assert_same(
-    model: Any, arguments: dict[str, Any], others: dict[str, Any], *, close: dict[str, float] = CLOSE, **how: Any
-) -> None:
-    (loss, terms, expected), (found, of_found, moved) = step(model, arguments), step(model, others, **how)
-    torch.testing.assert_close(found, loss, **close)
+def assert_same(model: Any, arguments: dict[str, Any], others: dict[str, Any], **how: Any) -> None:
+    arguments, others = (given | {"inputs": doubled(given["inputs"])} for given in (arguments, others))
+    with double_precision():
+        (loss, terms, expected), (found, of_found, moved) = step(model.double(), arguments), step(model, others, **how)
+    torch.testing.assert_close(found, loss, **CLOSE)
     torch.testing.assert_close(of_found.counts, terms.counts)
     for name, value in expected.items():
-        torch.testing.assert_close(moved[name], value, msg=lambda text, name=name: f"{name}: {text}", **close)
+        torch.testing.assert_close(moved[name], value, msg=lambda text, name=name: f"{name}: {text}", **CLOSE)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_dialogues_as_they_lie_give_what_padded_ones_give(name: str, make_batch: Callable[..., Any]) -> None:
     model, batch = make_model(name), make_batch(LENGTHS)
-    arguments = batch.arguments()
-    assert_same(model, arguments, arguments | {"inputs": of_dialogues(batch)})
-    whole, parts = (model.eval()(**arguments | {"inputs": x}).logits for x in (batch.inputs, of_dialogues(batch)))
+    arguments, both = batch.arguments(), (batch.inputs, of_dialogues(batch))
+    assert_same(model, arguments, arguments | {"inputs": both[1]})
+    with double_precision():
+        whole, parts = (model.eval()(**arguments | {"inputs": doubled(inputs)}).logits for inputs in both)
     torch.testing.assert_close(parts[batch.mask], whole[batch.mask], **CLOSE)
 
 
@@ -66,10 +66,11 @@ def test_a_batch_without_targets_is_computed_whole(name: str, make_batch: Callab
 
 def test_their_gradient_reaches_them(make_batch: Callable[..., Any]) -> None:
     model, batch = make_model("lpgnet").eval(), make_batch(LENGTHS)
-    padded = {name: values.clone().requires_grad_() for name, values in batch.inputs.items()}
-    parts = {name: [own.requires_grad_() for own in rows] for name, rows in of_dialogues(batch).items()}
-    for inputs in (padded, parts):
-        model(**batch.arguments() | {"inputs": inputs}).loss.backward()
+    padded = {name: values.requires_grad_() for name, values in doubled(batch.inputs).items()}
+    parts = {name: [own.requires_grad_() for own in rows] for name, rows in doubled(of_dialogues(batch)).items()}
+    with double_precision():
+        for inputs in (padded, parts):
+            model.double()(**batch.arguments() | {"inputs": inputs}).loss.backward()
     for name, rows in parts.items():
         for own, values in zip(rows, padded[name].grad, strict=True):
             torch.testing.assert_close(own.grad, values[: len(own)], **CLOSE)
@@ -116,9 +117,7 @@ def test_so_they_are_not_in_any_dialogues(
     batch = make_targets(make_batch(lengths, missing=missing, unlabelled=unlabelled, seed=seed), loss)
     arguments = batch.arguments()
     others = arguments | {"inputs": of_dialogues(batch)}
-    # BatchNorm over two turns divides by what they happen to differ by, and magnifies the rounding of the last bits.
-    close = {"atol": 2e-5, "rtol": 2e-5}
-    assert_same(make_model(name, **LOSSES[loss]), arguments, others, close=close, targets_only=True)
+    assert_same(make_model(name, **LOSSES[loss]), arguments, others, targets_only=True)
 
 
 @pytest.mark.parametrize("name", ["lpgnet", "lpgnet, every variant", "sdt"])
@@ -135,6 +134,8 @@ def test_what_they_alone_need_is_not_computed(name: str, make_batch: Callable[..
 
 def test_logits_of_turns_with_a_target_stand_where_they_stood(make_batch: Callable[..., Any]) -> None:
     model, batch = make_model("lpgnet").eval(), make_batch(LENGTHS, unlabelled=0.5)
-    some, every = (model(**batch.arguments(), targets_only=only).logits for only in (True, False))
+    given = batch.arguments() | {"inputs": doubled(batch.inputs)}
+    with double_precision():
+        some, every = (model.double()(**given, targets_only=only).logits for only in (True, False))
     known = batch.labels != -100
     torch.testing.assert_close(some[known], every[known], **CLOSE)

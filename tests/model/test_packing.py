@@ -14,6 +14,7 @@ from torch import Tensor
 from lpgnet.model import EmotionModel, EmotionOutput, ModelError, build_model
 from lpgnet.model.layers import ROWS_IN_CACHE, Dropout, InputMix
 from lpgnet.model.packing import lay_out
+from tests.model.precision import CLOSE, double_precision, doubled
 
 SIZES = {"text": [1, 6], "audio": [3, 5]}
 RANGES = {"valence": [1.0, 5.0], "arousal": [0.0, 1.0]}
@@ -107,16 +108,17 @@ def run(model: EmotionModel, batch: Any, spare: float | None) -> tuple[EmotionOu
 
 def assert_equal(model: EmotionModel, batch: Any, *, spare: float | None = None) -> None:
     """A step in a row equals the padded one: loss, gradients, statistics and all that the model gives."""
-    (padded, expected), (packed, found) = run(model, batch, 1.0), run(model, batch, spare)
-    close: dict[str, float] = {"atol": 8e-7, "rtol": 8e-7}
-    torch.testing.assert_close(packed.loss, padded.loss, **close)
+    batch = replace(batch, inputs=doubled(batch.inputs))
+    with double_precision():
+        (padded, expected), (packed, found) = (run(model.double(), batch, room) for room in (1.0, spare))
+    torch.testing.assert_close(packed.loss, padded.loss, **CLOSE)
     torch.testing.assert_close(packed.loss_terms.counts, padded.loss_terms.counts)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, msg=lambda text, name=name: f"{name}: {text}", **close)
-    torch.testing.assert_close(packed.logits[batch.mask], padded.logits[batch.mask], **close)
+        torch.testing.assert_close(found[name], value, msg=lambda text, name=name: f"{name}: {text}", **CLOSE)
+    torch.testing.assert_close(packed.logits[batch.mask], padded.logits[batch.mask], **CLOSE)
     for part in ("branch_logits", "modality_weights", "dimensions", "modality_gates", "path_gates"):
         for name, value in (getattr(padded, part) or {}).items():
-            torch.testing.assert_close(getattr(packed, part)[name][batch.mask], value[batch.mask], **close)
+            torch.testing.assert_close(getattr(packed, part)[name][batch.mask], value[batch.mask], **CLOSE)
 
 
 @pytest.mark.parametrize("spare", [0.0, 0.25, None])
