@@ -297,8 +297,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the runs: those that are done there are not trained again")
     options = parser.parse_args()
     with nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory() as folder:
-        lines = table(Path(folder), options.seeds)
-        publish(lines, script="accuracy.py", write=options.write, how=f"{options.seeds} runs for each fold")
+        lines, earlier = table(Path(folder), options.seeds), len(list(Path(folder).rglob(RESULT_FILE)))
+        how = f"{options.seeds} runs for each fold" + (f", {earlier} of all runs made before" if earlier else "")
+        publish(lines, script="accuracy.py", write=options.write, how=how)
 
 
 if __name__ == "__main__":
