@@ -310,13 +310,14 @@ def test_two_nodes_of_three_are_killed(
 ) -> None:
     """An encoder that has no machine left is not waited for: its work is shared out again."""
     monkeypatch.setattr(ray_stream, "PATIENCE", 3.0)
-    root, confirmed = whole_demo.folder / "killed", set()
+    root, confirmed, on_head = whole_demo.folder / "killed", set(), []
 
     def kill_two(ended: Event) -> None:
         while len(shards(root)) < 3:
             assert not ended.is_set()
             time.sleep(0.02)
         confirmed.update(shards(root))
+        on_head.extend(workers(ray_cluster.head_node, "Embedder"))
         for node in ray_cluster.worker_nodes.copy():
             ray_cluster.remove_node(node, allow_graceful=False)
 
@@ -327,7 +328,9 @@ def test_two_nodes_of_three_are_killed(
         for _ in range(NODES - len(ray_cluster.list_all_nodes())):
             add_node(ray_cluster)
     assert code == 0, err
-    assert "2 processes on 3 machines" in err and "1 process on 1 machine" in err
+    assert "2 processes on 3 machines" in err
+    # Where Ray put one of the two on the machine that is left, that one does the rest.
+    assert on_head or "1 process on 1 machine" in err
     check_nothing_is_lost(whole_demo, root, confirmed, run)
 
 
