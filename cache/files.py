@@ -24,7 +24,7 @@ if sys.platform != "win32":
 
 PART_SUFFIX = ".part"
 # Parts of this project: browsers, too, name what they have not downloaded yet `video.mp4.part`.
-_PART = re.compile(rf"\.[0-9a-f]{{32}}-[0-9a-f]+{re.escape(PART_SUFFIX)}")
+_PART = re.compile(r"\.[0-9a-f]{32}-[0-9a-f]+\.part")
 # A shard is written in seconds. What another machine left untouched for a day has no owner any more.
 ABANDONED_SECONDS = 24 * 3600
 
