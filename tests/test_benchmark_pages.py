@@ -32,14 +32,7 @@ def test_a_block_has_its_benchmark() -> None:
     assert len(marks) == 2 * len(BLOCKS)
 
 
-# Its runs take half an hour and were last made before blocks told their machine: the page says so.
-EARLIER = pytest.mark.xfail(reason="to be measured again by make bench BENCH=accuracy")
-
-
-@pytest.mark.parametrize(
-    ("script", "block"),
-    [pytest.param(name, block, marks=[EARLIER] if name == "accuracy.py" else []) for name, block, _ in BLOCKS],
-)
+@pytest.mark.parametrize(("script", "block"), [(name, block) for name, block, _ in BLOCKS])
 def test_a_block_says_its_machine_and_how_long_it_took(script: str, block: str) -> None:
     first, *_, last = block.strip().splitlines()
     assert all(fact in first for fact in (" cores, ", " GiB, ", ", Python ", ", torch ", ", load ")), first
