@@ -30,9 +30,9 @@ from lpgnet.pipeline.cli import module_main
 from lpgnet.pipeline.common.console import progress_bar, say, show, show_table
 from lpgnet.pipeline.common.files import check_address
 from lpgnet.pipeline.corpora.manifest import Manifest, read_manifest
-from lpgnet.pipeline.embeddings.plan import MODALITIES, imported_key, make_plan
+from lpgnet.pipeline.embeddings.plan import MODALITIES, Plan, imported_key, make_plan
 from lpgnet.pipeline.embeddings.prepared import IMPORTED, imported_spec
-from lpgnet.pipeline.embeddings.silence import Speech, read_speech, trim
+from lpgnet.pipeline.embeddings.silence import read_speech, trim
 from lpgnet.pipeline.embeddings.stores import shard_cache, stat_cache_of
 from lpgnet.pipeline.embeddings.summaries import ModalitySummary, read_summaries
 from lpgnet.pipeline.errors import PipelineError, shorten
@@ -232,34 +232,35 @@ def _needed_keys(folder: Path, options: Namespace) -> set[bytes]:
     Raises:
         PipelineError: a recording that cannot be read may have rows, which would be dropped.
     """
-    manifest = read_manifest(folder)
-    keys = {imported_key(utterance.utterance_id) for utterance in manifest.utterances}
-    for modality in MODALITIES:
-        for turns in {0, _context_turns(folder)}:
-            keys |= set(_keys(manifest, modality, options, context_turns=turns).values())
-    speech = read_speech(folder)
-    return keys | set(_keys(manifest, "audio", options, speech=speech).values()) if speech else keys
+    manifest, speech = read_manifest(folder), read_speech(folder)
+    whole = _plan(manifest, "audio", options)
+    audio = [whole, trim(whole, speech)] if speech else [whole]
+    # Those of a trimmed plan are those of the whole one, and more.
+    if (lost := _problems(audio[-1], "audio")) and options.delete and not options.drop_unreadable:
+        raise PipelineError(f"{lost}; what is stored of them would be dropped: mend that, or add --drop-unreadable")
+    text = [_plan(manifest, "text", options, context_turns=turns) for turns in {0, _context_turns(folder)}]
+    for told in filter(None, (lost, _problems(text[0], "text"))):
+        say(told)
+    imported = {imported_key(utterance.utterance_id) for utterance in manifest.utterances}
+    return imported | {request.key for plan in (*audio, *text) for request in plan.requests}
 
 
-def _keys(
-    manifest: Manifest, modality: str, options: Namespace, *, context_turns: int = 0, speech: Speech | None = None
-) -> dict[str, bytes]:
-    """The keys of the utterances by their ids; of those cut to their speech where `speech` is given."""
-    plan = make_plan(
+def _plan(manifest: Manifest, modality: str, options: Namespace, *, context_turns: int = 0) -> Plan:
+    return make_plan(
         modality,
         manifest.utterances,
         root=manifest.corpus.root,
         stat_cache=StatCache(stat_cache_of(options.store, _cache(options))),
         context_turns=context_turns,
     )
-    plan = trim(plan, speech) if speech is not None else plan
-    if plan.problems:
-        first = plan.problems[0]
-        told = f"{len(plan.problems)} {modality} utterances have no key, such as {first.utterance_id}: {first.message}"
-        if modality == "audio" and options.action == "gc" and options.delete and not options.drop_unreadable:
-            raise PipelineError(f"{told}; what is stored of them would be dropped: mend that, or add --drop-unreadable")
-        say(told)
-    return {request.utterance_id: request.key for request in plan.requests}
+
+
+def _problems(plan: Plan, modality: str) -> str:
+    """Say how many utterances have no key, and why the first has none; nothing where all have one."""
+    if not plan.problems:
+        return ""
+    first = plan.problems[0]
+    return f"{len(plan.problems)} {modality} utterances have no key, such as {first.utterance_id}: {first.message}"
 
 
 def _context_turns(folder: Path) -> int:
@@ -272,8 +273,12 @@ def _export(options: Namespace) -> int:
     summary = read_summaries(folder).get(options.modality)
     if summary is None:
         raise PipelineError(f"{folder}: has no {options.modality} embeddings; run the features stage first")
-    speech = read_speech(folder) if summary.trim == "speech" else None
-    keys = _keys(read_manifest(folder), options.modality, options, context_turns=_context_turns(folder), speech=speech)
+    plan = _plan(read_manifest(folder), options.modality, options, context_turns=_context_turns(folder))
+    if summary.trim == "speech":
+        plan = trim(plan, read_speech(folder))
+    if told := _problems(plan, options.modality):
+        say(told)
+    keys = {request.utterance_id: request.key for request in plan.requests}
     report = export_rows(_stored(options, summary), Path(options.file), keys, options.format)
     missing = f"; {len(report.missing)} are not in the store: {shorten(report.missing)}" if report.missing else ""
     show(f"{options.file}: {report.rows} {options.modality} embeddings by {summary.spec['name']}{missing}")
